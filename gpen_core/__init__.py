@@ -1,0 +1,1 @@
+"""GPEN face restoration."""

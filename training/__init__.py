@@ -1,0 +1,1 @@
+"""How the embedded weights are made: data, degradations, losses, training, evaluation. Each module runs with `python -m`."""
