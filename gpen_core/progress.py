@@ -1,0 +1,20 @@
+"""How the core says how far it is, and asks whether to stop."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Progress:
+    """Override what you need; this one is silent and never stops.
+
+    An exception raised in `report` (a host's interrupt) passes through the core untouched.
+    """
+
+    def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
+        """`done` of `total` steps are over; `what` is a short text for people; `preview` the last restored face, (S, S, 3) 0..1."""
+
+    def stop(self) -> bool:
+        """True: finish the face at hand, keep the picture so far and return."""
+        return False
