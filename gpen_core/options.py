@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
-from gpen_core.errors import SettingsError
+from .errors import SettingsError
 
 Value = str | int | float | bool
 Kind = Literal["choice", "text", "int", "float", "bool"]
@@ -148,7 +148,7 @@ class RestoreOptions:
         choices=MASKS,
     )  # fmt: skip
     feather: float = _option(
-        0.5, "float", "Feather", "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
+        0.25, "float", "Feather", "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
     )  # fmt: skip
     output_size: str = _option(
         OUTPUT_SIZES[0], "choice", "Output size",
@@ -174,7 +174,7 @@ class RestoreOptions:
         if not self.model.strip():
             raise SettingsError("model is empty; give a catalogue name, a file or auto")
         # Imported here: faces brings OpenCV, which lists of settings do without.
-        from gpen_core.faces.select import parse_indices
+        from .faces.select import parse_indices
 
         parse_indices(self.faces)
 

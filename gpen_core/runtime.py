@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpen_core.errors import SettingsError
+from .errors import SettingsError
 
 if TYPE_CHECKING:
     import torch

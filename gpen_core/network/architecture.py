@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpen_core.errors import WeightsError
+from ..errors import WeightsError
 
 SMALLEST_SIZE = 64
 LARGEST_SIZE = 2048

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpen_core.network.architecture import Architecture
+from .architecture import Architecture
 
 MAPPING_LEARNING_RATE = 0.01  # the mapping layers' weights and biases are stored 100 times larger than used
 
@@ -257,6 +257,12 @@ class Generator(nn.Module):
     def size(self) -> int:
         """Side of the square picture in and out, in pixels."""
         return self.architecture.size
+
+    @staticmethod
+    def kernels(architecture: Architecture) -> dict[str, Tensor]:
+        """The FIR kernels of the official state dict, which are constants and may be missing in a file."""
+        keys = [key for key in architecture.state_shapes() if key.endswith(".kernel")]
+        return {key: fir_kernel(4.0 if key.startswith("generator.") else 1.0) for key in keys}
 
     def use_channels_last(self) -> Generator:
         """Keep all weights in channels_last, the faster layout on CPUs and for half precision on GPUs. Returns itself."""

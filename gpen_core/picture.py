@@ -1,0 +1,29 @@
+"""Pictures in and out of the core: files, arrays and PIL images become a `Picture`, and go out the way they came in.
+
+A Picture is float32 RGB in 0..1 with its alpha beside it; `Picture.form` remembers everything else (numbers, grey, EXIF, ICC profile,
+text chunks). A picture whose pixels were not touched leaves bit-identical in every lossless format.
+"""
+
+from __future__ import annotations
+
+from gpen_core.pictures.arrays import from_array, to_array, to_pil
+from gpen_core.pictures.form import Form, Picture
+from gpen_core.pictures.libraries import MAX_PIXELS
+from gpen_core.pictures.metadata import TextChunk
+from gpen_core.pictures.reading import SUFFIXES, is_picture_path, read_picture
+from gpen_core.pictures.writing import WRITE_SUFFIXES, write_picture
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "WRITE_SUFFIXES",
+    "Form",
+    "Picture",
+    "TextChunk",
+    "from_array",
+    "is_picture_path",
+    "read_picture",
+    "to_array",
+    "to_pil",
+    "write_picture",
+]

@@ -1,0 +1,159 @@
+"""The picture as the core sees it, and the form it came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpen_core.errors import PictureError
+from gpen_core.pictures.metadata import TextChunk
+
+FloatArray = NDArray[np.float32]
+AnyArray = NDArray[Any]
+
+# The largest value of each whole-number kind; floats run from 0 to 1.
+_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a picture came in, so that it can go out the same way."""
+
+    kind: Literal["file", "array", "pil"] = "array"
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))  # uint8, uint16, float16, float32 or float64
+    grey: bool = False
+    channel_axis: bool = True  # False: a grey array of shape (H, W)
+    format: str = ""  # of a file: PNG, JPEG, WEBP, TIFF, BMP, GIF, AVIF
+    mode: str = ""  # of a PIL image
+    icc_profile: bytes | None = None
+    exif: bytes | None = None  # begins with b"Exif\0\0"; from a file the orientation in it is 1, because the pixels are turned already
+    text: tuple[TextChunk, ...] = ()  # of a PNG
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, as they stand: sRGB, gAMA, cHRM, cICP
+    dpi: tuple[float, float] | None = None
+    jpeg_quality: int | None = None  # estimated from the quantisation table
+    jpeg_subsampling: int | None = None  # 0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0
+    lossless: bool = False  # of a WebP
+    # float64 does not fit into float32: the numbers that came in, (H, W, C), are put back wherever the picture was not touched.
+    original: AnyArray | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def bits(self) -> int:
+        """Bits of one number: 8, 16, 32 or 64."""
+        return self.dtype.itemsize * 8
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the numbers are floats."""
+        return self.dtype.kind == "f"
+
+
+@dataclass
+class Picture:
+    """A picture on its way through the core.
+
+    `pixels`: float32 (H, W, 3), RGB, 0..1, C-contiguous (a float picture may overshoot; grey has three equal channels).
+    `alpha`: float32 (H, W), 0..1, or None. Never multiplied into the pixels.
+    """
+
+    pixels: FloatArray
+    alpha: FloatArray | None = None
+    form: Form = field(default_factory=Form)
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.pixels.shape[1]
+
+    def with_pixels(self, pixels: AnyArray, alpha: AnyArray | None = None) -> Picture:
+        """The same picture with other pixels (H, W, 3), 0..1.
+
+        Without `alpha` the picture keeps its own; where the size has changed, the alpha (H, W) at the new size must be given
+        (PictureError otherwise: alpha is never lost).
+        """
+        if pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise PictureError(f"Pixels must have the shape (height, width, 3), not {pixels.shape}.")
+        if alpha is None:
+            alpha = self.alpha
+        if alpha is not None and alpha.shape != pixels.shape[:2]:
+            raise PictureError(f"The alpha channel has the size {alpha.shape}, the pixels {pixels.shape[:2]}: give alpha at the new size.")
+        return Picture(
+            np.ascontiguousarray(pixels, dtype=np.float32),
+            None if alpha is None else np.ascontiguousarray(alpha, dtype=np.float32),
+            self.form,
+        )
+
+    def in_colour(self) -> Picture:
+        """The same picture, which leaves in colour even if it came in grey (for colourising)."""
+        form = replace(self.form, grey=False, channel_axis=True, original=None, icc_profile=colour_profile(self.form.icc_profile))
+        return Picture(self.pixels, self.alpha, form)
+
+
+def colour_profile(profile: bytes | None) -> bytes | None:
+    """`profile` where it describes RGB pixels; a grey or CMYK profile on RGB pixels would be an error, so None."""
+    return profile if profile is not None and profile[16:20] == b"RGB " else None
+
+
+def fitting_profile(form: Form) -> bytes | None:
+    """The ICC profile that fits the channels that are written."""
+    return form.icc_profile if form.grey else colour_profile(form.icc_profile)
+
+
+def build(array: Any, form: Form) -> Picture:
+    """A Picture of (H, W) or (H, W, 1..4) uint8, uint16 or float numbers; 2 channels are grey and alpha. `form` gets dtype and grey.
+
+    PictureError for an empty picture and for floats that are not finite.
+    """
+    values: Any = array[:, :, None] if array.ndim == 2 else array
+    height, width, channels = values.shape
+    if height == 0 or width == 0:
+        raise PictureError(f"The picture is empty (height {height}, width {width}).")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise PictureError("The picture holds numbers that are not finite (NaN or infinity).")
+    scale = np.float32(_FULL_SCALE.get(values.dtype.name, 1.0))
+    colours = values[:, :, : 3 if channels >= 3 else 1]
+    pixels = np.empty((height, width, 3), dtype=np.float32)
+    pixels[...] = colours
+    pixels /= scale
+    alpha = (values[:, :, -1].astype(np.float32) / scale).astype(np.float32) if channels in (2, 4) else None
+    original = values.copy() if values.dtype.name == "float64" else None
+    form = replace(form, dtype=values.dtype, grey=channels <= 2, channel_axis=array.ndim == 3, original=original)
+    return Picture(pixels, alpha, form)
+
+
+def numbers(picture: Picture, dtype: Any, *, with_alpha: bool = True) -> AnyArray:
+    """The picture as (H, W, C) numbers of `dtype`: C is 1 (grey) or 3, one more with alpha. Whole numbers are rounded half to even."""
+    dtype = np.dtype(dtype)
+    colours: Any = grey_of(picture.pixels)[:, :, None] if picture.form.grey else picture.pixels
+    if picture.alpha is not None and with_alpha:
+        colours = np.concatenate([colours, picture.alpha[:, :, None]], axis=2)
+    if dtype.kind == "f":
+        return _put_back(colours.astype(dtype), colours, picture.form.original)
+    scale = _FULL_SCALE[dtype.name]
+    scaled: Any = colours * np.float32(scale)
+    np.rint(scaled, out=scaled)
+    scaled.clip(0, scale, out=scaled)
+    return scaled.astype(dtype)
+
+
+def _put_back(result: AnyArray, colours: FloatArray, original: AnyArray | None) -> AnyArray:
+    """`result` (float) with the original float64 numbers wherever the float32 picture still equals them."""
+    if original is not None and result.dtype.itemsize == 8 and original.shape == result.shape:
+        untouched = colours == original.astype(np.float32)
+        result[untouched] = original[untouched]
+    return result
+
+
+def grey_of(pixels: Any) -> FloatArray:
+    """(H, W) Rec. 601 luma of (H, W, 3); where the three channels are equal, exactly their value."""
+    red, green, blue = pixels[:, :, 0], pixels[:, :, 1], pixels[:, :, 2]
+    luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+    np.copyto(luma, red, where=(red == green) & (green == blue))
+    return luma

@@ -1,0 +1,95 @@
+"""What travels beside the pixels: EXIF with its orientation, texts of image generators."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+EXIF_PREFIX = b"Exif\0\0"
+EXIF_IFD = 0x8769
+USER_COMMENT = 0x9286
+_ORIENTATION = 0x0112
+
+
+class TextChunk(NamedTuple):
+    """One text of a PNG. `kind`: tEXt, zTXt or iTXt."""
+
+    key: str
+    value: str
+    kind: str = "tEXt"
+
+
+def take_orientation(tiff: bytes) -> tuple[bytes, int]:
+    """(`tiff` with orientation 1, the orientation it had, 1..8) for EXIF data or a whole TIFF file, which begin alike.
+
+    Only the one number is overwritten: everything else, maker notes included, stays byte for byte. Damaged data counts as orientation 1.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return tiff, 1
+    try:
+        if struct.unpack_from(order + "H", tiff, 2)[0] == 43:  # BigTIFF
+            start_at, count_format, entry_size, value_at = (8, "Q", 20, 12)
+        else:
+            start_at, count_format, entry_size, value_at = (4, "H", 12, 8)
+        start = struct.unpack_from(order + ("Q" if start_at == 8 else "I"), tiff, start_at)[0]
+        count = struct.unpack_from(order + count_format, tiff, start)[0]
+        first = start + struct.calcsize(order + count_format)
+        for entry in range(first, first + min(count, 65535) * entry_size, entry_size):
+            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+            if tag == _ORIENTATION and kind in (3, 4):
+                value_format = order + ("H" if kind == 3 else "I")
+                value = struct.unpack_from(value_format, tiff, entry + value_at)[0]
+                if value == 1:
+                    return tiff, 1
+                changed = bytearray(tiff)
+                struct.pack_into(value_format, changed, entry + value_at, 1)
+                return bytes(changed), value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return tiff, 1
+
+
+def turn(array: Any, orientation: int) -> Any:
+    """`array` (H, W, ...) as a viewer shows it that obeys the EXIF `orientation` (1..8)."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def exif_with_texts(exif: bytes | None, texts: tuple[TextChunk, ...], *, comfy: bool) -> bytes | None:
+    """EXIF that also carries what image generators wrote into the PNG, where their own programs look for it.
+
+    `parameters` goes into UserComment as A1111 does; with `comfy`, `prompt` and `workflow` into Model and Make as ComfyUI does in WebP.
+    What is in the EXIF already is kept.
+    """
+    values = {text.key: text.value for text in texts}
+    wanted = {"parameters", "prompt", "workflow"} if comfy else {"parameters"}
+    if not wanted & values.keys():
+        return exif
+    result = Image.Exif()
+    if exif is not None:
+        result.load(exif)
+    if comfy:
+        for tag, key in ((0x0110, "prompt"), (0x010F, "workflow")):
+            if key in values and tag not in result:
+                result[tag] = f"{key}:{values[key]}"
+    inner = dict(result.get_ifd(EXIF_IFD))
+    if "parameters" in values and USER_COMMENT not in inner:
+        inner[USER_COMMENT] = b"UNICODE\0" + values["parameters"].encode("utf-16-be", "replace")
+        result[EXIF_IFD] = inner
+    return prefixed_exif(result.tobytes())
+
+
+def prefixed_exif(data: bytes | None) -> bytes | None:
+    """EXIF data beginning with b"Exif\\0\\0", whether it came with that prefix or not; None where there is none."""
+    if not data:
+        return None
+    return data if data.startswith(EXIF_PREFIX) else EXIF_PREFIX + data

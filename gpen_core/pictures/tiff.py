@@ -1,0 +1,138 @@
+"""TIFF: reading it at full depth, writing it with all that travels along."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from gpen_core.errors import PictureError
+from gpen_core.pictures.arrays import pil_numbers, tidy_dpi
+from gpen_core.pictures.form import AnyArray, Picture, colour_profile, fitting_profile, numbers
+from gpen_core.pictures.libraries import TOO_BIG_FOR_PILLOW, Decoded, check_size, load, opencv, or_none
+from gpen_core.pictures.metadata import EXIF_IFD, exif_with_texts, prefixed_exif, take_orientation
+
+# ImageDescription, Make, Model, Software, DateTime, Artist, Copyright: of a TIFF's many tags those that describe the picture, not the file
+_DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432)
+
+
+def decode_tiff(data: bytes) -> Decoded:
+    """The first page of the TIFF `data`: uint8, uint16, float32 or float64 numbers. PictureError for kinds nothing here reads rightly."""
+    # The orientation is taken out before decoding: libraries and their versions differ in whether they obey it.
+    data, orientation = take_orientation(data)
+    header = data[:8] if 42 in data[2:4] else data[:16]  # the longer one is BigTIFF's
+    ifd = TiffImagePlugin.ImageFileDirectory_v2(header)
+    stream = io.BytesIO(data)
+    stream.seek(ifd.next)
+    ifd.load(stream)
+    tags: Any = ifd
+    width, height = int(tags[256]), int(tags[257])
+    check_size(width, height)
+    starts, lengths = tags.get(273) or tags.get(324) or (), tags.get(279) or tags.get(325) or ()
+    if any(start + length > len(data) for start, length in zip(starts, lengths, strict=False)):
+        raise PictureError("the file is cut short")
+    form = {
+        "icc_profile": tags.get(34675),
+        "exif": or_none(lambda: _exif_of_tiff(stream, header, tags)),
+        "dpi": tidy_dpi([value * (2.54 if tags.get(296) == 3 else 1) for value in (tags.get(282, 0), tags.get(283, 0))]),
+    }
+    bits, samples = max(tags.get(258, (1,))), tags.get(277, 1)
+    if bits > 8:  # Pillow would cut it down to 8 bits or refuse it
+        return Decoded(_by_opencv(data, tags, bits, samples), orientation, form)
+    try:
+        image = load(TiffImagePlugin.TiffImageFile, data)
+    except TOO_BIG_FOR_PILLOW:
+        return Decoded(_by_opencv(data, tags, bits, samples), orientation, form)
+    if image.mode == "CMYK":  # becomes sRGB
+        form["icc_profile"] = None
+    return Decoded(pil_numbers(image), orientation, form)
+
+
+def _by_opencv(data: bytes, tags: Any, bits: int, samples: int) -> AnyArray:
+    """(H, W) or (H, W, 3 or 4) uint8, uint16, float32 or float64 numbers of a TIFF."""
+    photometric = tags.get(262)
+    kind = max(tags.get(339, (1,)))
+    if samples not in (1, 3, 4) or photometric not in (0, 1, 2) or (bits, kind) not in ((8, 1), (16, 1), (32, 3), (64, 3)):
+        raise PictureError(f"a TIFF with {samples} channels of {bits} bits of this kind is not supported; save it as 16-bit RGB")
+    if samples > 1 and tags.get(284) == 2:  # OpenCV would mix the planes up and say nothing
+        raise PictureError("a deep TIFF with one plane for each colour is not supported; save it as PNG")
+    if bits == 8 and samples == 4:  # here OpenCV would multiply alpha in
+        raise PictureError("it is too large for a TIFF with alpha; save it as PNG")
+    array = opencv(data)
+    if (array.ndim if samples == 1 else array.shape[-1]) != (2 if samples == 1 else samples) or array.dtype.itemsize * 8 != bits:
+        raise PictureError("this kind of TIFF is not supported; save it as PNG")
+    full = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1.0
+    if photometric == 0:  # white is zero, which OpenCV leaves as it is
+        array = (full - array).astype(array.dtype)
+    if samples == 4 and 1 in tags.get(338, ()):  # alpha multiplied in: divide it out again
+        alpha = array[:, :, 3:].astype(np.float64) / full
+        colours = np.divide(array[:, :, :3], alpha, out=np.zeros((*array.shape[:2], 3)), where=alpha > 0)
+        colours = np.minimum(np.rint(colours), full) if array.dtype.kind == "u" else colours
+        array = np.concatenate([colours.astype(array.dtype), array[:, :, 3:]], axis=2)
+    return array
+
+
+def _exif_of_tiff(stream: BinaryIO, header: bytes, tags: Any) -> bytes | None:
+    """The describing tags of a TIFF as EXIF data."""
+    exif = Image.Exif()
+    for tag in _DESCRIPTIVE_TAGS:
+        if tag in tags:
+            exif[tag] = tags[tag]
+    for tag in (EXIF_IFD, 0x8825):  # the camera's own tags; the place
+        if tag in tags:
+            part: Any = TiffImagePlugin.ImageFileDirectory_v2(header)
+            stream.seek(int(tags[tag]))
+            part.load(stream)
+            exif[tag] = dict(part)
+    return prefixed_exif(exif.tobytes()) if len(exif) else None
+
+
+def encode_tiff(picture: Picture) -> bytes:
+    """A TIFF (Deflate) of `picture` in the numbers that came in (float16: float32), with ICC profile, EXIF and dpi."""
+    form = picture.form
+    dtype = np.dtype(np.float32) if form.dtype == np.float16 else form.dtype
+    values = numbers(picture, dtype)
+    if values.shape[2] == 2 and dtype != np.uint8:  # hardly any program reads deep grey with alpha
+        values = values[:, :, [0, 0, 0, 1]]
+    height, width, channels = values.shape
+    predictor = 1
+    if dtype.kind == "u":  # differences along the row pack better
+        values = np.concatenate([values[:, :1], np.diff(values, axis=1)], axis=1)
+        predictor = 2
+    pixels = zlib.compress(values.astype(np.dtype(f"<{dtype.kind}{dtype.itemsize}")).tobytes())
+    ifd: Any = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    ifd[256], ifd[257] = width, height
+    ifd[258] = (dtype.itemsize * 8,) * channels
+    ifd[259], ifd[317] = 8, predictor  # Deflate
+    ifd[262] = 2 if channels >= 3 else 1
+    ifd[277], ifd[278], ifd[284] = channels, height, 1
+    ifd[339] = ((3 if dtype.kind == "f" else 1),) * channels
+    if channels in (2, 4):
+        ifd[338] = 2  # alpha, not multiplied in
+    if form.dpi is not None:
+        ifd[282], ifd[283], ifd[296] = form.dpi[0], form.dpi[1], 2
+    profile = fitting_profile(form) if channels <= 2 or not form.grey else colour_profile(form.icc_profile)
+    if profile is not None:
+        ifd[34675] = profile
+    _add_exif(ifd, exif_with_texts(form.exif, form.text, comfy=False))
+    ifd[273], ifd[279] = 0, len(pixels)
+    buffer = io.BytesIO()
+    ifd.save(buffer)  # fills in where the pixels begin: right behind it
+    return buffer.getvalue() + pixels
+
+
+def _add_exif(ifd: Any, data: bytes | None) -> None:
+    """Put EXIF data into the tags of a TIFF, where they belong."""
+    if data is None:
+        return
+    exif = Image.Exif()
+    exif.load(data)
+    for tag in _DESCRIPTIVE_TAGS:
+        if tag in exif:
+            ifd[tag] = exif[tag]
+    for tag in (EXIF_IFD, 0x8825):
+        if part := dict(exif.get_ifd(tag)):
+            ifd[tag] = part

@@ -1,0 +1,255 @@
+"""FaceRestorer: the pipeline from picture to restored picture; the only module that knows the order of the steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from . import background, tone
+from .align import crop_face, rescale_matrix, similarity, template_points
+from .errors import GpenError, SettingsError
+from .faces.detect import Detector, Face, find_faces, make_detector
+from .faces.select import parse_indices, select_faces
+from .mask import Parser, clip_to_picture, landmark_mask, load_parsenet, parsing_mask
+from .network.run import run_network
+from .options import RestoreOptions
+from .paste import Compositor
+from .picture import Picture, from_array, to_array, to_pil
+from .progress import Progress
+from .results import FaceResult, RestoreResult
+from .runtime import pick_device, pick_dtype
+
+if TYPE_CHECKING:
+    from .network.modules import Generator
+
+Pixels = NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+class FaceRestorer:
+    """Restores the faces of pictures with one set of options. Made once, used for many pictures; models are loaded at first use.
+
+    options: RestoreOptions (its defaults where None). models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
+    extra_folders: where else weights may lie. progress: told of every face, asked whether to stop.
+    network, detector: ready-made ones, for hosts that keep models themselves; `template` then says how the network was trained.
+    """
+
+    def __init__(
+        self,
+        options: RestoreOptions | None = None,
+        *,
+        models_dir: Path | None = None,
+        extra_folders: Sequence[Path] = (),
+        progress: Progress | None = None,
+        network: Generator | None = None,
+        template: str | None = None,
+        detector: Detector | None = None,
+    ) -> None:
+        self.options = options or RestoreOptions()
+        self.models_dir = models_dir
+        self.extra_folders = tuple(extra_folders)
+        self.progress = progress or Progress()
+        self.model_name = self.options.model
+        self.weights: Path | None = None
+        self.note: str | None = None
+        self.template = template or "gpen"
+        self._network = network
+        self._detector = detector
+        self._parser: Parser | None = None
+        self._upscaler: Callable[[Pixels], Pixels] | None = None
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Finds and loads all that the options ask for, so that a setting that cannot be met is an error before any work is done.
+
+        Raises SettingsError, FeatureMissingError, WeightsError or WeightsMissingError.
+        """
+        if self._prepared:
+            return
+        o = self.options
+        device = pick_device(o.device)
+        dtype = pick_dtype(o.precision, device)
+        folders = self._weights_folders()
+        if self._detector is None and not o.aligned:
+            self._detector = make_detector(o.detector, device=str(device), weights_folders=folders)
+        if o.mask == "parsing" and self._parser is None and not o.aligned:
+            self._parser = load_parsenet(folders, device)
+        if o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None:
+            self._upscaler = background.load_realesrgan(folders, device)
+        if self._network is None:
+            self._load_network(device, dtype)
+        self._prepared = True
+
+    def _load_network(self, device: Any, dtype: Any) -> None:
+        from .network.load import build_network
+        from .weights.checkpoint import read_generator
+        from .weights.files import resolve
+
+        found = resolve(self.options.model, self.models_dir, extra_folders=self.extra_folders)
+        self.weights, self.note = found.path, found.note
+        self.model_name = found.entry.name if found.entry is not None else found.path.stem
+        if found.entry is not None:
+            if found.entry.task != "restore":
+                raise SettingsError(f"{found.entry.name} is made for another task ({found.entry.task}); it does not restore faces")
+            self.template = found.entry.template
+        self._network = build_network(read_generator(found.path)).to(device=device, dtype=dtype).use_channels_last()
+
+    def _weights_folders(self) -> list[Path]:
+        from .weights.files import models_dir, search_folders
+
+        return [*self.extra_folders, *search_folders(models_dir(self.models_dir))]
+
+    @property
+    def size(self) -> int:
+        """Side of the square the network restores, in pixels. Loads the network where it is not yet."""
+        return self.loaded_network.size
+
+    @property
+    def loaded_network(self) -> Generator:
+        """The network. Loads it where it is not yet."""
+        self.prepare()
+        return cast("Generator", self._network)
+
+    def detect(self, picture: Any) -> list[Face]:
+        """The faces that the options choose, in their order. picture: as in a call."""
+        self.prepare()
+        source = picture if isinstance(picture, Picture) else from_array(picture)
+        return self._choose(source.pixels)
+
+    def _choose(self, pixels: Pixels) -> list[Face]:
+        o = self.options
+        detector = cast(Detector, self._detector)
+        faces = find_faces(pixels, detector, threshold=o.threshold, look_closer=o.look_closer, rotations=o.rotations)
+        return select_faces(
+            faces,
+            pixels.shape,
+            min_size=o.min_size,
+            max_size=o.max_size,
+            max_faces=o.max_faces,
+            order=o.order,
+            indices=parse_indices(o.faces),
+        )
+
+    def __call__(self, picture: Any, *, faces: Sequence[Face] | None = None) -> RestoreResult:
+        """Restores a picture.
+
+        picture: Picture, (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16 or float (0..1), or PIL image. It is not changed.
+        faces: restore these instead of looking for faces. Failure of one face leaves its original pixels and is said in the result.
+        Raises PictureError for what is no picture, and what prepare() raises.
+        """
+        started = time.perf_counter()
+        self.prepare()
+        source = picture if isinstance(picture, Picture) else from_array(picture)
+        if self.options.aligned:
+            done, result = self._restore_aligned(source)
+        else:
+            done, result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
+        result.image = _like(picture, done)
+        result.seconds = time.perf_counter() - started
+        return result
+
+    def _restore_picture(self, source: Picture, faces: list[Face]) -> tuple[Picture, RestoreResult]:
+        size = self.size
+        matrices: list[NDArray[np.float64] | GpenError] = []
+        for face in faces:
+            try:
+                matrices.append(similarity(face.landmarks, template_points(self.template, size)))
+            except GpenError as error:  # landmarks that no similarity fits
+                matrices.append(error)
+        good = [matrix for matrix in matrices if not isinstance(matrix, GpenError)]
+        o = self.options
+        mode = o.factor if o.output_size == "factor" else o.output_size
+        scale = background.output_scale(mode, good, size, source.pixels.shape)
+        base, alpha = self._enlarge(source, scale)
+
+        result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), self.model_name, 0.0, scale)
+        compositor = Compositor(base)
+        for index, (face, matrix) in enumerate(zip(faces, matrices, strict=True)):
+            if result.stopped or self.progress.stop():
+                result.stopped = True
+                result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
+                continue
+            self.progress.report(index, len(faces), f"face {index + 1}/{len(faces)}")
+            try:
+                if isinstance(matrix, GpenError):
+                    raise matrix
+                # Read from the picture as it came, not from the enlarged one: nothing invented goes into the network.
+                crop = crop_face(source.pixels, matrix, size)
+                restored, mask = self._restore_crop(crop, matrix, source.pixels.shape)
+                compositor.add(restored, mask, rescale_matrix(matrix, source.pixels.shape, base.shape), strength=o.strength)
+            except GpenError as error:
+                log.warning("face %d is left as it was: %s", index, error)
+                result.faces.append(FaceResult(face, index, "failed", str(error)))
+                continue
+            result.faces.append(FaceResult(face, index, "restored"))
+            result.crops.append(crop)
+            result.restored.append(restored)
+            self.progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", restored)
+        pixels, result.mask = compositor.result()
+        return source.with_pixels(pixels, alpha), result
+
+    def _enlarge(self, source: Picture, scale: float) -> tuple[Pixels, Pixels | None]:
+        if scale == 1.0:
+            return source.pixels, source.alpha
+        return background.enlarge(source.pixels, scale, alpha=source.alpha, upscaler=self._upscaler)
+
+    def _restore_crop(self, crop: Pixels, matrix: NDArray[np.float64], shape: Sequence[int]) -> tuple[Pixels, Pixels]:
+        """(restored face, mask), both at the network's size."""
+        o = self.options
+        size = crop.shape[0]
+        restored = run_network(self.loaded_network, crop)
+        soft = landmark_mask(template_points(self.template, size), size, feather=o.feather)
+        if o.colour_match:
+            restored = tone.match_colour(restored, crop, clip_to_picture(soft, matrix, shape))
+        if o.fidelity > 0:
+            restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
+        if o.mask == "parsing":
+            return restored, parsing_mask(cast(Parser, self._parser), restored, size, feather=o.feather)
+        return restored, soft
+
+    def _restore_aligned(self, source: Picture) -> tuple[Picture, RestoreResult]:
+        """The whole picture is one aligned face: the network on the resized picture, no mask (official `process`, aligned=True)."""
+        o, size = self.options, self.size
+        shape = source.pixels.shape
+        shrinks = max(shape[:2]) > size
+        crop = np.asarray(
+            cv2.resize(source.pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32
+        )
+        restored = run_network(self.loaded_network, crop)
+        everything = np.ones((size, size), np.float32)
+        if o.colour_match:
+            restored = tone.match_colour(restored, crop, everything)
+        if o.fidelity > 0:
+            restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
+        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
+        base, alpha = self._enlarge(source, scale)
+        height, width = base.shape[:2]
+        shrinks = size > max(height, width)
+        fitted = np.asarray(cv2.resize(restored, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32)
+        pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
+        face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
+        mask = np.ones((height, width), np.float32)
+        faces = [FaceResult(face, 0, "restored")]
+        result = RestoreResult(None, faces, mask, self.model_name, 0.0, scale, crops=[crop], restored=[restored])
+        return source.with_pixels(pixels, alpha), result
+
+
+def _template_in(template: str, shape: Sequence[int]) -> Pixels:
+    """The template's points in a whole picture of the shape (height, width, ...), as float32 (5, 2)."""
+    height, width = shape[:2]
+    return (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
+
+
+def _like(given: Any, picture: Picture) -> Any:
+    """The picture as the kind of object that was given in."""
+    if isinstance(given, Picture):
+        return picture
+    return to_pil(picture) if isinstance(given, Image.Image) else to_array(picture)

@@ -1,0 +1,82 @@
+"""One frame of a video between PyAV's form and RGB arrays, without loss where that can be helped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# swscale's plain conversion loses a grey level on average, both ways together; these flags none:
+# SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND.
+_EXACTLY = 0x4 | 0x2000 | 0x40000
+_LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
+_UNSPECIFIED = 2  # AVCOL_SPC_, AVCOL_PRI_ and AVCOL_TRC_UNSPECIFIED
+# AVCOL_SPC_* to SWS_CS_*: how YUV is computed from RGB.
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_KEPT_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How a video's numbers become colours. matrix: SWS_CS_*. full: whether they use the whole range. deep: more than 8 bits.
+    space, label: AVCOL_SPC_* and AVCOL_RANGE_*, as the output is labelled."""
+
+    matrix: int = 5
+    full: bool = False
+    deep: bool = False
+    space: int = _UNSPECIFIED
+    label: int = 0
+
+    @classmethod
+    def of(cls, frame: Any) -> Colours:
+        """The colours of a decoded frame. Where the file does not say, what players take: BT.709 from 720 rows on, else BT.601."""
+        form = frame.format
+        deep = form.components[0].bits > 8
+        if form.is_rgb:  # a recorded screen: becomes YUV, and is labelled as what it becomes
+            return cls(1, False, deep, 1, _LIMITED)
+        space = int(frame.colorspace)
+        full = int(frame.color_range) == _FULL or form.name.startswith("yuvj")
+        return cls(_MATRICES.get(space, 1 if frame.height >= 720 else 5), full, deep, space, _FULL if full else int(frame.color_range))
+
+    @property
+    def colour_range(self) -> int:
+        """AVCOL_RANGE_*."""
+        return _FULL if self.full else _LIMITED
+
+    def kept(self, frame: Any) -> dict[str, int]:
+        """Arguments of `reformat` that change a frame's layout and size, not its colours."""
+        if frame.format.is_rgb:
+            return {"src_color_range": _FULL, "dst_colorspace": self.matrix, "dst_color_range": self.colour_range, "interpolation": _EXACTLY}
+        same = {"src_colorspace": self.matrix, "dst_colorspace": self.matrix}
+        return {**same, "src_color_range": self.colour_range, "dst_color_range": self.colour_range, "interpolation": _EXACTLY}
+
+    def tag(self, encoder: Any, source: Any) -> None:
+        """Labels the encoder's output: space and range as they are, primaries and transfer as in the source."""
+        encoder.colorspace = self.space
+        encoder.color_range = self.label
+        for name in ("color_primaries", "color_trc"):
+            if hasattr(encoder, name):
+                setattr(encoder, name, getattr(source, name))
+
+
+def to_rgb(frame: Any, colours: Colours) -> Any:
+    """(H, W, 3) uint8 of a frame, uint16 (0..65535) of a deep one."""
+    form = "rgb48le" if colours.deep else "rgb24"
+    source = {} if frame.format.is_rgb else {"src_colorspace": colours.matrix, "src_color_range": colours.colour_range}
+    return frame.reformat(format=form, dst_color_range=_FULL, interpolation=_EXACTLY, **source).to_ndarray()
+
+
+def from_rgb(av: Any, pixels: Any, colours: Colours) -> Any:
+    """An RGB frame of such an array; `Colours.kept` says how it becomes YUV."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb48le" if colours.deep else "rgb24")
+
+
+def pixel_format(form: Any, width: int, height: int) -> str:
+    """The pixel format H.264 takes that is nearest to a frame's. Sampling that halves an odd side is widened to 4:4:4."""
+    deep = form.components[0].bits > 8
+    name = form.name.replace("yuvj", "yuv")
+    if name not in _KEPT_FORMATS:
+        name = ("yuv444p" if form.is_rgb else "yuv420p") + ("10le" if deep else "")
+    odd = (width % 2 and "444" not in name) or (height % 2 and "420" in name)
+    return name.replace("420", "444").replace("422", "444") if odd else name

@@ -1,0 +1,472 @@
+"""Arrays and PIL images in and out; bad input; nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageFile
+
+from gpen_core import picture as pictures
+from gpen_core.errors import PictureError, SettingsError
+from gpen_core.picture import TextChunk, from_array, read_picture, to_array, to_pil, write_picture
+
+RNG = np.random.default_rng(3)
+
+
+def noise(*shape):
+    return RNG.integers(0, 256, shape).astype(np.uint8)
+
+
+# --- arrays ------------------------------------------------------------------------------------------------------------
+
+SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 7)).flatmap(lambda s: st.sampled_from([s, (*s, 1), (*s, 3), (*s, 4)]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whole_numbers_come_back(data):
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.dtype(">u2")]))
+    values = data.draw(hnp.arrays(dtype, SHAPES))
+    back = to_array(from_array(values))
+    assert back.dtype == values.dtype
+    np.testing.assert_array_equal(back, values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_floats_come_back_bit_for_bit(data):
+    width = data.draw(st.sampled_from([16, 32, 64]))
+    values = data.draw(hnp.arrays(f"float{width}", SHAPES, elements=st.floats(0, 1, width=width)))
+    back = to_array(from_array(values))
+    assert back.dtype == values.dtype
+    np.testing.assert_array_equal(back, values)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_number_of_a_kind_comes_back(dtype):
+    count = np.iinfo(dtype).max + 1
+    values = np.arange(count, dtype=dtype).reshape(-1, 256)
+    np.testing.assert_array_equal(to_array(from_array(values)), values)
+    colour = np.stack([values, values[::-1], np.roll(values, 3)], axis=2)
+    np.testing.assert_array_equal(to_array(from_array(colour)), colour)
+
+
+def test_the_picture_inside():
+    picture = from_array(noise(5, 6, 4)[:, ::2].transpose(1, 0, 2))  # not contiguous
+    assert picture.pixels.dtype == np.float32 and picture.pixels.flags.c_contiguous and (picture.height, picture.width) == (3, 5)
+    assert picture.alpha is not None and picture.alpha.shape == (3, 5) and picture.alpha.dtype == np.float32
+    assert picture.pixels.min() >= 0 and picture.pixels.max() <= 1
+
+
+def test_the_picture_is_a_copy():
+    values = noise(5, 6, 3)
+    before = values.copy()
+    picture = from_array(values)
+    picture.pixels[:] = 0
+    np.testing.assert_array_equal(values, before)
+    floats = values / 255
+    picture = from_array(floats)
+    kept = floats.copy()
+    floats[:] = 0.5
+    np.testing.assert_array_equal(to_array(picture), kept)
+
+
+def test_half_to_even_and_clipping():
+    picture = from_array(np.zeros((1, 6, 3), np.uint8))
+    new = np.array([0.5, 1.5, 2.5, -9, 300, 254.6], np.float32) / 255
+    out = to_array(picture.with_pixels(np.repeat(new[None, :, None], 3, axis=2)))
+    assert out[0, :, 0].tolist() == [0, 2, 2, 0, 255, 255]
+
+
+def test_grey_is_rec601_where_touched_and_exact_elsewhere():
+    values = RNG.random((4, 5)).astype(np.float32)
+    picture = from_array(values)
+    pixels = picture.pixels.copy()
+    pixels[0, 0] = (1, 0, 0)
+    out = to_array(picture.with_pixels(pixels))
+    assert out[0, 0] == np.float32(0.299)
+    np.testing.assert_array_equal(out.ravel()[1:], values.ravel()[1:])
+    assert to_array(picture.in_colour()).shape == (4, 5, 3)
+
+
+def test_float64_is_exact_where_untouched():
+    values = RNG.random((4, 5, 4))
+    picture = from_array(values)
+    pixels = picture.pixels.copy()
+    pixels[1, 2] = 0.25
+    out = to_array(picture.with_pixels(pixels))
+    assert (out[1, 2, :3] == 0.25).all()
+    out[1, 2] = values[1, 2]
+    np.testing.assert_array_equal(out, values)
+    larger = picture.with_pixels(np.zeros((8, 10, 3), np.float32), np.ones((8, 10), np.float32))
+    assert to_array(larger).shape == (8, 10, 4) and to_array(larger).dtype == np.float64
+
+
+def test_alpha_is_never_lost():
+    values = noise(4, 5, 4)
+    picture = from_array(values)
+    touched = to_array(picture.with_pixels(np.zeros((4, 5, 3))))
+    np.testing.assert_array_equal(touched[:, :, 3], values[:, :, 3])
+    with pytest.raises(PictureError, match="alpha"):
+        picture.with_pixels(np.zeros((8, 10, 3)))
+    with pytest.raises(PictureError, match="shape"):
+        picture.with_pixels(np.zeros((4, 5)))
+    added = from_array(values[:, :, :3]).with_pixels(picture.pixels, picture.alpha)
+    np.testing.assert_array_equal(to_array(added), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.zeros((4,), np.uint8), "shape"),
+        (np.zeros((4, 4, 2), np.uint8), "shape"),
+        (np.zeros((3, 4, 5), np.uint8), "last"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.zeros((4, 0), np.float32), "empty"),
+        (np.zeros((4, 4), np.int64), "int64"),
+        (np.zeros((4, 4), bool), "bool"),
+        (np.full((4, 4, 3), 255.0), "from 0 to 1"),
+        (np.full((4, 4, 3), np.nan, np.float32), "finite"),
+        (np.full((4, 4, 3), np.inf, np.float16), "finite|from 0 to 1"),
+        ([[1, 2], [3]], "."),
+        ("portrait.png", "no picture"),
+        (None, "no picture"),
+    ],
+)
+def test_what_is_no_picture(values, words):
+    with pytest.raises(PictureError, match=words):
+        from_array(values)
+
+
+def test_torch_on_the_cpu():
+    torch = pytest.importorskip("torch")
+    values = torch.rand(4, 5, 3)
+    np.testing.assert_array_equal(to_array(from_array(values)), values.numpy())
+    with pytest.raises(PictureError):
+        from_array(values.requires_grad_())
+
+
+# --- PIL images --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_pil_comes_back(mode):
+    image = Image.fromarray(noise(5, 6, len(mode)) if len(mode) > 1 else noise(5, 6))
+    assert image.mode == mode
+    back = to_pil(from_array(image))
+    assert back.mode == mode and back.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGBX", "CMYK", "YCbCr", "HSV", "La", "RGBa", "PA"])
+def test_other_pil_modes_become_plain(mode):
+    source = Image.fromarray(noise(8, 8, 4))
+    if mode in ("La", "PA"):
+        source = source.convert("LA")
+    image = source.convert("P").convert("PA") if mode == "PA" else source.convert("RGBA" if mode in ("RGBa", "La") else "RGB")
+    image = image.convert("LA").convert("La") if mode == "La" else image.convert(mode)
+    target = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}.get(mode, "RGB")
+    back = to_pil(from_array(image))
+    assert back.mode == target and back.tobytes() == image.convert(target).tobytes()
+
+
+def test_deep_pil_modes():
+    values = RNG.integers(0, 65536, (5, 6)).astype(np.uint16)
+    deep = Image.fromarray(values)
+    assert deep.mode == "I;16"
+    back = to_pil(from_array(deep))
+    assert back.mode == "I;16" and np.array_equal(np.asarray(back), values)
+    wide = Image.fromarray(values.astype(np.int32))
+    back = to_pil(from_array(wide))
+    assert back.mode == "I" and np.array_equal(np.asarray(back), values)
+    big_endian = Image.frombytes("I;16B", (6, 5), values.astype(">u2").tobytes())
+    assert np.array_equal(np.asarray(to_pil(from_array(big_endian))), values)
+    floats = RNG.random((5, 6)).astype(np.float32)
+    back = to_pil(from_array(Image.fromarray(floats)))
+    assert back.mode == "F" and np.array_equal(np.asarray(back), floats)
+    assert to_pil(from_array(np.full((2, 2, 3), 65535, np.uint16))).getpixel((0, 0)) == (255, 255, 255)
+    for bad in (Image.fromarray(values.astype(np.int32) + 70000), Image.fromarray(floats * 255)):
+        with pytest.raises(PictureError):
+            from_array(bad)
+
+
+def test_pil_palette_with_transparency():
+    image = Image.fromarray(noise(8, 8, 3)).quantize(8)
+    image.info["transparency"] = 2
+    back = to_pil(from_array(image))
+    assert back.mode == "RGBA" and back.tobytes() == image.convert("RGBA").tobytes()
+
+
+def test_pil_notes_travel_and_its_size_stays():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.fromarray(noise(8, 16, 3)).save(stream, "PNG", exif=exif, dpi=(300, 300))
+    image = Image.open(stream)
+    image.info["parameters"] = "a portrait"
+    picture = from_array(image)
+    assert picture.form.text == (TextChunk("parameters", "a portrait", "tEXt"),)
+    back = to_pil(picture)
+    assert back.size == (16, 8) and back.info["parameters"] == "a portrait" and round(back.info["dpi"][0]) == 300
+    assert back.getexif()[0x0112] == 6
+
+
+def test_a_pil_image_of_a_cut_file():
+    stream = io.BytesIO()
+    Image.fromarray(noise(64, 64, 3)).save(stream, "JPEG")
+    with pytest.raises(PictureError):
+        from_array(Image.open(io.BytesIO(stream.getvalue()[:2000])))
+
+
+# --- files that cannot be read -----------------------------------------------------------------------------------------
+
+
+def refused(path, *words):
+    with pytest.raises(PictureError) as caught:
+        read_picture(path)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message and message.endswith(".")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "empty"),
+        (b"just words, nothing else\n", "text file"),
+        ("ein paar Wörter\n".encode(), "text file"),
+        (b"\n  <!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"<html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        (b"\0" * 3000, "zeros"),
+        (b"%PDF-1.7 ...", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+        (b"\x89PNG", "cut short"),
+        (bytes(range(1, 200)), "no picture"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "damaged"),
+        (b"\xff\xd8\xff\xe0", "cut short"),
+        (b"II*\0\x08\0\0\0\0\0", "damaged"),
+        (b"GIF89a\x01\0", ""),
+        (b"BM" + b"\0" * 30, "damaged"),
+    ],
+)
+def test_what_is_no_picture_file(tmp_path, data, word):
+    path = tmp_path / "portrait.png"
+    path.write_bytes(data)
+    refused(path, word)
+
+
+def test_missing_and_folder(tmp_path):
+    refused(tmp_path / "missing.png", "no such file")
+    refused(tmp_path, "folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_unreadable(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    refused(path, "may not be read")
+
+
+def test_unreadable_by_force(tmp_path, monkeypatch):
+    def no(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", no)
+    refused(tmp_path / "a.png", "may not be read")
+
+
+@pytest.mark.parametrize("host_allows_cut_files", [False, True])
+@pytest.mark.parametrize("suffix", [".jpg", "p.jpg", ".png", ".webp", ".tif", ".bmp", "16.png", "z.tif"])
+def test_files_cut_short(tmp_path, monkeypatch, suffix, host_allows_cut_files):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", host_allows_cut_files)  # A1111 does this
+    path = tmp_path / f"in{suffix}"
+    image = Image.fromarray(noise(64, 64, 3))
+    if suffix in ("16.png", "z.tif"):
+        write_picture(from_array(RNG.integers(0, 65536, (64, 64, 3)).astype(np.uint16)), path)
+    else:
+        thumbnail = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + b"\xff\xd8\xff\xd9"  # its end marker must not count
+        image.save(path, **({"exif": thumbnail, "progressive": suffix[0] == "p"} if suffix.endswith("jpg") else {}))
+    whole = path.read_bytes()
+    read_picture(path)
+    for part in (0.05, 0.3, 0.6, 0.9, 0.999):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        refused(path, "" if part < 0.1 else "cut short" if suffix != ".webp" or part > 0.1 else "")
+
+
+def test_a_damaged_png(tmp_path):
+    path = tmp_path / "in.png"
+    Image.fromarray(noise(64, 64, 3)).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    refused(path, "damaged")
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_rubbish_gives_a_picture_or_a_picture_error(tmp_path_factory, data):
+    suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"]))
+    path = tmp_path_factory.mktemp("rubbish") / f"in{suffix}"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(PictureError):
+        assert read_picture(path).pixels.shape[2] == 3
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpen_core.pictures.libraries.MAX_PIXELS", 100)
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"):
+        Image.new("RGB", (20, 20)).save(tmp_path / f"in{suffix}")
+        refused(tmp_path / f"in{suffix}", "too many")
+
+
+# --- files that cannot be written --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture():
+    return from_array(noise(5, 6, 3))
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_existing_file_is_kept(tmp_path, picture):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"precious")
+    with pytest.raises(PictureError, match="--overwrite"):
+        write_picture(picture, path)
+    assert path.read_bytes() == b"precious"
+    write_picture(picture, path, overwrite=True)
+    np.testing.assert_array_equal(to_array(read_picture(path)), to_array(picture))
+    assert left_in(tmp_path) == ["out.png"]
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, picture, monkeypatch):
+    path = tmp_path / "out.png"
+    monkeypatch.setattr(Path, "exists", lambda self, **_: False)
+    path.write_bytes(b"precious")
+    with pytest.raises(PictureError, match="--overwrite"):
+        write_picture(picture, path)
+    assert path.read_bytes() == b"precious" and left_in(tmp_path) == ["out.png"]
+
+
+def test_a_disk_without_links(tmp_path, picture, monkeypatch):
+    def no(self, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no)
+    write_picture(picture, tmp_path / "out.png")
+    assert left_in(tmp_path) == ["out.png"]
+
+
+class FullDisk(io.FileIO):
+    """A disk that is full after some bytes, or only when the file is closed, as on a network."""
+
+    when = "write"
+
+    def write(self, data):
+        if self.when == "write":
+            super().write(bytes(data[:10]))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+    def close(self):
+        closed = self.closed
+        super().close()
+        if self.when == "close" and not closed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("when", ["write", "close"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_no_space(tmp_path, picture, monkeypatch, suffix, when):
+    monkeypatch.setattr(FullDisk, "when", when)
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **kw: FullDisk(self, "xb") if "x" in mode else real(self, mode, **kw))
+    (tmp_path / f"old{suffix}").write_bytes(b"precious")
+    for name, overwrite in ((f"out{suffix}", False), (f"old{suffix}", True)):
+        with pytest.raises(PictureError, match="no space") as caught:
+            write_picture(picture, tmp_path / name, overwrite=overwrite)
+        assert str(tmp_path) in str(caught.value)
+    assert left_in(tmp_path) == [f"old{suffix}"] and (tmp_path / f"old{suffix}").read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_no_space_for_real(tmp_path, picture, monkeypatch):
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **kw: real(Path("/dev/full"), "wb") if "x" in mode else real(self, mode, **kw))
+    with pytest.raises(PictureError, match="no space"):
+        write_picture(picture, tmp_path / "out.png")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["hardlink_to", "replace"])
+def test_ctrl_c_leaves_nothing(tmp_path, picture, monkeypatch, step):
+    def stop(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, step, stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_picture(picture, tmp_path / "out.png", overwrite=step == "replace")
+    assert left_in(tmp_path) == []
+
+
+def test_unwritable_folders(tmp_path, picture, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    for target in (tmp_path / "file" / "out.png", tmp_path / "file" / "deeper" / "out.png"):
+        with pytest.raises(PictureError, match="file"):
+            write_picture(picture, target)
+
+    def no(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", no)
+    with pytest.raises(PictureError, match="cannot be written to"):
+        write_picture(picture, tmp_path / "out.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(tmp_path, picture):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    with pytest.raises(PictureError, match="cannot be written to"):
+        write_picture(picture, folder / "out.png")
+
+
+def test_targets_that_make_no_sense(tmp_path, picture):
+    for name in ("out.txt", "out", "out.gif"):
+        with pytest.raises(PictureError, match=r"\.png"):
+            write_picture(picture, tmp_path / name)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(PictureError, match="folder"):
+        write_picture(picture, tmp_path / "folder.png", overwrite=True)
+    for quality in (0, 101):
+        with pytest.raises(SettingsError):
+            write_picture(picture, tmp_path / "out.jpg", quality=quality)
+    wide = from_array(np.zeros((1, 70000, 3), np.uint8))
+    for suffix in (".jpg", ".webp"):
+        with pytest.raises(PictureError):
+            write_picture(wide, tmp_path / f"wide{suffix}")
+    assert left_in(tmp_path) == ["folder.png"]
+
+
+def test_public_names():
+    assert all(hasattr(pictures, name) for name in pictures.__all__)

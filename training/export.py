@@ -1,0 +1,48 @@
+"""Writes a trained generator as the weights that ship: fp16 safetensors in the official state-dict layout.
+
+python -m training.export runs/lite256 gpen_core/weights/embedded/GPEN-BFR-256-lite.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from gpen_core.network.architecture import Architecture
+from training.train import Plan
+
+
+def export(run: Path, target: Path, half: bool = True) -> str:
+    """Writes the moving average of a run; returns the file's sha256. The FIR kernels are kept, so that any GPEN tool can load it."""
+    plan = Plan(**json.loads((run / "plan.json").read_text(encoding="utf-8")))
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    architecture = Architecture(plan.size, plan.channel_multiplier, plan.narrow)
+    tensors = {key: state["average"][key].contiguous() for key in architecture.state_shapes()}
+    if half:
+        tensors = {key: tensor.to(torch.float16) for key, tensor in tensors.items()}
+    about = {"name": target.stem, "template": "ffhq", "pictures": str(state["seen"]), "minutes": f"{state['minutes']:.1f}"}
+    data = save(tensors, metadata=about)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(data)
+    part.replace(target)
+    return hashlib.sha256(data).hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes a trained generator as safetensors.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--float32", action="store_true", help="keep float32 (twice the size)")
+    arguments = parser.parse_args()
+    sha256 = export(arguments.run, arguments.target, half=not arguments.float32)
+    print(f"{arguments.target}: {arguments.target.stat().st_size} bytes, sha256 {sha256}")
+
+
+if __name__ == "__main__":
+    main()
