@@ -195,17 +195,17 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
     state: dict[str, Any] = read_state_dict(path)
     settings = _rrdb_settings(state, path)
     try:
-        network: Any = _rrdbnet_class()(**settings)
+        rrdbnet: Any = _rrdbnet_class()
     except ImportError as error:
-        network = _by_spandrel(state, error)
+        network = _by_spandrel(state, error, path)
     else:
+        network = rrdbnet(**settings)
         try:
             network.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise _not_realesrgan(path) from error
-        network = network.eval().requires_grad_(False).to(device)
-    if hasattr(network, "model"):  # spandrel's descriptor
-        network = network.eval().to(device)
+        network.requires_grad_(False)
+    network = network.eval().to(device)
     return RealEsrgan(network, settings["scale"], device, tile=tile, progress=progress)
 
 
@@ -261,13 +261,16 @@ def _functional_tensor() -> Generator[None, None, None]:
         yield
 
 
-def _by_spandrel(state: dict[str, Any], first: ImportError) -> Any:
-    """The network by way of spandrel, when basicsr failed with `first`."""
+def _by_spandrel(state: dict[str, Any], basicsr_error: ImportError, path: Path) -> Any:
+    """The network by way of spandrel, after basicsr failed."""
     try:
         spandrel: Any = importlib.import_module("spandrel")
     except Exception as error:
         raise FeatureMissingError(
             "Enlarging the background with Real-ESRGAN needs the package basicsr or spandrel, with a torchvision that fits torch "
-            f"(basicsr: {first}; spandrel: {error}). Install one of them, or choose lanczos for the background."
+            f"(basicsr: {basicsr_error}; spandrel: {error}). Install one of them, or choose lanczos for the background."
         ) from error
-    return spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
+    try:
+        return spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
+    except Exception as error:  # spandrel's own classes of errors, which change with its version
+        raise _not_realesrgan(path) from error

@@ -1,19 +1,19 @@
-"""Many inputs at once: which file goes where (`plan_outputs`), and the work itself (`run_batch`), where one bad input never stops the others."""
+"""Many inputs at once: which file goes where (`plan_outputs`), and the work itself (`run_batch`). One bad input never stops the others."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import FeatureMissingError, GpenError, PictureError, SettingsError
-from .picture import WRITE_SUFFIXES, from_array, is_picture_path, read_picture, write_picture
+from .errors import FeatureMissingError, GpenError, SettingsError
+from .picture import WRITE_SUFFIXES, is_picture_path, read_picture, write_picture
 from .progress import Progress
-from .sheet import before_after
+from .sheet import before_after, eight_bits
 from .video import CRF, container_suffix, is_video_path, restore_video
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def _walk(folder: Path, hidden: list[Path]) -> Iterator[Path]:
 
 
 def _job(source: Path, name: Path, videos: bool) -> Job:
+    if not source.exists():
+        return Job(source, None, error=f"there is no file or folder {source}")
     if is_video_path(source):
         if not videos:
             return Job(source, None, "video", name, error=f"{source} is a video; only pictures can be taken here")
@@ -214,47 +216,21 @@ def run_batch(
     faces_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[JobResult]:
-    """Does the jobs one after another and tells of each as it is done. A job that fails says so in its result; the next one follows.
+    """Restores the jobs one after another and tells of each as it is done. A job that fails says so in its result; the next one follows.
 
     overwrite: replace outputs that exist; skip_existing: leave them and go on (outputs appear whole, so what exists is finished);
     with neither an existing output is an error of that job. quality: of JPEG and WebP. crf: of videos. faces_dir: also save each
     face before and after there. progress: told of the frames of videos.
     Raises what `restorer.prepare()` raises, before the first job that has something to do.
     """
-    for job in jobs:
-        result = JobResult(job, error=job.error)
-        started = time.perf_counter()
-        if job.target is not None:
-            if job.target.exists() and skip_existing:
-                result.output, result.skipped = job.target, True
-            elif job.target.exists() and not overwrite:
-                result.error = f"{job.target} exists already and is kept: use --overwrite to replace it, --skip-existing to go on without it"
-            elif not job.source.exists():
-                result.error = f"there is no file or folder {job.source}"
-            else:
-                restorer.prepare()
-                _attempt(result, job.target, restorer, overwrite, quality, crf, faces_dir, progress)
-        result.seconds = time.perf_counter() - started
-        yield result
 
-
-def _attempt(
-    result: JobResult,
-    target: Path,
-    restorer: FaceRestorer,
-    overwrite: bool,
-    quality: int,
-    crf: int,
-    faces_dir: Path | None,
-    progress: Progress | None,
-) -> None:
-    """One job; whatever goes wrong is put into its result."""
-    job = result.job
-    try:
+    def restore(result: JobResult, target: Path | None) -> None:
+        job = result.job
+        if target is None:
+            raise SettingsError(f"{job.source} has no output to go to")
         if job.kind == "video":
             done = restore_video(job.source, target, restorer, overwrite=overwrite, crf=crf, progress=progress)
-            result.output, result.scale = target, done.scale
-            result.faces, result.frames = done.faces, done.frames
+            result.output, result.scale, result.faces, result.frames = target, done.scale, done.faces, done.frames
             return
         picture = read_picture(job.source)
         restored = restorer(picture)
@@ -264,10 +240,40 @@ def _attempt(
             write_picture(before_after(picture, restored.image), job.sheet, overwrite=overwrite, quality=quality)
         if faces_dir is not None:
             _save_faces(restored, faces_dir / job.name, overwrite)
-    except Exception as error:  # a bug or a full memory in one picture is no reason to lose the others
-        log.debug("%s failed", job.source, exc_info=True)
-        result.failure = error
-        result.error = describe(error)
+
+    return run_jobs(jobs, restore, overwrite=overwrite, skip_existing=skip_existing, prepare=restorer.prepare)
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    work: Callable[[JobResult, Path | None], None],
+    *,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    prepare: Callable[[], None] = lambda: None,
+) -> Iterator[JobResult]:
+    """Any work over jobs: `work(result, target)` fills the result in, and may raise. overwrite, skip_existing: as in run_batch.
+
+    prepare: called before each job that has something to do; what it raises ends the run.
+    """
+    for job in jobs:
+        result = JobResult(job, error=job.error)
+        started = time.perf_counter()
+        target = job.target
+        if job.error is None and target is not None and target.exists() and not overwrite:
+            if skip_existing:
+                result.output, result.skipped = target, True
+            else:
+                result.error = f"{target} exists already and is kept: --overwrite replaces it, --skip-existing passes over it"
+        elif job.error is None:
+            prepare()
+            try:
+                work(result, target)
+            except Exception as error:  # a bug or a full memory in one input is no reason to lose the others
+                log.debug("%s failed", job.source, exc_info=True)
+                result.failure, result.error = error, describe(error)
+        result.seconds = time.perf_counter() - started
+        yield result
 
 
 def describe(error: BaseException) -> str:
@@ -285,8 +291,7 @@ def _save_faces(restored: RestoreResult, base: Path, overwrite: bool) -> None:
     indices = [face.index for face in restored.faces if face.status == "restored"]
     for index, before, after in zip(indices, restored.crops, restored.restored, strict=True):
         for what, pixels in (("before", before), ("after", after)):
-            eight_bit = (pixels.clip(0, 1) * 255).round().astype("uint8")
-            write_picture(from_array(eight_bit), base.with_name(f"{base.name}-{index}-{what}.png"), overwrite=overwrite)
+            write_picture(eight_bits(pixels), base.with_name(f"{base.name}-{index}-{what}.png"), overwrite=overwrite)
 
 
 def exit_code(results: Sequence[JobResult]) -> int:
@@ -295,6 +300,3 @@ def exit_code(results: Sequence[JobResult]) -> int:
     if failed and len(failed) == len(results) and all(isinstance(result.failure, FeatureMissingError) for result in failed):
         return 2
     return 1 if failed else 0
-
-
-__all__ = ["Job", "JobResult", "PictureError", "describe", "exit_code", "plan_outputs", "run_batch"]

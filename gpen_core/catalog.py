@@ -19,7 +19,7 @@ Task = Literal["restore", "colorize", "inpaint", "seg2face"]
 Template = Literal["gpen", "ffhq"]
 
 OFFICIAL_LICENCE = (
-    "GPEN weights: © Alibaba, 2021. The official README said \"For academic and non-commercial use only\" until 2026-03-10; "
+    'GPEN weights: © Alibaba, 2021. The official README said "For academic and non-commercial use only" until 2026-03-10; '
     "the repository has carried no licence since. Ask the authors (github.com/yangxy/GPEN) before any commercial use."
 )
 EMBEDDED_LICENCE = "Trained by this project; see the model card beside the file."

@@ -148,7 +148,7 @@ class RestoreOptions:
         choices=MASKS,
     )  # fmt: skip
     feather: float = _option(
-        0.25, "float", "Feather", "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
+        0.5, "float", "Feather", "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
     )  # fmt: skip
     output_size: str = _option(
         OUTPUT_SIZES[0], "choice", "Output size",

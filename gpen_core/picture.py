@@ -6,12 +6,12 @@ text chunks). A picture whose pixels were not touched leaves bit-identical in ev
 
 from __future__ import annotations
 
-from gpen_core.pictures.arrays import from_array, to_array, to_pil
-from gpen_core.pictures.form import Form, Picture
-from gpen_core.pictures.libraries import MAX_PIXELS
-from gpen_core.pictures.metadata import TextChunk
-from gpen_core.pictures.reading import SUFFIXES, is_picture_path, read_picture
-from gpen_core.pictures.writing import WRITE_SUFFIXES, write_picture
+from .pictures.arrays import from_array, to_array, to_pil
+from .pictures.form import Form, Picture
+from .pictures.libraries import MAX_PIXELS
+from .pictures.metadata import TextChunk
+from .pictures.reading import SUFFIXES, is_picture_path, read_picture
+from .pictures.writing import WRITE_SUFFIXES, write_picture
 
 __all__ = [
     "MAX_PIXELS",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .picture import Picture, from_array
 
-if TYPE_CHECKING:
-    Pixels = NDArray[np.float32]
+Pixels = NDArray[np.float32]
 
 GAP = 8  # pixels of white between the two
 MAX_SIDE = 8000  # of one half: every format and viewer takes the sheet
@@ -22,8 +19,14 @@ def before_after(before: Picture, after: Picture) -> Picture:
     shrink = min(1.0, MAX_SIDE / max(after.width, after.height))
     size = (max(1, round(after.width * shrink)), max(1, round(after.height * shrink)))
     white = np.ones((size[1], GAP, 3), np.float32)
-    sheet = np.concatenate([_fitted(before.pixels, size), white, _fitted(after.pixels, size)], axis=1)
-    return from_array(np.rint(np.clip(sheet, 0, 1) * 255).astype(np.uint8))
+    sheet: Pixels = np.concatenate([_fitted(before.pixels, size), white, _fitted(after.pixels, size)], axis=1)
+    return eight_bits(sheet)
+
+
+def eight_bits(pixels: Pixels) -> Picture:
+    """A Picture of 8 bits of float (H, W, 3) pixels."""
+    limited: Pixels = np.minimum(np.maximum(pixels, 0), 1)
+    return from_array(np.rint(limited * 255).astype(np.uint8))
 
 
 def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -109,7 +109,7 @@ def restore_video(
 
 
 @contextmanager
-def _opened(av: Any, source: Path) -> Iterator[Any]:
+def _opened(av: Any, source: Path) -> Generator[Any, None, None]:
     """The container, open for reading; PictureError where it is no video."""
     try:
         container = av.open(str(source), metadata_errors="replace")
@@ -124,7 +124,7 @@ def _opened(av: Any, source: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _created(av: Any, part: Path, muxer: str) -> Iterator[Any]:
+def _created(av: Any, part: Path, muxer: str) -> Generator[Any, None, None]:
     """The container, open for writing."""
     options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {}
     container = av.open(str(part), "w", format=muxer, options=options)
@@ -206,9 +206,8 @@ class _Work:
         if self.encoder is None:
             scale = 1.0 if pixels is not None else self._scale()
             self._add_encoder(frame, turns, round(done.width * scale), round(done.height * scale))
-        fitted = done.reformat(
-            width=self.encoder.width, height=self.encoder.height, format=self.encoder.pix_fmt, **self.colours.kept(done)
-        )
+        encoder: Any = self.encoder
+        fitted = done.reformat(width=encoder.width, height=encoder.height, format=encoder.pix_fmt, **self.colours.kept(done))
         fitted.pict_type = 0  # the encoder chooses its own key frames
         self._set_time(frame, fitted)
         return fitted
@@ -255,7 +254,9 @@ class _Work:
         try:
             encoder: Any = self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
         except ValueError as error:
-            raise FeatureMissingError("PyAV here was built without the H.264 encoder x264; install the usual one with: pip install av") from error
+            raise FeatureMissingError(
+                "PyAV here was built without the H.264 encoder x264; install the usual one with: pip install av"
+            ) from error
         encoder.width, encoder.height = width, height
         encoder.pix_fmt = pixel_format(frame.format, width, height)
         encoder.time_base = encoder.codec_context.time_base = frame.time_base or self.video.time_base
@@ -297,9 +298,10 @@ class _Work:
         for stream in self.reading.streams:
             if stream.type not in ("audio", "subtitle"):
                 continue
-            name = stream.codec_context.name if stream.codec_context is not None else "unknown"
+            decoder: Any = stream.codec_context  # None where FFmpeg does not know the format
+            name = getattr(decoder, "name", "unknown")
             try:
-                if stream.codec_context.codec.canonical_name not in self.writing.supported_codecs:
+                if decoder.codec.canonical_name not in self.writing.supported_codecs:
                     raise ValueError(name)
                 copy = self.writing.add_stream_from_template(stream, opaque=True)
             except (AttributeError, ValueError, self.av.FFmpegError):
@@ -311,7 +313,7 @@ class _Work:
         return copies
 
     def _copy(self, packet: Any) -> None:
-        if packet.dts is None:  # the empty packet that ends a stream
+        if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
             return
         packet.stream = self.copies[packet.stream.index]
         if self.encoder is None:

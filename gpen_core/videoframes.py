@@ -46,10 +46,10 @@ class Colours:
 
     def kept(self, frame: Any) -> dict[str, int]:
         """Arguments of `reformat` that change a frame's layout and size, not its colours."""
+        result = {"dst_colorspace": self.matrix, "dst_color_range": self.colour_range, "interpolation": _EXACTLY}
         if frame.format.is_rgb:
-            return {"src_color_range": _FULL, "dst_colorspace": self.matrix, "dst_color_range": self.colour_range, "interpolation": _EXACTLY}
-        same = {"src_colorspace": self.matrix, "dst_colorspace": self.matrix}
-        return {**same, "src_color_range": self.colour_range, "dst_color_range": self.colour_range, "interpolation": _EXACTLY}
+            return {**result, "src_color_range": _FULL}
+        return {**result, "src_colorspace": self.matrix, "src_color_range": self.colour_range}
 
     def tag(self, encoder: Any, source: Any) -> None:
         """Labels the encoder's output: space and range as they are, primaries and transfer as in the source."""

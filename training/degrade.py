@@ -36,13 +36,14 @@ FIXED = {"mild": MILD, "medium": MEDIUM, "strong": STRONG}
 
 
 def random_damage(rng: np.random.Generator) -> Damage:
-    """Damage as training draws it: every kind from none to strong, mild damage as often as strong."""
-    if rng.random() < 0.04:
-        return Damage()
-    strength = rng.random()  # one number for all kinds: real pictures are bad in several ways at once
-    spread = lambda top: top * strength * rng.uniform(0.4, 1.0)  # noqa: E731
+    """Damage as training draws it, from mild to more than strong."""
+    strength = rng.uniform(0.2, 1.0)  # one number for all kinds: real pictures are bad in several ways at once
+
+    def spread(top: float) -> float:
+        return top * strength * rng.uniform(0.4, 1.0)
+
     return Damage(
-        shrink=float(math.exp(rng.uniform(0, math.log(8)) * (0.35 + 0.65 * strength))),
+        shrink=float(math.exp(rng.uniform(0.2, 1.0) * math.log(8) * (0.35 + 0.65 * strength))),
         blur=spread(4.5) if rng.random() < 0.75 else 0.0,
         aspect=rng.uniform(0.4, 1.0) if rng.random() < 0.4 else 1.0,
         angle=rng.uniform(0, math.pi),

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
-from training.degrade import random_damage, spoil
+from training.degrade import Damage, random_damage, spoil
 from training.faces import FaceFile, decoded, list_faces
 from training.losses import pixel_loss
 from training.start import identity_generator
@@ -39,9 +39,10 @@ class Plan:
     batch: int = 8
     pictures: int = 100_000
     minutes: float = 1e9
-    learning_rate: float = 2e-3
+    learning_rate: float = 6e-3
     warm_up: int = 800  # pictures
     ema: float = 0.998
+    clean_share: float = 0.04  # share of pictures that are not spoilt: what is good must stay as it is
     photo_share: float = 0.35  # share of photographs (all but the painterly data set) among the pictures drawn
     seed: int = 2048
     workers: int = 1
@@ -76,7 +77,8 @@ class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         if rng.random() < 0.15:
             good = good.mean(axis=2, keepdims=True).round().astype(np.uint8).repeat(3, axis=2)  # old photographs
         good = np.ascontiguousarray(good)
-        bad = spoil(good, random_damage(rng), rng)
+        damage = Damage() if rng.random() < self.plan.clean_share else random_damage(rng)
+        bad = spoil(good, damage, rng)
         return to_tensor(bad), to_tensor(good), torch.from_numpy(np.ascontiguousarray(mask))[None]
 
 

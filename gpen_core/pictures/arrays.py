@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gpen_core.errors import PictureError
-from gpen_core.pictures.form import AnyArray, Form, Picture, build, colour_profile, numbers
-from gpen_core.pictures.metadata import TextChunk, prefixed_exif
+from ..errors import PictureError
+from .form import AnyArray, Form, Picture, build, colour_profile, numbers
+from .metadata import TextChunk, prefixed_exif
 
 try:
     from PIL import ImageCms

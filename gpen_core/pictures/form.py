@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpen_core.errors import PictureError
-from gpen_core.pictures.metadata import TextChunk
+from ..errors import PictureError
+from .metadata import TextChunk
 
 FloatArray = NDArray[np.float32]
 AnyArray = NDArray[Any]

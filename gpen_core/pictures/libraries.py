@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from gpen_core.errors import PictureError
-from gpen_core.pictures.arrays import pil_numbers, tidy_dpi
-from gpen_core.pictures.form import AnyArray
-from gpen_core.pictures.metadata import EXIF_PREFIX, prefixed_exif, take_orientation
+from ..errors import PictureError
+from .arrays import pil_numbers, tidy_dpi
+from .form import AnyArray
+from .metadata import EXIF_PREFIX, prefixed_exif, take_orientation
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import PngImagePlugin
 
-from gpen_core.errors import PictureError
-from gpen_core.pictures.arrays import eight_bit_image, pil_numbers, tidy_dpi
-from gpen_core.pictures.form import AnyArray, Picture, fitting_profile, numbers
-from gpen_core.pictures.libraries import Decoded, check_size, load, opencv, or_none
-from gpen_core.pictures.metadata import EXIF_PREFIX, TextChunk, prefixed_exif, take_orientation
+from ..errors import PictureError
+from .arrays import eight_bit_image, pil_numbers, tidy_dpi
+from .form import AnyArray, Picture, fitting_profile, numbers
+from .libraries import Decoded, check_size, load, opencv, or_none
+from .metadata import EXIF_PREFIX, TextChunk, prefixed_exif, take_orientation
 
 log = logging.getLogger(__name__)
 

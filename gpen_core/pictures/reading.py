@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, WebPImagePlugin
 
-from gpen_core.errors import PictureError
-from gpen_core.pictures.form import Form, Picture, build
-from gpen_core.pictures.libraries import TOO_BIG_FOR_PILLOW, Decoded, from_pillow, load, open_image, opencv, with_info
-from gpen_core.pictures.metadata import turn
-from gpen_core.pictures.png import PNG_SIGNATURE, decode_png
-from gpen_core.pictures.tiff import decode_tiff
+from ..errors import PictureError
+from .form import Form, Picture, build
+from .libraries import TOO_BIG_FOR_PILLOW, Decoded, from_pillow, load, open_image, opencv, with_info
+from .metadata import turn
+from .png import PNG_SIGNATURE, decode_png
+from .tiff import decode_tiff
 
 try:
     from PIL import AvifImagePlugin

@@ -9,11 +9,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from gpen_core.errors import PictureError
-from gpen_core.pictures.arrays import pil_numbers, tidy_dpi
-from gpen_core.pictures.form import AnyArray, Picture, colour_profile, fitting_profile, numbers
-from gpen_core.pictures.libraries import TOO_BIG_FOR_PILLOW, Decoded, check_size, load, opencv, or_none
-from gpen_core.pictures.metadata import EXIF_IFD, exif_with_texts, prefixed_exif, take_orientation
+from ..errors import PictureError
+from .arrays import pil_numbers, tidy_dpi
+from .form import AnyArray, Picture, colour_profile, fitting_profile, numbers
+from .libraries import TOO_BIG_FOR_PILLOW, Decoded, check_size, load, opencv, or_none
+from .metadata import EXIF_IFD, exif_with_texts, prefixed_exif, take_orientation
 
 # ImageDescription, Make, Model, Software, DateTime, Artist, Copyright: of a TIFF's many tags those that describe the picture, not the file
 _DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gpen_core.errors import PictureError, SettingsError
-from gpen_core.pictures.arrays import eight_bit_image
-from gpen_core.pictures.form import Form, Picture, fitting_profile
-from gpen_core.pictures.metadata import exif_with_texts
-from gpen_core.pictures.png import encode_png
-from gpen_core.pictures.tiff import encode_tiff
+from ..errors import PictureError, SettingsError
+from .arrays import eight_bit_image
+from .form import Form, Picture, fitting_profile
+from .metadata import exif_with_texts
+from .png import encode_png
+from .tiff import encode_tiff
 
 log = logging.getLogger(__name__)
 

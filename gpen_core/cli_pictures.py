@@ -1,0 +1,203 @@
+"""The commands that take pictures: restore, detect, colorize, inpaint, seg2face."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .batch import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
+from .catalog import Catalog, Task
+from .cli_output import Bars, Console
+from .errors import PictureError, SettingsError
+from .options import RestoreOptions
+from .picture import Picture, read_picture, write_picture
+from .sheet import eight_bits
+from .video import load_av
+
+if TYPE_CHECKING:
+    from .faces import Face
+    from .network.modules import Generator
+
+
+def restore(arguments: argparse.Namespace, console: Console) -> int:
+    """`restore`: pictures and videos with their faces restored."""
+    from .restorer import FaceRestorer
+
+    options = RestoreOptions.from_mapping(_given(arguments))
+    leave_out = [arguments.faces_dir] if arguments.faces_dir else []
+    jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
+    todo = [job for job in jobs if job.error is None]
+    if todo and all(job.kind == "video" for job in todo):
+        load_av()  # without it nothing can be done, and that is known before any weights are fetched
+    bars = Bars(console, len(jobs))
+    restorer = FaceRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
+    results = run_batch(
+        _told(jobs, bars),
+        restorer,
+        overwrite=arguments.overwrite,
+        skip_existing=arguments.skip_existing,
+        quality=arguments.quality,
+        crf=arguments.crf,
+        faces_dir=arguments.faces_dir,
+        progress=bars.frames,
+    )
+    done = _collected(results, bars, console, _restored_line)
+    return _finished(done, console, restorer.model_name)
+
+
+def detect(arguments: argparse.Namespace, console: Console) -> int:
+    """`detect`: where the faces are; with -o also drawn."""
+    from .faces import draw_faces
+    from .restorer import FaceRestorer
+
+    # The detector is all that is needed: the smallest weights stand in for those that nobody asked for (and that may be a download).
+    smallest = next(entry.name for entry in Catalog.default() if entry.embedded)
+    options = RestoreOptions.from_mapping({"model": smallest, **_given(arguments)})
+    jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
+    bars = Bars(console, len(jobs))
+    restorer = FaceRestorer(options, models_dir=arguments.models_dir)
+
+    def work(result: JobResult, target: Path | None) -> None:
+        picture = read_picture(result.job.source)
+        faces: list[Face] = restorer.detect(picture)
+        result.faces = [{**face.to_json(), "index": index} for index, face in enumerate(faces)]
+        if target is not None:
+            drawn = eight_bits(draw_faces(picture.pixels, faces))
+            result.output = write_picture(drawn, target, overwrite=arguments.overwrite, quality=arguments.quality)
+
+    results = _run(jobs, work, arguments, bars, restorer.prepare)
+    done = _collected(results, bars, console, _detected_line)
+    return _finished(done, console, options.detector)
+
+
+def colorize(arguments: argparse.Namespace, console: Console) -> int:
+    """`colorize`."""
+    from .tasks import colorize as run
+
+    return _task(arguments, console, "colorize", run)
+
+
+def inpaint(arguments: argparse.Namespace, console: Console) -> int:
+    """`inpaint`."""
+    from .tasks import inpaint as run
+
+    hole = None
+    if arguments.hole_mask is not None:
+        hole = read_picture(arguments.hole_mask).pixels.max(axis=2)
+    return _task(arguments, console, "inpaint", lambda picture, network: run(picture, network, hole))
+
+
+def seg2face(arguments: argparse.Namespace, console: Console) -> int:
+    """`seg2face`."""
+    from .tasks import segmentation_to_face as run
+
+    return _task(arguments, console, "seg2face", run)
+
+
+def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Generator], Picture]) -> int:
+    """A network over whole pictures."""
+    from .network.load import load_network
+
+    catalog = Catalog.default()
+    model: str = arguments.model or catalog.names(task)[0]
+    if model in catalog and not Path(model).is_file() and catalog.get(model).task != task:
+        raise SettingsError(f"{model} is made for another task ({catalog.get(model).task}); for {task} take {catalog.names(task)[0]}")
+    jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
+    bars = Bars(console, len(jobs))
+    loaded: list[Generator] = []
+
+    def prepare() -> None:
+        if not loaded:
+            loaded.append(load_network(model, device=arguments.device or "auto", models_dir=arguments.models_dir))
+
+    def work(result: JobResult, target: Path | None) -> None:
+        picture = read_picture(result.job.source)
+        made = run(picture, loaded[0])
+        if target is None:
+            raise PictureError(f"{result.job.source} has no output to go to")
+        result.output = write_picture(made, target, overwrite=arguments.overwrite, quality=arguments.quality)
+        result.scale = made.width / picture.width
+
+    done = _collected(_run(jobs, work, arguments, bars, prepare), bars, console, _line)
+    return _finished(done, console, model)
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _given(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """The settings that stand on the command line."""
+    values = {option.name: getattr(arguments, option.name, None) for option in RestoreOptions.table()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run(
+    jobs: list[Job],
+    work: Callable[[JobResult, Path | None], None],
+    arguments: argparse.Namespace,
+    bars: Bars,
+    prepare: Callable[[], None],
+) -> Iterator[JobResult]:
+    return run_jobs(_told(jobs, bars), work, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing, prepare=prepare)
+
+
+def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
+    """The jobs, each announced to the bars as its turn comes."""
+    for job in jobs:
+        bars.begin(str(job.source), "frame" if job.kind == "video" else "face")
+        yield job
+
+
+def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line: Callable[[JobResult], str]) -> list[JobResult]:
+    """All results; each is told of as it comes."""
+    done: list[JobResult] = []
+    try:
+        for result in results:
+            done.append(result)
+            bars.end()
+            console.input = ""
+            if result.error is not None:
+                source = str(result.job.source)
+                console.error(result.error if source in result.error else f"{source}: {result.error}")
+            else:
+                console.say(line(result))
+    finally:
+        bars.close()
+        console.input = ""
+    return done
+
+
+def _finished(done: list[JobResult], console: Console, model: str) -> int:
+    failed = sum(result.error is not None for result in done)
+    if console.as_json:
+        console.show_json({"model": model, "inputs": [result.to_json() for result in done], "failed": failed})
+    elif len(done) > 1:
+        console.say(f"{len(done) - failed} of {len(done)} inputs done" + (f", {failed} failed" if failed else ""))
+    return exit_code(done)
+
+
+def _line(result: JobResult, what: str = "") -> str:
+    if result.skipped:
+        return f"{result.output} is there already"
+    return f"{result.job.source} -> {result.output} ({what}{result.seconds:.1f} s)"
+
+
+def _restored_line(result: JobResult) -> str:
+    good = sum(face["status"] == "restored" for face in result.faces)
+    count = f"{good} of {len(result.faces)} faces" if good != len(result.faces) else _plural(good, "face")
+    frames = f"{result.frames} frames, " if result.frames is not None else ""
+    return _line(result, f"{frames}{count}, ")
+
+
+def _detected_line(result: JobResult) -> str:
+    lines = [_line(result) if result.skipped else f"{result.job.source}: {_plural(len(result.faces), 'face')}"]
+    for face in result.faces:
+        x0, y0, x1, y1 = (round(value) for value in face["box"])
+        lines.append(f"  {face['index']:>2}  {x0},{y0} to {x1},{y1}  score {face['score']:.3f}")
+    return "\n".join(lines)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

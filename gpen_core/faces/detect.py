@@ -1,0 +1,198 @@
+"""Choosing a detector, and finding every face of a picture with it: small ones, large ones, turned ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingsError
+from ..progress import Progress
+from .closer import look_at
+from .face import Face, by_confidence, suppress
+
+Pixels = NDArray[np.float32]
+
+__all__ = ["DETECTORS", "THRESHOLD", "Detector", "Face", "find_faces", "make_detector"]
+
+DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
+THRESHOLD = 0.8  # chosen by the figures in docs/faces.md
+
+# A look at the whole picture at this long side finds the largest faces, which at a larger scale show more of themselves than an anchor holds.
+_COARSE_SIDE = 640
+_NATIVE_SIDE = 1500  # the official code's bound for looking at a picture as it is
+_TRUSTED_NATIVE = 320  # of faces that seem larger than this (pixels as seen), the coarser look is the better judge
+_TRUSTED_CLOSER = 256
+_CLOSER_SCALE = 2.0
+_CLOSER_PIXELS = 16_000_000  # the most pixels of the closer look: 8K pictures are looked at a little smaller than they are
+_TILE = 1024
+_TILE_OVERLAP = 288  # more than a trusted face: each of them is whole in some tile
+_EDGE = 2.0  # a box that reaches a tile's inner edge this closely is taken for cut
+
+
+class Detector(Protocol):
+    """What finds faces in one look at a picture."""
+
+    name: str
+
+    def detect(self, picture: Pixels, threshold: float) -> list[Face]:
+        """Faces of float32 RGB (H, W, 3), 0..1, whose score is at least `threshold` (0..1), by falling score, overlapping finds removed."""
+        ...
+
+
+def make_detector(
+    name: str = "retinaface-mobile", *, model_file: Path | None = None, device: Any = "cpu", weights_folders: Sequence[Path] = ()
+) -> Detector:
+    """The detector of that name, ready for use.
+
+    name: "retinaface-mobile" (ships with the project), "yunet" (needs its ONNX file), "retinaface-r50" (needs facexlib and its weights).
+    model_file: the detector's own file, else looked for in weights_folders. device: for "retinaface-r50"; the others run on the CPU.
+    Raises SettingsError for an unknown name, FeatureMissingError for a missing package, WeightsMissingError or WeightsError for weights.
+    """
+    if name == "retinaface-mobile":
+        from .retinaface import RetinaFaceMobile
+
+        return RetinaFaceMobile(model_file)
+    if name == "yunet":
+        from .yunet import make_yunet
+
+        return make_yunet(model_file, weights_folders)
+    if name == "retinaface-r50":
+        from .facexlib_detector import make_retinaface_r50
+
+        return make_retinaface_r50(model_file, weights_folders, device)
+    raise SettingsError(f"There is no face detector named {name!r}; choose one of {', '.join(DETECTORS)}.")
+
+
+def find_faces(
+    picture: Pixels,
+    detector: Detector,
+    *,
+    threshold: float = THRESHOLD,
+    look_closer: bool = True,
+    rotations: bool | Sequence[int] = False,
+    nms: float = 0.4,
+    mask: NDArray[Any] | None = None,
+    progress: Progress | None = None,
+) -> list[Face]:
+    """Every face of the picture, by falling score (equals from top to bottom, left to right).
+
+    picture: float32 RGB (H, W, 3), 0..1, of any size; the work is bounded. threshold: 0..1, the least score.
+    look_closer: also look at the picture enlarged twice (in tiles), then at every face by itself, set upright and brought to one size.
+    That finds smaller faces, drops what does not look like a face from near by, and makes landmarks several times as accurate.
+    rotations: True looks at the picture turned by 90, 180 and 270 degrees as well, a sequence at those angles; for heads on their side.
+    nms: overlap (intersection over union) above which two finds are one face. mask: (H, W), faces count where it is above 0.5 at the
+    box's centre. progress: told of every look; asked to stop, it makes this return what is found until then.
+    Raises SettingsError for a setting out of range.
+    """
+    angles = _angles(rotations)
+    if not 0.0 < threshold <= 1.0:
+        raise SettingsError(f"The detection threshold is {threshold}; it must be above 0 and at most 1.")
+    progress = progress or Progress()
+    height, width = picture.shape[:2]
+    if mask is not None and mask.shape[:2] != (height, width):
+        raise SettingsError(f"The mask is {mask.shape[1]}x{mask.shape[0]} pixels, the picture {width}x{height}; they must be the same.")
+    found: list[Face] = []
+    for done, angle in enumerate(angles):
+        if progress.stop():
+            break
+        progress.report(done, len(angles), "looking for faces")
+        turned = np.rot90(picture, angle // 90)
+        faces = suppress(_search(turned, detector, threshold, look_closer), nms)
+        if look_closer:
+            faces = [closer for face in faces if (closer := look_at(turned, face, detector, threshold)) is not None]
+        found += [face.turned_back(angle, height, width) for face in faces]
+    progress.report(len(angles), len(angles), "looking for faces")
+    if mask is not None:
+        found = [face for face in found if _inside(face, mask)]
+    return by_confidence(suppress(found, nms))
+
+
+def _angles(rotations: bool | Sequence[int]) -> list[int]:
+    if isinstance(rotations, bool):
+        return [0, 90, 180, 270] if rotations else [0]
+    wrong = [angle for angle in rotations if angle not in (0, 90, 180, 270)]
+    if wrong:
+        raise SettingsError(f"Pictures are turned by 0, 90, 180 or 270 degrees, not by {wrong[0]}.")
+    return sorted({0, *rotations})
+
+
+def _inside(face: Face, mask: NDArray[Any]) -> bool:
+    x, y = (int(np.clip(round(value), 0, side - 1)) for value, side in zip(face.centre, (mask.shape[1], mask.shape[0]), strict=True))
+    return bool(np.max(mask[y, x]) > 0.5)
+
+
+def _search(picture: Pixels, detector: Detector, threshold: float, look_closer: bool) -> Iterator[Face]:
+    """Faces of all looks at the picture, double finds among them, in its pixels."""
+    height, width = picture.shape[:2]
+    longest = max(height, width)
+    coarse = min(1.0, _COARSE_SIDE / longest)
+    native = min(1.0, _NATIVE_SIDE / longest)
+    yield from _look(picture, detector, threshold, coarse, trusted=np.inf)
+    if native > coarse:
+        yield from _look(picture, detector, threshold, native, trusted=_TRUSTED_NATIVE)
+    closer = min(_CLOSER_SCALE, (_CLOSER_PIXELS / (height * width)) ** 0.5)
+    if look_closer and closer > native:
+        yield from _look(picture, detector, threshold, closer, trusted=_TRUSTED_CLOSER)
+
+
+def _look(picture: Pixels, detector: Detector, threshold: float, scale: float, trusted: float) -> Iterator[Face]:
+    """Faces seen at one scale, tile by tile where that is large, that seem no larger than `trusted` pixels."""
+    height, width = picture.shape[:2]
+    tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+    limit = _TILE if trusted == _TRUSTED_CLOSER else _NATIVE_SIDE
+    for top, bottom in tile_spans(tall, limit):
+        for left, right in tile_spans(wide, limit):
+            part, x0, y0 = _resized_part(picture, (left, top, right, bottom), (wide, tall))
+            for face in detector.detect(part, threshold):
+                if face.shorter_side <= trusted and not _cut(face, (left, top, right, bottom), (wide, tall)):
+                    yield face.moved(x0, y0).scaled(width / wide, height / tall)
+
+
+def tile_spans(length: int, tile: int = _TILE) -> list[tuple[int, int]]:
+    """(start, end) of tiles of equal length that cover 0..length, each at most `tile` long, neighbours sharing _TILE_OVERLAP."""
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - _TILE_OVERLAP) // (tile - _TILE_OVERLAP))
+    return [(start, start + tile) for start in (round(i * (length - tile) / (count - 1)) for i in range(count))]
+
+
+def _resized_part(picture: Pixels, part: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[Pixels, float, float]:
+    """Part (left, top, right, bottom) of the picture resized to `size` (width, height), and where it starts there.
+
+    Only the part is resized, so that no enlarged copy of a large picture is ever made. Its border is moved outwards to whole pixels.
+    """
+    height, width = picture.shape[:2]
+    (left, top, right, bottom), (wide, tall) = part, size
+    if (left, top, right, bottom) == (0, 0, wide, tall):
+        return _resized(picture, wide, tall), 0.0, 0.0
+    x0, x1 = int(left * width / wide), min(width, -(-right * width // wide))
+    y0, y1 = int(top * height / tall), min(height, -(-bottom * height // tall))
+    resized = _resized(picture[y0:y1, x0:x1], max(1, round((x1 - x0) * wide / width)), max(1, round((y1 - y0) * tall / height)))
+    return resized, x0 * wide / width, y0 * tall / height
+
+
+def _resized(picture: Pixels, wide: int, tall: int) -> Pixels:
+    if picture.shape[:2] == (tall, wide):
+        return picture
+    shrinks = wide * tall < picture.shape[0] * picture.shape[1]
+    # Turned and cut views of a picture are not contiguous in memory, which OpenCV requires.
+    return np.asarray(
+        cv2.resize(np.ascontiguousarray(picture), (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32
+    )
+
+
+def _cut(face: Face, part: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
+    """Whether an inner edge of the tile cuts the face; the neighbouring tile then shows it whole."""
+    (left, top, right, bottom), (wide, tall) = part, size
+    x0, y0, x1, y1 = face.box
+    return (
+        (left > 0 and x0 < _EDGE)
+        or (top > 0 and y0 < _EDGE)
+        or (right < wide and x1 > right - left - 1 - _EDGE)
+        or (bottom < tall and y1 > bottom - top - 1 - _EDGE)
+    )

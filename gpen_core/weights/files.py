@@ -1,0 +1,262 @@
+"""Where weight files live: models/GPEN, the folders of other programs, and what the model `auto` means on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..catalog import EMBEDDED_FOLDER, Catalog, Task, WeightFile
+from ..errors import SettingsError, WeightsError, WeightsMissingError
+from . import download as downloads
+
+LOG = logging.getLogger("gpen.weights")
+
+AUTO = "auto"
+AUTO_MODEL = "GPEN-BFR-2048"
+PROBE_SECONDS = 10.0
+
+SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx"})
+# Beside models/GPEN: ReActor and facerestore (ComfyUI, A1111), then where people put such files by hand.
+_SIBLINGS = ("facerestore_models", "face_restore", "facerestore", "GFPGAN", "Codeformer", "CodeFormer", "gpen", "")
+_FACEFUSION = Path(".assets") / "models"
+_SMALLEST_BYTES = 4_000_000
+# Words in a file's name that tell weights of one shape but different tasks apart.
+_TASK_WORDS: dict[str, Task] = {"color": "colorize", "colour": "colorize", "inpaint": "inpaint", "seg2face": "seg2face"}
+
+Progress = Callable[[int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A weight file on disk. entry: its row in the catalogue, None for a file of the user's own. note: what the user should know."""
+
+    path: Path
+    entry: WeightFile | None
+    note: str | None = None
+
+
+def models_dir(explicit: Path | None = None) -> Path:
+    """The folder `models`: the given one, else the environment's GPEN_MODELS_DIR, else ./models. Our files are in its folder GPEN."""
+    if explicit is not None:
+        return Path(explicit)
+    named = os.environ.get("GPEN_MODELS_DIR", "").strip()
+    return Path(named).expanduser() if named else Path.cwd() / "models"
+
+
+# So that parameters can be called models_dir too.
+_root = models_dir
+
+
+def gpen_folder(models_dir: Path | None = None) -> Path:
+    """models/GPEN: where downloads go."""
+    return _root(models_dir) / "GPEN"
+
+
+def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[Path]:
+    """Folders to look in, those that exist, in this order: models/GPEN, `extra`, GPEN_EXTRA_MODELS, other programs', FaceFusion's."""
+    root = _root(models_dir)
+    named = (Path(item).expanduser() for item in os.environ.get("GPEN_EXTRA_MODELS", "").split(os.pathsep) if item.strip())
+    wanted = [root / "GPEN", *map(Path, extra), *named, *(root / name for name in _SIBLINGS)]
+    wanted += [Path.cwd() / _FACEFUSION, root.parent / _FACEFUSION]
+    folders: list[Path] = []
+    for folder in wanted:
+        if folder.is_dir() and not any(folder.samefile(known) for known in folders):
+            folders.append(folder)
+    return folders
+
+
+def find(name_or_entry: str | WeightFile, models_dir: Path | None = None, extra: Iterable[Path] = ()) -> Path | None:
+    """The file on disk that holds these weights, or None. Known by its tensors: a renamed file is found, a wrong one passed over.
+
+    Raises SettingsError where the name is not in the catalogue. No network; only heads of files are read.
+    """
+    catalog = Catalog.default()
+    entry = catalog.get(name_or_entry) if isinstance(name_or_entry, str) else name_or_entry
+    if entry.embedded:
+        path = EMBEDDED_FOLDER / entry.filename
+        return path if path.is_file() else None
+    folders = search_folders(models_dir, extra)
+    known = {name.lower() for name in entry.filenames}
+    files = [path for folder in folders for path in weight_files(folder)]
+    # Files of a known name first; a file of another name is looked into only when none of those fits.
+    files.sort(key=lambda path: (path.name.lower() not in known, path.suffix.lower() == ".onnx"))
+    for path in files:
+        try:
+            found = identify(path, catalog)
+        except WeightsError as error:
+            if path.name.lower() in known:
+                LOG.warning("passed over: %s", error)
+            continue
+        if found is not None and found.name == entry.name:
+            return path
+    return None
+
+
+def weight_files(folder: Path) -> Iterator[Path]:
+    """Files of a folder that could hold a GPEN generator, by extension and length, in order of name. Folders inside are not entered."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError:
+        return
+    for path in paths:
+        named = path.name.lower().startswith("gpen")  # said to be ours: looked into whatever its length, so that damage is reported
+        if path.is_file() and (named or path.stat().st_size >= _SMALLEST_BYTES):
+            yield path
+
+
+_identified: dict[tuple[str, int, int], WeightFile | WeightsError | None] = {}
+
+
+def identify(path: Path, catalog: Catalog | None = None) -> WeightFile | None:
+    """The catalogue's row for a file, by its tensors; None for a GPEN generator of another shape.
+
+    Weights of one shape for different tasks are told apart by the file's name. Raises WeightsError, which says what the file is, where it
+    holds no GPEN generator. Answers are remembered for as long as the file does not change.
+    """
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if key not in _identified:
+        try:
+            _identified[key] = _identify(path, catalog or Catalog.default())
+        except WeightsError as error:
+            _identified[key] = error
+    answer = _identified[key]
+    if isinstance(answer, WeightsError):
+        raise answer
+    return answer
+
+
+def _identify(path: Path, catalog: Catalog) -> WeightFile | None:
+    from .checkpoint import read_architecture
+
+    found = read_architecture(path)
+    shape = (found.size, found.channel_multiplier, found.narrow)
+    fitting = [entry for entry in catalog if (entry.size, entry.channel_multiplier, entry.narrow) == shape]
+    lower = path.name.lower()
+    said = [task for word, task in _TASK_WORDS.items() if word in lower]
+    task = said[0] if said else "restore"
+    return next((entry for entry in fitting if entry.task == task), None)
+
+
+def offline_switch() -> str | None:
+    """The environment variable that forbids the network (HF_HUB_OFFLINE or GPEN_OFFLINE), or None."""
+    for name in ("GPEN_OFFLINE", "HF_HUB_OFFLINE"):
+        if os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on"):
+            return name
+    return None
+
+
+def resolve(
+    name_or_path: str | Path,
+    models_dir: Path | None = None,
+    *,
+    extra_folders: Sequence[Path] = (),
+    progress: Progress | None = None,
+    offline: bool | None = None,
+    log: logging.Logger = LOG,
+    wait: float = PROBE_SECONDS,
+) -> Resolved:
+    """The weight file for what the user typed: a path, a file name in one of the folders, a catalogue name, or "auto".
+
+    models_dir: the folder `models` (None: see the function of that name). offline: True forbids the network, None asks the environment.
+    wait: seconds within which a server must answer for `auto`. progress(bytes so far, bytes in all or None) is called while fetching.
+
+    A catalogue name that is not on disk is fetched into models/GPEN. `auto` is GPEN-BFR-2048, on disk or fetched; where that cannot be, the
+    best restoration weights on disk, else the embedded ones, and `note` says so. Raises SettingsError for an unknown name,
+    WeightsMissingError where the file is not to be had (a model asked for by name is never replaced), WeightsError for a wrong file.
+    """
+    text = str(name_or_path).strip()
+    reason = f"the network is switched off ({offline_switch() or 'offline'})" if _is_offline(offline) else None
+    if text.lower() == AUTO:
+        return _resolve_auto(models_dir, extra_folders, progress, reason, log, wait)
+    own = _own_file(text, models_dir, extra_folders)
+    if own is not None:
+        return own
+    entry = _entry(text, models_dir)
+    found = find(entry, models_dir, extra_folders)
+    if found is not None:
+        return Resolved(found, entry)
+    if reason is None and not entry.embedded:
+        return Resolved(downloads.download(entry, gpen_folder(models_dir), progress=progress, log=log), entry)
+    raise WeightsMissingError(downloads.missing_message(entry, gpen_folder(models_dir), reason or "it does not ship with this copy"))
+
+
+def _is_offline(offline: bool | None) -> bool:
+    return offline_switch() is not None if offline is None else offline
+
+
+def _own_file(text: str, models_dir: Path | None, extra: Sequence[Path]) -> Resolved | None:
+    """A file the user points at, by path, or by its name in one of the folders."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return Resolved(path, identify(path))
+    if path.name != text or path.suffix.lower() not in SUFFIXES or text in Catalog.default():
+        return None
+    for folder in search_folders(models_dir, extra):
+        inside = folder / text
+        if inside.is_file():
+            return Resolved(inside, identify(inside))
+    return None
+
+
+def _entry(text: str, models_dir: Path | None) -> WeightFile:
+    try:
+        return Catalog.default().get(text)
+    except SettingsError as error:
+        path = Path(text)
+        if path.name != text or path.suffix.lower() in SUFFIXES:
+            folder = gpen_folder(models_dir)
+            raise WeightsMissingError(f"there is no weight file '{text}', and none of that name in {folder}; {error}") from error
+        raise
+
+
+# When `auto` last found no server, by folder; asked again only after a while, or every picture of a batch would wait ten seconds.
+_unreachable: dict[str, float] = {}
+_ASK_AGAIN_SECONDS = 300.0
+
+
+def _resolve_auto(
+    models_dir: Path | None, extra: Sequence[Path], progress: Progress | None, reason: str | None, log: logging.Logger, wait: float
+) -> Resolved:
+    wanted = Catalog.default().get(AUTO_MODEL)
+    found = find(wanted, models_dir, extra)
+    if found is not None:
+        return Resolved(found, wanted)
+    folder = gpen_folder(models_dir)
+    key = str(folder)
+    if reason is None and time.monotonic() - _unreachable.get(key, float("-inf")) < _ASK_AGAIN_SECONDS:
+        reason = "no server answered a short while ago"
+    if reason is None:
+        first = downloads.first_answering(wanted, wait)
+        if first is None:
+            _unreachable[key] = time.monotonic()
+            reason = f"no server answered within {wait:g} s"
+        else:
+            try:
+                return Resolved(downloads.download(wanted, folder, progress=progress, log=log, first=first), wanted)
+            except WeightsError as error:
+                _unreachable[key] = time.monotonic()
+                log.debug("%s", error)
+                reason = "no mirror gave it" if isinstance(error, WeightsMissingError) else str(error)
+    return _best_on_disk(wanted, models_dir, extra, reason, log)
+
+
+def _best_on_disk(wanted: WeightFile, models_dir: Path | None, extra: Sequence[Path], reason: str, log: logging.Logger) -> Resolved:
+    others = [entry for entry in Catalog.default() if entry.task == "restore" and entry.name != wanted.name]
+    # Those that ship with the project last, whatever their size: they are the smallest network.
+    others.sort(key=lambda entry: (entry.embedded, -entry.size))
+    for entry in others:
+        found = find(entry, models_dir, extra)
+        if found is not None:
+            folder = gpen_folder(models_dir)
+            note = (
+                f"{wanted.name} is not on disk and was not fetched ({reason}): {entry.name} is used instead ({found}); "
+                f"put {wanted.filename} into {folder} for the best result."
+            )
+            log.warning("%s", note)
+            return Resolved(found, entry, note)
+    raise WeightsMissingError(downloads.missing_message(wanted, gpen_folder(models_dir), reason))

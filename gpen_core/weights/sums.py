@@ -1,0 +1,112 @@
+"""sha256 sums of weight files: pinned in the catalogue where published, else recorded at first sight in checksums.json beside the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from ..catalog import WeightFile
+from ..errors import WeightsError
+
+LOG = logging.getLogger("gpen.weights")
+
+RECORD_FILE = "checksums.json"
+_BLOCK = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Lower-case hex sum of a file. About a second for the largest weights."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Record:
+    """checksums.json of a folder: for every file name its sha256, length, address and the day it was first seen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECORD_FILE
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """All entries. Raises WeightsError where the file cannot be read: a sum that cannot be compared must not pass as good."""
+        try:
+            content: Any = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{self.path} cannot be read ({error}); repair or delete it.") from error
+        if not isinstance(content, dict):
+            raise WeightsError(f"{self.path} is damaged; delete it.")
+        return cast("dict[str, dict[str, Any]]", content)
+
+    def add(self, filename: str, sha256: str, size_bytes: int, source: str) -> None:
+        """Writes an entry, unless the very same sum is already there."""
+        content = self.read()
+        if content.get(filename, {}).get("sha256") == sha256:
+            return
+        today = datetime.now(timezone.utc).date().isoformat()
+        content[filename] = {"sha256": sha256, "bytes": size_bytes, "from": source, "first_seen": today}
+        part = self.path.with_name(f"{self.path.name}.part")
+        try:
+            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            part.replace(self.path)
+        except OSError as error:
+            raise WeightsError(f"{self.path} cannot be written ({error.strerror}).") from error
+
+
+def known_sum(folder: Path, filename: str, pinned: str | None) -> tuple[str | None, str]:
+    """(the sum a file must have, or None; where that is said, in words)."""
+    if pinned is not None:
+        return pinned, "pinned in the catalogue"
+    entry = Record(folder).read().get(filename, {})
+    if "sha256" in entry:
+        where = f"recorded in {folder / RECORD_FILE} since {entry.get('first_seen')}"
+        return str(entry["sha256"]), f"{where} (delete its entry there if you trust the new file)"
+    return None, ""
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """ok: nothing speaks against the file. basis: what it was compared with ("unknown": nothing to compare). message: for people."""
+
+    ok: bool
+    path: Path
+    sha256: str
+    size_bytes: int
+    expected: str | None
+    basis: Literal["pinned", "recorded", "unknown"]
+    message: str
+
+
+def verify(path: Path, entry: WeightFile | None = None, *, record: bool = False) -> VerifyResult:
+    """Compares a file's sha256 with the catalogue's, and where that has none, with what was recorded at first sight.
+
+    record: write the sum down where there was nothing to compare with. Raises WeightsError where the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        size, sha256 = path.stat().st_size, sha256_of(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
+    if entry is not None and sha256 in entry.known_sums:
+        return VerifyResult(True, path, sha256, size, sha256, "pinned", f"{path}: sha256 {sha256}, as pinned for {entry.name}.")
+    # A pinned sum binds only the file it was published for: the same weights may lie there in a form nobody published a sum of.
+    pinned = entry.sha256 if entry is not None and path.name.lower() == entry.filename.lower() else None
+    expected, where = known_sum(path.parent, path.name, pinned)
+    if expected is None:
+        if record:
+            Record(path.parent).add(path.name, sha256, size, "placed by hand")
+        told = "recorded now" if record else "nothing to compare it with"
+        return VerifyResult(True, path, sha256, size, None, "unknown", f"{path}: sha256 {sha256}, {told}.")
+    basis: Literal["pinned", "recorded"] = "pinned" if pinned else "recorded"
+    if sha256 == expected:
+        return VerifyResult(True, path, sha256, size, expected, basis, f"{path}: sha256 {sha256}, as {basis}.")
+    message = f"{path} has the sha256 {sha256}, but {expected} is {where}; delete the file to fetch it again."
+    return VerifyResult(False, path, sha256, size, expected, basis, message)

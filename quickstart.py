@@ -1,0 +1,394 @@
+"""Two commands for a bare machine with Python 3.10 to 3.13:
+
+    python quickstart.py            makes .venv, installs what a restoration needs, restores examples/portrait.png
+    python quickstart.py PICTURE    the same with your own picture
+    python quickstart.py --test     installs the test tools as well, checks style and types, runs all tests
+
+Needs nothing but Python itself. A second run installs nothing. See docs/dependencies.md for what is installed and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "quickstart.json"  # what is installed; says "unfinished" while .venv is being made
+REQUIREMENTS = ROOT / "requirements.txt"
+CONSTRAINTS = ROOT / "constraints.txt"
+EXAMPLE = ROOT / "examples" / "portrait.png"
+OUT = ROOT / "out"
+MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
+
+OLDEST, NEWEST = (3, 10), (3, 13)
+OPTIONAL = ("facexlib", "basicsr", "av")  # one feature each; `--full` installs them, nothing else misses them
+TEST_TOOLS = ("pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "av")
+BASICSR_NEEDS = ("addict", "future", "lmdb", "pyyaml", "requests", "scikit-image", "scipy", "yapf", "setuptools")
+CHILD = {"cwd": str(ROOT), "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+IMPORTS = ("torch", "numpy", "cv2", "PIL", "safetensors", "tqdm", "filelock")
+
+
+class Trouble(Exception):
+    """Something a person has to know; the text says what to do."""
+
+
+def version_trouble(version: Sequence[int]) -> str | None:
+    """The sentence for a Python that cannot be used, or None. version: sys.version_info or the like."""
+    if OLDEST <= tuple(version[:2]) <= NEWEST:
+        return None
+    again = "py -3.12 quickstart.py" if os.name == "nt" else "python3.12 quickstart.py"
+    return (
+        f"This project runs on Python 3.{OLDEST[1]} to 3.{NEWEST[1]}; this is Python {version[0]}.{version[1]}. "
+        f"Install one of those and start again with it, for example: {again}"
+    )
+
+
+def requirement_lines(text: str) -> list[str]:
+    """The requirements of a requirements file: one a line, without comments and options."""
+    lines = (line.split(" #")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def name_of(requirement: str) -> str:
+    """The package's name: 'Basic_SR[x]>=1; python_version < "3.13"' -> 'basic-sr'."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", match.group()).lower() if match else ""
+
+
+def needed(requirements: Iterable[str]) -> list[str]:
+    """The requirements that a restoration cannot do without, torch first."""
+    lines = [line for line in requirements if name_of(line) not in OPTIONAL]
+    return sorted(lines, key=lambda line: name_of(line) != "torch")
+
+
+def stamp_key(groups: Iterable[str], version: Sequence[int], index: str = "") -> str:
+    """A text that changes whenever something would have to be installed."""
+    digest = hashlib.sha256(f"{tuple(version[:2])} {sorted(groups)} {index}".encode())
+    for path in (REQUIREMENTS, CONSTRAINTS, Path(__file__)):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def venv_python() -> Path:
+    """The environment's interpreter."""
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def pip_install(
+    packages: Iterable[str], constraints: Path | None = CONSTRAINTS, options: Iterable[str] = (), quiet: bool = False
+) -> list[str]:
+    """The command that installs packages into the environment."""
+    command = [str(venv_python()), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    if quiet:
+        command += ["-qq"]
+    if constraints:
+        command += ["-c", str(constraints)]
+    return command + list(options) + list(packages)
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables for children: nothing that leads Python or pip elsewhere, and UTF-8 everywhere."""
+    away = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__")
+    kept = {name: value for name, value in environment.items() if name not in away}
+    kept.update(PYTHONUTF8="1", PYTHONNOUSERSITE="1")
+    return kept
+
+
+def say(text: str) -> None:
+    """One line for the person, at once, whatever letters the console has."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+
+
+def run(command: list[str]) -> int:
+    """The child's exit code."""
+    return subprocess.run(command, **CHILD, env=clean_environment(os.environ)).returncode
+
+
+def output_of(command: list[str]) -> tuple[int, str]:
+    """(exit code, what was printed, errors included)."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **CHILD, env=clean_environment(os.environ))
+    return done.returncode, done.stdout
+
+
+def last_line(text: str, of: str = "ERROR") -> str:
+    """The last line that says something, one with `of` in it if there is one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if of in line), lines[-1] if lines else "it printed nothing")
+
+
+def pip(packages: Iterable[str], **how: Any) -> str:
+    """Installs packages. Returns pip's words where it could not, '' when all went well."""
+    if not sys.stdout.isatty():
+        code, text = output_of(pip_install(packages, quiet=True, **how))
+    else:  # pip's own progress bars
+        done = subprocess.run(pip_install(packages, **how), stderr=subprocess.PIPE, **CHILD, env=clean_environment(os.environ))
+        code, text = done.returncode, done.stderr
+    return (text or "pip said nothing") if code else ""
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Two of these at once would spoil each other's .venv: the second waits."""
+    OUT.mkdir(exist_ok=True)
+    with (OUT / ".quickstart.lock").open("a+b") as file:
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            held = False
+            while not held:
+                with contextlib.suppress(OSError):  # raised after ten seconds of waiting
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    held = True
+        else:
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                say("Another quickstart is at work here; waiting for it ...")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # the lock ends with the file
+
+
+def read_stamp() -> dict[str, Any]:
+    """What the stamp says; {} where there is none."""
+    try:
+        found = json.loads(STAMP.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_stamp(content: dict[str, Any]) -> None:
+    """In one step: a run cut off in between leaves the old one."""
+    part = STAMP.with_name(STAMP.name + ".part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(STAMP)
+
+
+def runs(python: Path) -> bool:
+    """Whether this interpreter starts and is of our version (its own Python may have been removed or replaced)."""
+    if not python.is_file():
+        return False
+    try:
+        code, text = output_of([str(python), "-c", "import sys; print(*sys.version_info[:2])"])
+    except OSError:
+        return False
+    return code == 0 and text.split()[-2:] == [str(number) for number in sys.version_info[:2]]
+
+
+def make_venv() -> None:
+    """A new .venv. An old one of ours that is unfinished or does not run is thrown away; one that somebody else made is kept."""
+    ours = "{}.{}".format(*sys.version_info[:2])
+    if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
+        raise Trouble(f"This Python comes without venv. On Debian and Ubuntu: sudo apt install python{ours}-venv; then start again.")
+    if VENV.exists():
+        if Path(sys.prefix).resolve() == VENV.resolve():
+            raise Trouble(f"The environment {VENV} has to be made anew, but it is in use: type deactivate, then start again.")
+        if not read_stamp():
+            raise Trouble(f"There is a {VENV} that quickstart did not make, without Python {ours}. Move it away, then start again.")
+        shutil.rmtree(VENV)
+    say(f"Making the environment {VENV} ...")
+    VENV.mkdir()
+    write_stamp({"unfinished": True})
+    code, text = output_of([sys.executable, "-m", "venv", str(VENV)])
+    if code:
+        raise Trouble(f"The environment could not be made: {last_line(text, 'Error')}")
+
+
+def has_nvidia() -> bool:
+    """Whether this machine has an NVIDIA GPU with its driver."""
+    return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
+
+
+def install_torch(requirement: str, index: str) -> None:
+    """torch, in the build that suits the machine."""
+    say("Installing torch (the largest part; this can take some minutes) ...")
+    if index:
+        error = pip([requirement], options=["--index-url", index])
+        if error:
+            raise Trouble(f"torch could not be installed from {index}: {last_line(error)}")
+        return
+    if sys.platform == "linux" and platform.machine() == "x86_64" and not has_nvidia():
+        # The plain name brings some GB of CUDA libraries that nothing here would use.
+        tested = re.search(r"^torch==([0-9.]+)", CONSTRAINTS.read_text("utf-8"), re.MULTILINE)
+        if tested and not pip([f"torch=={tested.group(1)}+cpu"]):
+            return
+        say("Your package index has no CPU build, so the larger build for NVIDIA GPUs is taken: about 3 GB.")
+        say("(Faster: Ctrl-C, then `python quickstart.py --torch-index URL` with the CPU address that pytorch.org shows.)")
+    if os.name == "nt" and has_nvidia():
+        say("This is torch for the CPU. For your NVIDIA GPU: `python quickstart.py --torch-index URL`, the address as pytorch.org shows.")
+    install_tested("torch", [requirement])
+
+
+def install_tested(what: str, packages: list[str]) -> None:
+    """The tested versions, or where those are not made for this machine, the newest that are. Raises Trouble with pip's words."""
+    error = pip(packages)
+    if "No matching distribution" in error or "ResolutionImpossible" in error:
+        say("The tested versions are not to be had here (another system, or no network); trying the newest that are.")
+        error = pip(packages, constraints=None)
+    if error:
+        raise Trouble(f"{what} could not be installed: {last_line(error)}\nIs the network there, and room on the disk? Then start again.")
+
+
+def check_opencv() -> None:
+    """opencv-python needs a desktop's libraries on Linux; without them its headless twin is taken."""
+    code, text = output_of([str(venv_python()), "-c", "import cv2"])
+    if code == 0 or sys.platform != "linux":
+        return
+    say(f"opencv-python cannot start here ({last_line(text, 'Error')}); taking opencv-python-headless, which needs no desktop.")
+    output_of([str(venv_python()), "-m", "pip", "uninstall", "-y", "-q", "opencv-python"])
+    error = pip(["opencv-python-headless"], options=["--force-reinstall", "--no-deps"])
+    if error:
+        raise Trouble(f"opencv-python-headless could not be installed: {last_line(error)}")
+
+
+def check_imports() -> None:
+    """Everything can be imported. Raises Trouble with the reason."""
+    code, text = output_of([str(venv_python()), "-c", "import " + ", ".join(IMPORTS)])
+    if code:
+        hint = " Install the Microsoft Visual C++ Redistributable, then start again." if os.name == "nt" and "DLL" in text else ""
+        raise Trouble(f"What was installed cannot be imported: {last_line(text, 'Error')}.{hint}")
+
+
+def install_optional(requirements: Iterable[str]) -> None:
+    """facexlib, basicsr and av, each as far as it goes here. Nothing is an error."""
+    lines = {name_of(line): line.split(";")[0].strip() for line in requirements}
+    for name in OPTIONAL:
+        say(f"Installing {name} (optional) ...")
+        if name == "basicsr" and sys.version_info[:2] >= (3, 13):
+            say("  basicsr cannot be built on Python 3.13; the Real-ESRGAN background is left out.")
+            continue
+        if name == "basicsr":
+            # Its set-up asks for torch while it is built: built apart from the environment that means the newest CUDA build, gigabytes.
+            error = pip(BASICSR_NEEDS) or pip([lines[name]], options=["--no-build-isolation", "--no-deps"])
+        else:
+            error = pip([lines.get(name, name)])
+        if error:
+            say(f"  {name} could not be installed; only its own feature is missing. ({last_line(error)})")
+    code, text = output_of([str(venv_python()), "-c", "import torchvision"])
+    if code and "No module" not in last_line(text):
+        say("  torchvision does not fit this build of torch: facexlib's detector and basicsr are left out, all else works.")
+
+
+def install(wanted: Iterable[str], index: str) -> None:
+    """Brings .venv to what groups ask for; does nothing where it is already so."""
+    stamp = read_stamp()
+    groups = set(wanted) | set(stamp.get("groups", ()))  # a plain run after --test takes nothing away
+    index = index or stamp.get("index", "")
+    key = stamp_key(groups, sys.version_info, index)
+    good = runs(venv_python())
+    if good and stamp.get("key") == key:
+        return
+    if stamp.get("unfinished") or not good:
+        make_venv()
+        stamp = {"unfinished": True}
+    write_stamp({"unfinished": True, "groups": sorted(groups), "index": index})
+    try:
+        requirements = requirement_lines(REQUIREMENTS.read_text("utf-8"))
+        torch, *others = needed(requirements)
+        install_torch(torch, index)
+        others += TEST_TOOLS if "test" in groups else ()
+        say(f"Installing {', '.join(name_of(line) for line in others)} ...")
+        install_tested("The rest", others)
+        check_opencv()
+        if "full" in groups:
+            install_optional(requirements)
+        check_imports()
+    except Trouble:
+        write_stamp(stamp)  # as before: a finished environment whose renewal failed is not thrown away
+        raise
+    write_stamp({"key": key, "groups": sorted(groups), "index": index})
+
+
+def restore_command(picture: Path, target: Path) -> list[str]:
+    """The command line that restores picture into target."""
+    what = ["restore", str(picture), "-o", str(target), "--model", MODEL, "--overwrite", "--json"]
+    return [str(venv_python()), "-m", "gpen_core", *what]
+
+
+def restore(picture: Path) -> int:
+    """Restores picture, draws the before/after sheet, says where both are. Returns the exit code."""
+    if not picture.is_file():
+        raise Trouble(f"There is no picture {picture}.")
+    target = OUT / (picture.stem + ".png")
+    sheet = OUT / (picture.stem + "-before-after.png")
+    say(f"Restoring {picture} with {MODEL} ...")
+    environment = clean_environment(os.environ)
+    done = subprocess.run(restore_command(picture, target), stdout=subprocess.PIPE, **CHILD, env=environment)
+    if done.returncode:
+        return done.returncode
+    command = [str(venv_python()), str(ROOT / "examples" / "sheet.py"), str(picture), str(target), str(sheet)]
+    drawn = subprocess.run(command, **dict(CHILD, stdin=None), input=done.stdout, env=environment)
+    if drawn.returncode:
+        return drawn.returncode
+    say(f"\nRestored:     {target}\nBefore/after: {sheet}")
+    return 0
+
+
+def test(pytest_arguments: list[str]) -> int:
+    """Style, types, tests. Returns 0 only when all three are content; pytest's lines come last."""
+    python = str(venv_python())
+    say("Checking style (ruff) ...")
+    style = run([python, "-m", "ruff", "check", "."])
+    say("Checking types (pyright) ...")
+    version = "{}.{}".format(*sys.version_info[:2])  # numpy's stubs are written for the Python they are installed in
+    types = run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", version])
+    if style or types:
+        say("Not in order: " + " and ".join(what for what, code in (("style", style), ("types", types)) if code))
+    say("Running the tests ...")
+    tests = run([python, "-m", "pytest", *pytest_arguments])
+    return tests or style or types
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    trouble = version_trouble(sys.version_info)
+    if trouble:
+        say(trouble)
+        return 2
+    parser = argparse.ArgumentParser(description="Sets everything up in .venv, then restores a picture or runs the tests.")
+    parser.add_argument("picture", nargs="?", type=Path, help="the picture to restore (default: examples/portrait.png)")
+    parser.add_argument("--test", action="store_true", help="check style and types and run all tests; what follows -- goes to pytest")
+    parser.add_argument("--full", action="store_true", help="install the optional packages too: " + ", ".join(OPTIONAL))
+    parser.add_argument("--torch-index", default="", metavar="URL", help="package index to take torch from (pytorch.org lists them)")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    asked = parser.parse_args(arguments[:cut])
+    groups = [name for name, wanted in (("test", asked.test), ("full", asked.full)) if wanted]
+    try:
+        with only_one():
+            install(groups, asked.torch_index)
+        if asked.test:
+            return test(arguments[cut + 1 :])
+        return restore((asked.picture or EXAMPLE).absolute())
+    except Trouble as trouble:
+        say(str(trouble))
+        return 1
+    except OSError as error:
+        say(f"This did not work: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("Stopped. Start again at any time: what is done is kept.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""quickstart.py's decisions, without installing anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem + "_under_test", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def quickstart() -> ModuleType:
+    return _load(ROOT / "quickstart.py")
+
+
+@pytest.fixture
+def elsewhere(quickstart: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """quickstart with its .venv, out and constraints in a folder of the test's."""
+    for name, path in (("VENV", ".venv"), ("STAMP", ".venv/quickstart.json"), ("OUT", "out")):
+        monkeypatch.setattr(quickstart, name, tmp_path / path)
+    for name, text in (("REQUIREMENTS", "torch>=2.0\nnumpy\nbasicsr\n"), ("CONSTRAINTS", "torch==2.13.0\n")):
+        monkeypatch.setattr(quickstart, name, tmp_path / name)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("version", [(3, 10, 0), (3, 11), (3, 12, 4), (3, 13, 0)])
+def test_our_pythons_are_taken(quickstart, version):
+    assert quickstart.version_trouble(version) is None
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 9, 18), (3, 14), (4, 0)])
+def test_other_pythons_are_refused_in_words(quickstart, version):
+    trouble = quickstart.version_trouble(version)
+    assert "3.10 to 3.13" in trouble and f"{version[0]}.{version[1]}" in trouble
+
+
+def test_older_pythons_can_read_the_file(quickstart):
+    """They must come as far as the sentence."""
+    compile((ROOT / "quickstart.py").read_text("utf-8"), "quickstart.py", "exec", dont_inherit=True)
+    import ast
+
+    ast.parse((ROOT / "quickstart.py").read_text("utf-8"), feature_version=(3, 8))
+
+
+def test_requirement_lines_and_names(quickstart):
+    text = '# a comment\ntorch>=2.0\n\nBasic_SR[x]>=1 ; python_version < "3.13"  # why\n-r other.txt\n'
+    lines = quickstart.requirement_lines(text)
+    assert lines == ["torch>=2.0", 'Basic_SR[x]>=1 ; python_version < "3.13"']
+    assert [quickstart.name_of(line) for line in lines] == ["torch", "basic-sr"]
+
+
+def test_only_what_a_restoration_needs_is_installed_torch_first(quickstart):
+    lines = quickstart.requirement_lines((ROOT / "requirements.txt").read_text("utf-8"))
+    names = [quickstart.name_of(line) for line in quickstart.needed(lines)]
+    assert names[0] == "torch"
+    assert {"numpy", "opencv-python", "pillow"} <= set(names)
+    assert not set(names) & set(quickstart.OPTIONAL)
+
+
+def test_stamp_changes_with_everything_that_matters(quickstart, elsewhere):
+    key = quickstart.stamp_key(["test"], (3, 11, 7))
+    assert key == quickstart.stamp_key(["test"], (3, 11, 9))
+    others = [quickstart.stamp_key([], (3, 11)), quickstart.stamp_key(["test"], (3, 12)), quickstart.stamp_key(["test"], (3, 11), "u")]
+    (elsewhere / "CONSTRAINTS").write_text("torch==2.14.0\n", encoding="utf-8")
+    others.append(quickstart.stamp_key(["test"], (3, 11, 7)))
+    assert len({key, *others}) == 5
+
+
+def test_stamp_is_the_same_with_windows_line_ends(quickstart, elsewhere):
+    key = quickstart.stamp_key([], (3, 11))
+    (elsewhere / "CONSTRAINTS").write_bytes(b"torch==2.13.0\r\n")
+    assert quickstart.stamp_key([], (3, 11)) == key
+
+
+def test_stamp_survives_damage(quickstart, elsewhere):
+    assert quickstart.read_stamp() == {}
+    (elsewhere / ".venv").mkdir()
+    quickstart.write_stamp({"key": "k"})
+    assert quickstart.read_stamp() == {"key": "k"}
+    quickstart.STAMP.write_text("[1", encoding="utf-8")
+    assert quickstart.read_stamp() == {}
+
+
+def test_pip_command(quickstart):
+    command = quickstart.pip_install(["torch>=2.0"], options=["--index-url", "u"])
+    assert command[0] == str(quickstart.venv_python()) and command[1:4] == ["-m", "pip", "install"]
+    assert command[command.index("-c") + 1] == str(ROOT / "constraints.txt")
+    assert command[-3:] == ["--index-url", "u", "torch>=2.0"]
+    assert "-c" not in quickstart.pip_install(["x"], constraints=None)
+
+
+def test_children_get_a_clean_environment(quickstart):
+    environment = quickstart.clean_environment({"PYTHONPATH": "x", "PIP_TARGET": "y", "PATH": "z"})
+    assert environment["PATH"] == "z" and environment["PYTHONUTF8"] == "1"
+    assert not {"PYTHONPATH", "PIP_TARGET"} & set(environment)
+
+
+def test_restore_command_uses_the_embedded_weights(quickstart):
+    command = quickstart.restore_command(Path("a b.png"), Path("out/ü.png"))
+    assert command[1:5] == ["-m", "gpen_core", "restore", "a b.png"]
+    assert command[command.index("--model") + 1] == "GPEN-BFR-256-lite" and "--overwrite" in command
+
+
+class Steps:
+    """Stands in for everything that install() would do; notes what it was asked."""
+
+    def __init__(self, quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        self.trouble = ""
+        self.runs = False
+        self.quickstart = quickstart
+        monkeypatch.setattr(quickstart, "runs", lambda python: self.runs)
+        monkeypatch.setattr(quickstart, "make_venv", self.make)
+        monkeypatch.setattr(quickstart, "install_torch", lambda requirement, index: self.done.append("torch"))
+        monkeypatch.setattr(quickstart, "install_tested", lambda what, packages: self.rest(packages))
+        for name in ("check_opencv", "check_imports"):
+            monkeypatch.setattr(quickstart, name, lambda: None)
+        monkeypatch.setattr(quickstart, "install_optional", lambda requirements: self.done.append("optional"))
+
+    def make(self) -> None:
+        self.done.append("venv")
+        self.quickstart.VENV.mkdir(exist_ok=True)
+        self.runs = True
+
+    def rest(self, packages: list[str]) -> None:
+        if self.trouble:
+            raise self.quickstart.Trouble(self.trouble)
+        self.done.append("rest+tests" if "pytest" in packages else "rest")
+
+
+@pytest.fixture
+def steps(quickstart: ModuleType, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(quickstart, monkeypatch)
+
+
+def test_the_second_run_installs_nothing(quickstart, steps):
+    quickstart.install([], "")
+    assert steps.done == ["venv", "torch", "rest"]
+    quickstart.install([], "")
+    assert len(steps.done) == 3
+
+
+def test_test_tools_come_on_demand_and_stay(quickstart, steps):
+    quickstart.install([], "")
+    quickstart.install(["test"], "")
+    assert steps.done[3:] == ["torch", "rest+tests"]
+    quickstart.install([], "")
+    assert len(steps.done) == 5
+
+
+def test_an_interrupted_run_is_made_anew(quickstart, steps, monkeypatch):
+    def interrupted(what: str, packages: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quickstart, "install_tested", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quickstart.install([], "")
+    steps.done.clear()
+    quickstart.install([], "")
+    assert steps.done == ["venv", "torch", "rest"]
+
+
+def test_a_renewal_that_failed_keeps_the_environment(quickstart, steps, elsewhere):
+    quickstart.install([], "")
+    before = quickstart.read_stamp()
+    (elsewhere / "CONSTRAINTS").write_text("torch==2.14.0\n", encoding="utf-8")
+    steps.trouble = "no network"
+    with pytest.raises(quickstart.Trouble, match="no network"):
+        quickstart.install([], "")
+    assert quickstart.read_stamp() == before
+
+
+def test_an_environment_of_somebody_else_is_not_touched(quickstart, elsewhere):
+    (elsewhere / ".venv").mkdir()
+    (elsewhere / ".venv" / "mine.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(quickstart.Trouble, match="did not make"):
+        quickstart.make_venv()
+    assert (elsewhere / ".venv" / "mine.txt").is_file()
+
+
+def test_versions_that_are_not_made_for_the_machine_give_way(quickstart, monkeypatch, capsys):
+    asked = []
+
+    def pip(packages, constraints="tested", **how):
+        asked.append(constraints)
+        return "ERROR: No matching distribution found for torch==2.13.0" if constraints else ""
+
+    monkeypatch.setattr(quickstart, "pip", pip)
+    quickstart.install_tested("torch", ["torch"])
+    assert asked == ["tested", None] and "newest that are" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("reason", ["No matching distribution found for torch", "ResolutionImpossible: for help visit", "no space left"])
+def test_what_cannot_be_installed_is_one_sentence(quickstart, monkeypatch, reason):
+    monkeypatch.setattr(quickstart, "pip", lambda packages, **how: f"WARNING: x\nERROR: {reason}\n")
+    with pytest.raises(quickstart.Trouble, match=f"torch could not be installed: ERROR: {reason}\nIs the network there"):
+        quickstart.install_tested("torch", ["torch"])
+
+
+def test_a_missing_picture_is_one_sentence(quickstart, steps, tmp_path, capsys):
+    assert quickstart.main([str(tmp_path / "no.png")]) == 1
+    assert "There is no picture" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="holds the lock through fcntl")
+def test_the_second_of_two_waits(quickstart, elsewhere, capfd):
+    code = (
+        "import importlib.util, sys; s = importlib.util.spec_from_file_location('q', sys.argv[1]); q = importlib.util.module_from_spec(s);"
+        "s.loader.exec_module(q); from pathlib import Path; q.OUT = Path(sys.argv[2]);\nwith q.only_one(): print('inside', flush=True)"
+    )
+    with quickstart.only_one():
+        second = subprocess.Popen(
+            [sys.executable, "-c", code, str(ROOT / "quickstart.py"), str(elsewhere / "out")], stdout=subprocess.PIPE, encoding="utf-8"
+        )
+        assert second.stdout and "waiting" in second.stdout.readline()
+    out, _ = second.communicate(timeout=30)
+    assert out.strip() == "inside"
+
+
+def test_sheet_shows_both_pictures_and_the_face():
+    from PIL import Image
+
+    sheet = _load(ROOT / "examples" / "sheet.py")
+    before, after = Image.new("RGB", (100, 80), "red"), Image.new("RGB", (200, 160), "blue")
+    report = {"inputs": [{"faces": [{"box": [40, 10, 60, 40]}, {"box": [0, 0, 5, 5]}]}]}
+    faces = list(sheet.boxes(report))
+    assert len(faces) == 2
+    drawn = sheet.sheet(before, after, faces)
+    plain = sheet.sheet(before, after, [])
+    assert drawn.height > plain.height
+    for picture in (plain, drawn):
+        assert picture.getpixel((picture.width // 4, sheet.TITLE + 20)) == (255, 0, 0)
+        assert picture.getpixel((picture.width * 3 // 4, sheet.TITLE + 20)) == (0, 0, 255)
+
+
+def test_sheet_of_an_unturned_photograph(tmp_path):
+    """EXIF rotation is applied, as the restorer does."""
+    from PIL import Image
+
+    sheet = _load(ROOT / "examples" / "sheet.py")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert sheet._read(str(tmp_path / "turned.jpg")).size == (20, 40)
