@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .catalog import Catalog
     from .errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError, WeightsMissingError
-    from .faces import Face
+    from .faces.face import Face
     from .network.load import load_network
     from .options import RestoreOptions
     from .picture import Picture, read_picture, write_picture
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Catalog": ".catalog",
-    "Face": ".faces",
+    "Face": ".faces.face",
     "FaceRestorer": ".restorer",
     "FaceResult": ".results",
     "FeatureMissingError": ".errors",

@@ -16,7 +16,8 @@ from PIL import Image
 from . import background, tone
 from .align import crop_face, rescale_matrix, similarity, template_points
 from .errors import GpenError, SettingsError
-from .faces.detect import Detector, Face, find_faces, make_detector
+from .faces.detect import Detector, find_faces, make_detector
+from .faces.face import Face
 from .faces.select import parse_indices, select_faces
 from .mask import Parser, clip_to_picture, landmark_mask, load_parsenet, parsing_mask
 from .network.run import run_network
@@ -83,7 +84,7 @@ class FaceRestorer:
         if o.mask == "parsing" and self._parser is None and not o.aligned:
             self._parser = load_parsenet(folders, device)
         if o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None:
-            self._upscaler = background.load_realesrgan(folders, device)
+            self._upscaler = background.load_realesrgan(_realesrgan_in(folders), device)
         if self._network is None:
             self._load_network(device, dtype)
         self._prepared = True
@@ -167,7 +168,7 @@ class FaceRestorer:
         good = [matrix for matrix in matrices if not isinstance(matrix, GpenError)]
         o = self.options
         mode = o.factor if o.output_size == "factor" else o.output_size
-        scale = background.output_scale(mode, good, size, source.pixels.shape)
+        scale = background.output_scale(cast(Any, mode), good, source.pixels.shape)
         base, alpha = self._enlarge(source, scale)
 
         result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), self.model_name, 0.0, scale)
@@ -246,6 +247,12 @@ def _template_in(template: str, shape: Sequence[int]) -> Pixels:
     """The template's points in a whole picture of the shape (height, width, ...), as float32 (5, 2)."""
     height, width = shape[:2]
     return (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
+
+
+def _realesrgan_in(folders: Sequence[Path]) -> Path:
+    """Real-ESRGAN's weights in the first folder that has them; its usual name in the first folder where none has."""
+    places = [folder / name for folder in folders for name in ("RealESRGAN_x2plus.pth", "RealESRGAN_x4plus.pth")]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _like(given: Any, picture: Picture) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .faces.detect import Face
+from .faces.face import Face
 
 Status = Literal["restored", "failed", "stopped"]
 

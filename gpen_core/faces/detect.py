@@ -25,12 +25,12 @@ THRESHOLD = 0.8  # chosen by the figures in docs/faces.md
 # A look at the whole picture at this long side finds the largest faces, which at a larger scale show more of themselves than an anchor holds.
 _COARSE_SIDE = 640
 _NATIVE_SIDE = 1500  # the official code's bound for looking at a picture as it is
-_TRUSTED_NATIVE = 320  # of faces that seem larger than this (pixels as seen), the coarser look is the better judge
-_TRUSTED_CLOSER = 256
+_TRUSTED_NATIVE = 400.0  # of faces whose longer side seems larger than this (pixels as seen), the coarser look is the better judge
+_TRUSTED_CLOSER = 192.0
 _CLOSER_SCALE = 2.0
 _CLOSER_PIXELS = 16_000_000  # the most pixels of the closer look: 8K pictures are looked at a little smaller than they are
-_TILE = 1024
-_TILE_OVERLAP = 288  # more than a trusted face: each of them is whole in some tile
+_TILE = 1280
+_TILE_OVERLAP = 224  # more than a trusted face: each of them is whole in some tile
 _EDGE = 2.0  # a box that reaches a tile's inner edge this closely is taken for cut
 
 
@@ -144,21 +144,21 @@ def _look(picture: Pixels, detector: Detector, threshold: float, scale: float, t
     """Faces seen at one scale, tile by tile where that is large, that seem no larger than `trusted` pixels."""
     height, width = picture.shape[:2]
     tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
-    limit = _TILE if trusted == _TRUSTED_CLOSER else _NATIVE_SIDE
-    for top, bottom in tile_spans(tall, limit):
-        for left, right in tile_spans(wide, limit):
+    for top, bottom in tile_spans(tall):
+        for left, right in tile_spans(wide):
             part, x0, y0 = _resized_part(picture, (left, top, right, bottom), (wide, tall))
             for face in detector.detect(part, threshold):
-                if face.shorter_side <= trusted and not _cut(face, (left, top, right, bottom), (wide, tall)):
+                if max(face.width, face.height) <= trusted and not _cut(face, (left, top, right, bottom), (wide, tall)):
                     yield face.moved(x0, y0).scaled(width / wide, height / tall)
 
 
-def tile_spans(length: int, tile: int = _TILE) -> list[tuple[int, int]]:
-    """(start, end) of tiles of equal length that cover 0..length, each at most `tile` long, neighbours sharing _TILE_OVERLAP."""
-    if length <= tile:
+def tile_spans(length: int) -> list[tuple[int, int]]:
+    """(start, end) of tiles of one length, at most _TILE, that cover 0..length; neighbours share at least _TILE_OVERLAP."""
+    if length <= _TILE:
         return [(0, length)]
-    count = -(-(length - _TILE_OVERLAP) // (tile - _TILE_OVERLAP))
-    return [(start, start + tile) for start in (round(i * (length - tile) / (count - 1)) for i in range(count))]
+    count = -(-(length - _TILE_OVERLAP) // (_TILE - _TILE_OVERLAP))
+    tile = -(-(length + (count - 1) * _TILE_OVERLAP) // count)
+    return [(start, start + tile) for start in (i * (length - tile) // (count - 1) for i in range(count))]
 
 
 def _resized_part(picture: Pixels, part: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[Pixels, float, float]:

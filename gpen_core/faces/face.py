@@ -111,8 +111,12 @@ def overlap(face: Face, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
-    """Non-maximum suppression: of faces whose boxes overlap by more than `limit` (intersection over union) the surest, by falling score."""
-    rest = by_confidence(faces)
+    """Non-maximum suppression: of faces whose boxes overlap by more than `limit` (intersection over union) only the surest is kept.
+
+    Of finds that are equally sure (to two places) it is the one of the smaller angle: an upright face is not replaced by its turned self.
+    Returns the kept ones by falling score.
+    """
+    rest = sorted(by_confidence(faces), key=lambda face: (-round(face.score, 2), face.angle))
     boxes = np.array([face.box for face in rest], np.float64).reshape(-1, 4)
     alive = np.ones(len(rest), bool)
     kept: list[Face] = []
@@ -120,5 +124,4 @@ def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
         if alive[index]:
             kept.append(face)
             alive &= overlap(face, boxes) <= limit
-            alive[index] = False
-    return kept
+    return by_confidence(kept)
