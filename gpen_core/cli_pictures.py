@@ -17,7 +17,6 @@ from .sheet import eight_bits
 from .video import load_av
 
 if TYPE_CHECKING:
-    from .faces import Face
     from .network.modules import Generator
 
 
@@ -49,7 +48,6 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
 
 def detect(arguments: argparse.Namespace, console: Console) -> int:
     """`detect`: where the faces are; with -o also drawn."""
-    from .faces import draw_faces
     from .restorer import FaceRestorer
 
     # The detector is all that is needed: the smallest weights stand in for those that nobody asked for (and that may be a download).
@@ -61,9 +59,11 @@ def detect(arguments: argparse.Namespace, console: Console) -> int:
 
     def work(result: JobResult, target: Path | None) -> None:
         picture = read_picture(result.job.source)
-        faces: list[Face] = restorer.detect(picture)
+        faces = restorer.detect(picture)
         result.faces = [{**face.to_json(), "index": index} for index, face in enumerate(faces)]
         if target is not None:
+            from .faces import draw_faces
+
             drawn = eight_bits(draw_faces(picture.pixels, faces))
             result.output = write_picture(drawn, target, overwrite=arguments.overwrite, quality=arguments.quality)
 

@@ -97,9 +97,7 @@ def test_untouched_pixels_are_bit_identical(dtype: Any, channels: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.integers(1, 90), st.integers(1, 90), st.floats(-60, 90), st.floats(-60, 90), st.floats(4, 200), st.booleans(), st.floats(0, 1)
-)
+@given(st.integers(1, 90), st.integers(1, 90), st.floats(-60, 90), st.floats(-60, 90), st.floats(4, 200), st.booleans(), st.floats(0, 1))
 def test_any_face_anywhere(height: int, width: int, x: float, y: float, side: float, colour_match: bool, fidelity: float) -> None:
     picture = noise((height, width, 3), seed=height * 100 + width)
     result = restore(picture, [face_at(x, y, side)], colour_match=colour_match, fidelity=fidelity)
@@ -299,7 +297,8 @@ def test_aligned_face_is_the_network_on_the_whole_picture(shared: Path, recipe: 
 
 
 def test_settings_are_checked_before_any_work(tmp_path: Path) -> None:
-    for name, value in {"strength": 1.5, "fidelity": -0.1, "threshold": 0, "max_faces": -1, "order": "biggest", "faces": "x", "factor": 99}.items():
+    wrong = {"strength": 1.5, "fidelity": -0.1, "threshold": 0, "max_faces": -1, "order": "biggest", "faces": "x", "factor": 99}
+    for name, value in wrong.items():
         with pytest.raises(SettingsError, match=name):
             RestoreOptions(**{name: value})
     with pytest.raises(SettingsError, match="did you mean"):

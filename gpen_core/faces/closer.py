@@ -73,7 +73,12 @@ def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float
     # From the shrunk part's pixels to the picture's: x = (x' + 1/2) / s - 1/2 + x0.
     to_picture = np.array([[1 / sx, 0, 0.5 / sx - 0.5 + x0], [0, 1 / sy, 0.5 / sy - 0.5 + y0], [0, 0, 1]])
     view = cv2.warpAffine(
-        part, matrix @ to_picture, (_FRAME, _FRAME), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=_MEAN_COLOUR.tolist()
+        part,
+        matrix @ to_picture,
+        (_FRAME, _FRAME),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_MEAN_COLOUR.tolist(),
     )
     return np.asarray(view, np.float32), matrix
 

@@ -22,7 +22,7 @@ __all__ = ["DETECTORS", "THRESHOLD", "Detector", "Face", "find_faces", "make_det
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
 THRESHOLD = 0.8  # chosen by the figures in docs/faces.md
 
-# A look at the whole picture at this long side finds the largest faces, which at a larger scale show more of themselves than an anchor holds.
+# A look at the whole picture at this long side finds the largest faces, which at a larger scale are more than an anchor holds.
 _COARSE_SIDE = 640
 _NATIVE_SIDE = 1500  # the official code's bound for looking at a picture as it is
 _TRUSTED_NATIVE = 400.0  # of faces whose longer side seems larger than this (pixels as seen), the coarser look is the better judge

@@ -48,6 +48,20 @@ class Face:
         """(x, y) of the box's middle."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
+    @property
+    def uprightness(self) -> float:
+        """1 for a face that stood upright in the turned picture it was found in, 0 for one on its side, -1 for one on its head."""
+        left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks.astype(np.float64)
+        across = (right_eye - left_eye) + (right_mouth - left_mouth)
+        down = (left_mouth + right_mouth) - (left_eye + right_eye)
+        x, y = across + np.array([down[1], -down[0]])
+        length = float(np.hypot(x, y))
+        if length < 1e-6:
+            return 0.0
+        # Turned anticlockwise by the angle, this direction is what was seen.
+        turn = np.deg2rad(self.angle)
+        return float(x * np.cos(turn) + y * np.sin(turn)) / length
+
     def to_json(self) -> dict[str, Any]:
         """Box, landmarks, score and angle as plain numbers (pixels to two places)."""
         return {
@@ -113,10 +127,10 @@ def overlap(face: Face, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
     """Non-maximum suppression: of faces whose boxes overlap by more than `limit` (intersection over union) only the surest is kept.
 
-    Of finds that are equally sure (to two places) it is the one of the smaller angle: an upright face is not replaced by its turned self.
+    Of finds that are equally sure (to two places) it is the one that was seen most upright, whose landmarks are the most exact.
     Returns the kept ones by falling score.
     """
-    rest = sorted(by_confidence(faces), key=lambda face: (-round(face.score, 2), face.angle))
+    rest = sorted(by_confidence(faces), key=lambda face: (-round(face.score, 2), -round(face.uprightness, 1), face.angle))
     boxes = np.array([face.box for face in rest], np.float64).reshape(-1, 4)
     alive = np.ones(len(rest), bool)
     kept: list[Face] = []
