@@ -320,7 +320,7 @@ def install(wanted: Iterable[str], index: str) -> None:
 
 def restore_command(picture: Path, target: Path) -> list[str]:
     """The command line that restores picture into target."""
-    what = ["restore", str(picture), "-o", str(target), "--model", MODEL, "--overwrite", "--json"]
+    what = ["restore", str(picture), "-o", str(target), "--model", MODEL, "--output-size", "native", "--overwrite", "--json"]
     return [str(venv_python()), "-m", "gpen_core", *what]
 
 

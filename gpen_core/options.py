@@ -124,7 +124,7 @@ class RestoreOptions:
         choices=DETECTORS,
     )  # fmt: skip
     threshold: float = _option(
-        0.8, "float", "Detection threshold", "Least confidence of a face. Lower finds more faces, and more things that are none.",
+        0.9, "float", "Detection threshold", "Least confidence of a face. Lower finds more faces, and more things that are none.",
         minimum=0.05, maximum=1, step=0.01,
     )  # fmt: skip
     look_closer: bool = _option(True, "bool", "Look closer", "Look again at the enlarged picture, where small faces are found better.")

@@ -79,8 +79,8 @@ class FaceRestorer:
         device = pick_device(o.device)
         dtype = pick_dtype(o.precision, device)
         folders = self._weights_folders()
-        if self._detector is None and not o.aligned:
-            self._detector = make_detector(o.detector, device=str(device), weights_folders=folders)
+        if not o.aligned:
+            self._prepare_detector()
         if o.mask == "parsing" and self._parser is None and not o.aligned:
             self._parser = load_parsenet(folders, device)
         if o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None:
@@ -88,6 +88,12 @@ class FaceRestorer:
         if self._network is None:
             self._load_network(device, dtype)
         self._prepared = True
+
+    def _prepare_detector(self) -> Detector:
+        if self._detector is None:
+            device = pick_device(self.options.device)
+            self._detector = make_detector(self.options.detector, device=str(device), weights_folders=self._weights_folders())
+        return self._detector
 
     def _load_network(self, device: Any, dtype: Any) -> None:
         from .network.load import build_network
@@ -120,15 +126,13 @@ class FaceRestorer:
         return cast("Generator", self._network)
 
     def detect(self, picture: Any) -> list[Face]:
-        """The faces that the options choose, in their order. picture: as in a call."""
-        self.prepare()
+        """The faces that the options choose, in their order. picture: as in a call. The network is not needed, so it is not loaded."""
         source = picture if isinstance(picture, Picture) else from_array(picture)
         return self._choose(source.pixels)
 
     def _choose(self, pixels: Pixels) -> list[Face]:
         o = self.options
-        detector = cast(Detector, self._detector)
-        faces = find_faces(pixels, detector, threshold=o.threshold, look_closer=o.look_closer, rotations=o.rotations)
+        faces = find_faces(pixels, self._prepare_detector(), threshold=o.threshold, look_closer=o.look_closer, rotations=o.rotations)
         return select_faces(
             faces,
             pixels.shape,

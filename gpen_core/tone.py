@@ -52,7 +52,7 @@ def match_colour(restored: Picture, original: Picture, mask: Mask) -> Picture:
 
 
 def keep_low_frequencies(restored: Picture, original: Picture, amount: float, *, low_pass: float = LOW_PASS) -> Picture:
-    """"Fidelity": the restored face's detail on the original face's own coarse structure and tone.
+    """ "Fidelity": the restored face's detail on the original face's own coarse structure and tone.
 
     out = restored + amount * (lowpass(original) - lowpass(restored)), clipped to 0..1. restored, original: (S, S, 3). amount: 0 (the
     restored face, exactly) to 1. low_pass: the Gaussian's sigma as a share of S. Raises SettingsError for an amount out of range.

@@ -45,9 +45,7 @@ def compose_official(base: np.ndarray, faces: list[tuple[np.ndarray, np.ndarray]
     return base * (1 - full_mask[..., None]) + full * full_mask[..., None]
 
 
-placements = st.builds(
-    placed, st.floats(0.2, 6), st.floats(-180, 180), st.floats(-60, 260), st.floats(-60, 220), st.just(96)
-)
+placements = st.builds(placed, st.floats(0.2, 6), st.floats(-180, 180), st.floats(-60, 260), st.floats(-60, 220), st.just(96))
 
 
 @settings(max_examples=40, deadline=None)

@@ -96,7 +96,7 @@ def test_a_wrong_file_under_a_right_name_is_passed_over(models, caplog):
     put(models / "GPEN", "GPEN-BFR-2048.pth", "GPEN-BFR-512")
     (models / "GPEN" / "GPEN-BFR-1024.pth").write_bytes(b"<html>404</html>")
     assert find("GPEN-BFR-2048", models) is None
-    with caplog.at_level(logging.WARNING, logger="gpen.weights"):
+    with caplog.at_level(logging.WARNING, logger="gpen_core.weights"):
         assert find("GPEN-BFR-1024", models) is None
     assert "HTML page" in caplog.text
     right = put(models / "facerestore_models", "GPEN-BFR-2048.pth", "GPEN-BFR-2048")

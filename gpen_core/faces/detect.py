@@ -20,7 +20,7 @@ Pixels = NDArray[np.float32]
 __all__ = ["DETECTORS", "THRESHOLD", "Detector", "Face", "find_faces", "make_detector"]
 
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
-THRESHOLD = 0.8  # chosen by the figures in docs/faces.md
+THRESHOLD = 0.9  # chosen by the figures in docs/faces.md
 
 # A look at the whole picture at this long side finds the largest faces, which at a larger scale are more than an anchor holds.
 _COARSE_SIDE = 640

@@ -212,5 +212,3 @@ def _avif(data: bytes) -> Decoded:
     if AvifImagePlugin is None or not getattr(AvifImagePlugin, "SUPPORTED", True):
         raise PictureError("this Pillow cannot read AVIF; install Pillow 11.3 or newer, or save it as PNG")
     return from_pillow(load(AvifImagePlugin.AvifImageFile, data))
-
-

@@ -25,7 +25,7 @@ from ..errors import WeightsError, WeightsMissingError
 from .sums import Record, known_sum, sha256_of, verify
 from .web import Answer, Fetch, FetchError, real_address
 
-LOG = logging.getLogger("gpen.weights")
+LOG = logging.getLogger("gpen_core.weights")
 
 Progress = Callable[[int, "int | None"], None]
 

@@ -13,7 +13,7 @@ from ..catalog import EMBEDDED_FOLDER, Catalog, Task, WeightFile
 from ..errors import SettingsError, WeightsError, WeightsMissingError
 from . import download as downloads
 
-LOG = logging.getLogger("gpen.weights")
+LOG = logging.getLogger("gpen_core.weights")
 
 AUTO = "auto"
 AUTO_MODEL = "GPEN-BFR-2048"

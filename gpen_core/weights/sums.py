@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from ..catalog import WeightFile
 from ..errors import WeightsError
 
-LOG = logging.getLogger("gpen.weights")
+LOG = logging.getLogger("gpen_core.weights")
 
 RECORD_FILE = "checksums.json"
 _BLOCK = 1 << 20

@@ -1,0 +1,265 @@
+"""Files that cannot be read or written: refused in one sentence, nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from gpen_core.errors import PictureError, SettingsError
+from gpen_core.picture import from_array, read_picture, to_array, write_picture
+
+RNG = np.random.default_rng(3)
+
+
+def noise(*shape):
+    return RNG.integers(0, 256, shape).astype(np.uint8)
+
+
+# --- files that cannot be read -----------------------------------------------------------------------------------------
+
+
+def refused(path, *words):
+    with pytest.raises(PictureError) as caught:
+        read_picture(path)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message and message.endswith(".")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "empty"),
+        (b"just words, nothing else\n", "text file"),
+        ("ein paar Wörter\n".encode(), "text file"),
+        (b"\n  <!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"<html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        (b"\0" * 3000, "zeros"),
+        (b"%PDF-1.7 ...", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+        (b"\x89PNG", "cut short"),
+        (bytes(range(1, 200)), "no picture"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "damaged"),
+        (b"\xff\xd8\xff\xe0", "cut short"),
+        (b"II*\0\x08\0\0\0\0\0", "damaged"),
+        (b"GIF89a\x01\0", ""),
+        (b"BM" + b"\0" * 30, "damaged"),
+    ],
+)
+def test_what_is_no_picture_file(tmp_path, data, word):
+    path = tmp_path / "portrait.png"
+    path.write_bytes(data)
+    refused(path, word)
+
+
+def test_missing_and_folder(tmp_path):
+    refused(tmp_path / "missing.png", "no such file")
+    refused(tmp_path, "folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_unreadable(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    refused(path, "may not be read")
+
+
+def test_unreadable_by_force(tmp_path, monkeypatch):
+    def no(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", no)
+    refused(tmp_path / "a.png", "may not be read")
+
+
+@pytest.mark.parametrize("host_allows_cut_files", [False, True])
+@pytest.mark.parametrize("suffix", [".jpg", "p.jpg", ".png", ".webp", ".tif", ".bmp", "16.png", "z.tif"])
+def test_files_cut_short(tmp_path, monkeypatch, suffix, host_allows_cut_files):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", host_allows_cut_files)  # A1111 does this
+    path = tmp_path / f"in{suffix}"
+    image = Image.fromarray(noise(64, 64, 3))
+    if suffix in ("16.png", "z.tif"):
+        write_picture(from_array(RNG.integers(0, 65536, (64, 64, 3)).astype(np.uint16)), path)
+    else:
+        thumbnail = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + b"\xff\xd8\xff\xd9"  # its end marker must not count
+        image.save(path, **({"exif": thumbnail, "progressive": suffix[0] == "p"} if suffix.endswith("jpg") else {}))
+    whole = path.read_bytes()
+    read_picture(path)
+    for part in (0.05, 0.3, 0.6, 0.9, 0.999):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        refused(path, "" if part < 0.1 else "cut short" if suffix != ".webp" or part > 0.1 else "")
+
+
+def test_a_damaged_png(tmp_path):
+    path = tmp_path / "in.png"
+    Image.fromarray(noise(64, 64, 3)).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    refused(path, "damaged")
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_rubbish_gives_a_picture_or_a_picture_error(tmp_path_factory, data):
+    suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"]))
+    path = tmp_path_factory.mktemp("rubbish") / f"in{suffix}"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(PictureError):
+        assert read_picture(path).pixels.shape[2] == 3
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpen_core.pictures.libraries.MAX_PIXELS", 100)
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"):
+        Image.new("RGB", (20, 20)).save(tmp_path / f"in{suffix}")
+        refused(tmp_path / f"in{suffix}", "too many")
+
+
+# --- files that cannot be written --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture():
+    return from_array(noise(5, 6, 3))
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_existing_file_is_kept(tmp_path, picture):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"precious")
+    with pytest.raises(PictureError, match="--overwrite"):
+        write_picture(picture, path)
+    assert path.read_bytes() == b"precious"
+    write_picture(picture, path, overwrite=True)
+    np.testing.assert_array_equal(to_array(read_picture(path)), to_array(picture))
+    assert left_in(tmp_path) == ["out.png"]
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, picture, monkeypatch):
+    path = tmp_path / "out.png"
+    monkeypatch.setattr(Path, "exists", lambda self, **_: False)
+    path.write_bytes(b"precious")
+    with pytest.raises(PictureError, match="--overwrite"):
+        write_picture(picture, path)
+    assert path.read_bytes() == b"precious" and left_in(tmp_path) == ["out.png"]
+
+
+def test_a_disk_without_links(tmp_path, picture, monkeypatch):
+    def no(self, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no)
+    write_picture(picture, tmp_path / "out.png")
+    assert left_in(tmp_path) == ["out.png"]
+
+
+class FullDisk(io.FileIO):
+    """A disk that is full after some bytes, or only when the file is closed, as on a network."""
+
+    when = "write"
+
+    def write(self, data):
+        if self.when == "write":
+            super().write(bytes(data[:10]))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+    def close(self):
+        closed = self.closed
+        super().close()
+        if self.when == "close" and not closed:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("when", ["write", "close"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_no_space(tmp_path, picture, monkeypatch, suffix, when):
+    monkeypatch.setattr(FullDisk, "when", when)
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **kw: FullDisk(self, "xb") if "x" in mode else real(self, mode, **kw))
+    (tmp_path / f"old{suffix}").write_bytes(b"precious")
+    for name, overwrite in ((f"out{suffix}", False), (f"old{suffix}", True)):
+        with pytest.raises(PictureError, match="no space") as caught:
+            write_picture(picture, tmp_path / name, overwrite=overwrite)
+        assert str(tmp_path) in str(caught.value)
+    assert left_in(tmp_path) == [f"old{suffix}"] and (tmp_path / f"old{suffix}").read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_no_space_for_real(tmp_path, picture, monkeypatch):
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **kw: real(Path("/dev/full"), "wb") if "x" in mode else real(self, mode, **kw))
+    with pytest.raises(PictureError, match="no space"):
+        write_picture(picture, tmp_path / "out.png")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["hardlink_to", "replace"])
+def test_ctrl_c_leaves_nothing(tmp_path, picture, monkeypatch, step):
+    def stop(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, step, stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_picture(picture, tmp_path / "out.png", overwrite=step == "replace")
+    assert left_in(tmp_path) == []
+
+
+def test_unwritable_folders(tmp_path, picture, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    for target in (tmp_path / "file" / "out.png", tmp_path / "file" / "deeper" / "out.png"):
+        with pytest.raises(PictureError, match="file"):
+            write_picture(picture, target)
+
+    def no(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", no)
+    with pytest.raises(PictureError, match="cannot be written to"):
+        write_picture(picture, tmp_path / "out.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(tmp_path, picture):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    with pytest.raises(PictureError, match="cannot be written to"):
+        write_picture(picture, folder / "out.png")
+
+
+def test_targets_that_make_no_sense(tmp_path, picture):
+    for name in ("out.txt", "out", "out.gif"):
+        with pytest.raises(PictureError, match=r"\.png"):
+            write_picture(picture, tmp_path / name)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(PictureError, match="folder"):
+        write_picture(picture, tmp_path / "folder.png", overwrite=True)
+    for quality in (0, 101):
+        with pytest.raises(SettingsError):
+            write_picture(picture, tmp_path / "out.jpg", quality=quality)
+    wide = from_array(np.zeros((1, 70000, 3), np.uint8))
+    for suffix in (".jpg", ".webp"):
+        with pytest.raises(PictureError):
+            write_picture(wide, tmp_path / f"wide{suffix}")
+    assert left_in(tmp_path) == ["folder.png"]
