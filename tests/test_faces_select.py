@@ -2,77 +2,100 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpen_core.errors import SettingsError
-from gpen_core.faces.face import Face
-from gpen_core.faces.select import ORDERS, parse_indices, select_faces
+from gpen_core.faces import Face, parse_indices, select_faces
 
 SHAPE = (100, 200, 3)
 
 
-def face(x: float, y: float, side: float, score: float = 0.9) -> Face:
-    return Face((x, y, x + side, y + side), np.zeros((5, 2), np.float32), score)
+def face(x: float, y: float, wide: float, tall: float, score: float = 0.9) -> Face:
+    return Face((x, y, x + wide, y + tall), np.zeros((5, 2), np.float32), score)
 
 
-A, B, C = face(10, 60, 20, 0.99), face(90, 40, 12, 0.9), face(150, 5, 40, 0.85)
+A = face(0, 50, 30, 40, 0.8)
+B = face(90, 40, 20, 25, 0.99)
+C = face(150, 0, 40, 50, 0.9)
+FACES = [A, B, C]
 
 
 @pytest.mark.parametrize(
-    ("order", "wanted"),
+    ("order", "expected"),
     [
         ("largest", [C, A, B]),
+        ("smallest", [B, A, C]),
         ("left", [A, B, C]),
         ("right", [C, B, A]),
         ("top", [C, B, A]),
         ("bottom", [A, B, C]),
         ("centre", [B, C, A]),
-        ("confidence", [A, B, C]),
+        ("confidence", [B, C, A]),
     ],
 )
-def test_order(order: str, wanted: list[Face]) -> None:
-    for given_in in ([A, B, C], [C, A, B], [B, C, A]):
-        assert select_faces(given_in, SHAPE, order=order) == wanted
+def test_orders(order: str, expected: list[Face]) -> None:
+    assert select_faces(FACES, SHAPE, order=order) == expected
 
 
-def test_sizes_numbers_and_indices() -> None:
-    faces = [A, B, C]
-    assert select_faces(faces, SHAPE, min_size=20) == [C, A]
-    assert select_faces(faces, SHAPE, max_size=20) == [A, B]
-    assert select_faces(faces, SHAPE, max_faces=1) == [C]
-    assert select_faces(faces, SHAPE, indices=(2, 0)) == [B, C]
-    assert select_faces(faces, SHAPE, indices=(2, 0), max_faces=1) == [B]
-    assert select_faces(faces, SHAPE, indices=(7, 1)) == [A]
-    assert select_faces([], SHAPE, indices=(0,)) == []
+def test_every_order_of_the_options_is_known() -> None:
+    from gpen_core.options import ORDERS
+
+    for order in ORDERS:
+        assert len(select_faces(FACES, SHAPE, order=order)) == 3
 
 
-def test_indices_are_read() -> None:
-    assert parse_indices("") == parse_indices("  ") == ()
+def test_sizes_are_of_the_shorter_side() -> None:
+    assert select_faces(FACES, SHAPE, min_size=30) == [C, A]
+    assert select_faces(FACES, SHAPE, max_size=30) == [A, B]
+    assert select_faces(FACES, SHAPE, min_size=30, max_size=30) == [A]
+
+
+def test_indices_after_sizes_and_before_the_number(caplog: pytest.LogCaptureFixture) -> None:
+    assert select_faces(FACES, SHAPE, indices=(2, 0)) == [B, C]
+    assert select_faces(FACES, SHAPE, indices=(2, 0), max_faces=1) == [B]
+    assert select_faces(FACES, SHAPE, min_size=30, indices=(1,)) == [A]
+    with caplog.at_level(logging.INFO):
+        assert select_faces(FACES, SHAPE, indices=(1, 7)) == [A]
+    assert "7" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [{"order": "biggest"}, {"min_size": -1}, {"max_size": -1}, {"max_faces": -1}, {"indices": (0, -1)}])
+def test_wrong_settings(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        select_faces(FACES, SHAPE, **wrong)  # pyright: ignore
+
+
+boxes = st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(1, 50)] * 2)
+
+
+@given(st.lists(boxes, max_size=10), st.sampled_from(["largest", "left", "centre", "confidence"]), st.integers(0, 4), st.integers(0, 20))
+def test_selection_is_stable_and_a_part(places: list[tuple[int, int, int, int]], order: str, most: int, smallest: int) -> None:
+    found = [face(*place) for place in places]
+    everything = select_faces(found, SHAPE, order=order)
+    assert sorted(map(id, everything)) == sorted(map(id, found))
+    assert select_faces(everything, SHAPE, order=order) == everything
+    some = select_faces(found, SHAPE, order=order, max_faces=most, min_size=smallest)
+    fitting = [f for f in everything if f.shorter_side >= smallest]
+    assert some == (fitting[:most] if most else fitting)
+
+
+@given(st.lists(st.integers(0, 500), max_size=20))
+def test_indices_round_trip(positions: list[int]) -> None:
+    assert parse_indices(",".join(map(str, positions))) == tuple(dict.fromkeys(positions))
+
+
+def test_parse_indices() -> None:
     assert parse_indices("0,2,4-6") == (0, 2, 4, 5, 6)
-    assert parse_indices(" 3 , 1-1,3 ") == (3, 1)
+    assert parse_indices(" 3 - 4 , 1;3") == (3, 4, 1)
+    assert parse_indices("  ") == ()
 
 
-@pytest.mark.parametrize("text", ["a", "1,,2", "-1", "3-1", "1.5", "1;2", "99999"])
-def test_bad_indices(text: str) -> None:
+@pytest.mark.parametrize("text", ["a", "1,,2", "-1", "4-2", "1-", "0-99999999", "1.5", ",", "²"])
+def test_wrong_indices(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_indices(text)
-
-
-def test_unknown_order() -> None:
-    with pytest.raises(SettingsError, match="largest"):
-        select_faces([], SHAPE, order="biggest")
-
-
-boxes = st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(1, 60), st.sampled_from([0.8, 0.9, 1.0]))
-
-
-@given(st.lists(boxes, max_size=8, unique=True), st.sampled_from(ORDERS), st.randoms(use_true_random=False))
-def test_the_order_found_does_not_matter(given_boxes: list[tuple[int, int, int, float]], order: str, random: object) -> None:
-    faces = [face(*box) for box in given_boxes]
-    shuffled = list(faces)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    wanted = [(f.box, f.score) for f in select_faces(faces, SHAPE, order=order)]
-    assert [(f.box, f.score) for f in select_faces(shuffled, SHAPE, order=order)] == wanted

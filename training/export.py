@@ -28,10 +28,20 @@ def export(run: Path, target: Path, half: bool = True) -> str:
     about = {"name": target.stem, "template": "ffhq", "pictures": str(state["seen"]), "minutes": f"{state['minutes']:.1f}"}
     data = save(tensors, metadata=about)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    part.write_bytes(data)
-    part.replace(target)
-    return hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256(data).hexdigest()
+    # What the catalogue says about the file: it is verified against this.
+    facts = {
+        "sha256": sha256,
+        "bytes": len(data),
+        "parameters": sum(tensor.numel() for key, tensor in tensors.items() if not key.endswith(".kernel")),
+        "narrow": plan.narrow,
+        "channel_multiplier": plan.channel_multiplier,
+    }
+    for path, content in ((target, data), (target.with_suffix(".json"), (json.dumps(facts, indent=2) + "\n").encode("utf-8"))):
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(content)
+        part.replace(path)
+    return sha256
 
 
 def main() -> None:

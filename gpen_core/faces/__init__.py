@@ -1,10 +1,7 @@
-"""Faces in a picture: finding them, choosing among them, drawing them."""
+"""Finding faces, and choosing among them."""
 
-from __future__ import annotations
-
-from .detect import THRESHOLD, Detector, find_faces, make_detector
+from .detect import Detector, Face, find_faces, make_detector
 from .draw import draw_faces
-from .face import Face
-from .select import ORDERS, parse_indices, select_faces
+from .select import parse_indices, select_faces
 
-__all__ = ["ORDERS", "THRESHOLD", "Detector", "Face", "draw_faces", "find_faces", "make_detector", "parse_indices", "select_faces"]
+__all__ = ["Detector", "Face", "draw_faces", "find_faces", "make_detector", "parse_indices", "select_faces"]

@@ -1,13 +1,16 @@
-"""RetinaFace-R50, the official code's detector, through facexlib where that is installed."""
+"""RetinaFace-R50, the official GPEN detector, through the package facexlib (MIT) where that is installed.
+
+facexlib's own downloader is not used (A1111 replaces it; it writes into the package's folder): the weights are looked for, never fetched.
+"""
 
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,73 +19,73 @@ from .face import Face, by_confidence
 
 Pixels = NDArray[np.float32]
 
-FILE = "detection_Resnet50_Final.pth"
-SOURCE = "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth"
+WEIGHTS = "detection_Resnet50_Final.pth"
+ADDRESS = f"https://github.com/xinntao/facexlib/releases/download/v0.1.0/{WEIGHTS}"
 _NMS = 0.4
-_LONGEST = 1500  # official: a picture whose long side is above this ...
-_SHRUNK = 1000  # ... is looked at with its long side at this
+_SMALLEST = 64  # side of the smallest picture shown to the network, whose coarsest grid has one cell in 32 pixels
+
+
+def make_retinaface_r50(model_file: Path | None, weights_folders: Sequence[Path], device: Any) -> RetinaFaceR50:
+    """The detector with the weights in model_file, else in the first folder that has detection_Resnet50_Final.pth.
+
+    device: torch device or its name. Raises FeatureMissingError without facexlib, WeightsMissingError without the file, WeightsError where
+    the file holds something else.
+    """
+    try:
+        retinaface: Any = importlib.import_module("facexlib.detection.retinaface")
+    except Exception as error:  # not only ImportError: a torchvision that does not fit its torch raises RuntimeError
+        raise FeatureMissingError(
+            f"The detector retinaface-r50 needs the package facexlib, which cannot be imported here ({error}). Install it with "
+            "`pip install facexlib` (it needs torchvision), or choose the detector retinaface-mobile, which needs nothing."
+        ) from error
+    path = model_file or next((folder / WEIGHTS for folder in weights_folders if (folder / WEIGHTS).is_file()), None)
+    if path is None or not path.is_file():
+        looked = ", ".join(map(str, weights_folders)) or "none"
+        raise WeightsMissingError(
+            f"The detector retinaface-r50 needs {path or WEIGHTS}. Get it from {ADDRESS} and place it in one of the folders "
+            f"(looked in: {looked}), or choose the detector retinaface-mobile, which needs nothing."
+        )
+    return RetinaFaceR50(_build(retinaface, path, device))
+
+
+def _build(retinaface: Any, path: Path, device: Any) -> Any:
+    import torch
+
+    from ..weights.checkpoint import read_state_dict
+
+    weights: dict[str, Any] = {name.removeprefix("module."): value for name, value in read_state_dict(path).items()}
+    target = torch.device(device)
+    network: Any = retinaface.RetinaFace(network_name="resnet50", half=False, device=target)
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not hold facexlib's RetinaFace-R50 ({WEIGHTS}): {str(error).splitlines()[0]}") from error
+    return network.eval().to(target)
 
 
 class RetinaFaceR50:
-    """Detector "retinaface-r50". network: a facexlib RetinaFace that holds its weights."""
+    """Detector "retinaface-r50". Safe to call from several threads (they take turns: facexlib keeps the picture's size in the network)."""
 
     name = "retinaface-r50"
 
     def __init__(self, network: Any) -> None:
+        """network: facexlib.detection.retinaface.RetinaFace with its weights."""
         self._network = network
+        self._lock = threading.Lock()
 
     def detect(self, picture: Pixels, threshold: float) -> list[Face]:
-        """The faces seen in one look. picture: float32 RGB (H, W, 3), 0..1. threshold: 0..1 (official: 0.9)."""
+        """The faces seen in one look. picture: float32 RGB (H, W, 3), 0..1. threshold: 0..1 (official: 0.9). By falling score."""
         import torch
 
         height, width = picture.shape[:2]
-        frame = np.clip(np.rint(picture[..., ::-1] * 255), 0, 255)
-        scale = _SHRUNK / max(height, width) if max(height, width) > _LONGEST else 1.0
-        wide, tall = max(1, round(width * scale)), max(1, round(height * scale))
-        if scale != 1.0:
-            frame = cv2.resize(frame, (wide, tall), interpolation=cv2.INTER_LINEAR)
-        # facexlib computes in float32 and takes BGR in 0..255.
-        with torch.inference_mode():
-            rows = np.asarray(self._network.detect_faces(np.ascontiguousarray(frame, np.float32), threshold, _NMS), np.float64)
-        faces = [
-            Face((float(r[0]), float(r[1]), float(r[2]), float(r[3])), r[5:15].reshape(5, 2).astype(np.float32), float(r[4]))
-            for r in rows.reshape(-1, 15)
-        ]
-        return by_confidence([face.scaled(width / wide, height / tall) for face in faces])
-
-
-def make_retinaface_r50(model_file: Path | None, weights_folders: Sequence[Path] = (), device: Any = "cpu") -> RetinaFaceR50:
-    """The detector with weights from the file, or from the first folder that has them.
-
-    facexlib's own loader is not used: it downloads, into a folder of its own choice, and hosts patch it.
-    Raises FeatureMissingError where facexlib cannot be imported, WeightsMissingError or WeightsError for its weights.
-    """
-    try:
-        module = importlib.import_module("facexlib.detection.retinaface")
-    except Exception as error:  # its imports (torchvision, numba) fail in many ways: ImportError, RuntimeError, AttributeError
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FeatureMissingError(
-            f"the detector retinaface-r50 needs the package facexlib, which cannot be imported here ({reason}); install it with "
-            "'pip install facexlib', or use the detector retinaface-mobile, which ships with the project"
-        ) from error
-    path = model_file or _find(weights_folders)
-    from ..weights.checkpoint import read_state_dict
-
-    state = read_state_dict(path)
-    network: Any = module.RetinaFace(network_name="resnet50", half=False, phase="test", device=device)
-    try:
-        network.load_state_dict({key.removeprefix("module."): value for key, value in state.items()}, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the weights of RetinaFace-R50 ({FILE})") from error
-    return RetinaFaceR50(network.eval().to(device))
-
-
-def _find(folders: Sequence[Path]) -> Path:
-    for folder in folders:
-        if (folder / FILE).is_file():
-            return folder / FILE
-    looked = ", ".join(str(folder) for folder in folders) or "no folder"
-    raise WeightsMissingError(
-        f"the detector retinaface-r50 needs {FILE}, which was not found (looked in {looked}); get it from {SOURCE} and put it into "
-        "models/GPEN, or use the detector retinaface-mobile, which ships with the project"
-    )
+        bgr = np.empty((max(height, _SMALLEST), max(width, _SMALLEST), 3), np.float32)
+        bgr[:] = (104.0, 117.0, 123.0)  # the mean, which facexlib takes away
+        bgr[:height, :width] = picture[:, :, ::-1] * np.float32(255)
+        with self._lock, torch.no_grad():
+            rows = np.asarray(self._network.detect_faces(bgr, threshold, _NMS), np.float64).reshape(-1, 15)
+        # A row is the box, its score and five points; as in our own RetinaFace they are counted from the picture's edge.
+        boxes, points = rows[:, :4] - 0.5, rows[:, 5:].reshape(-1, 5, 2) - 0.5
+        return by_confidence(
+            Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), p.astype(np.float32), float(s))
+            for b, p, s in zip(boxes, points, rows[:, 4], strict=True)
+        )

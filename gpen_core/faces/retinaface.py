@@ -58,7 +58,7 @@ class RetinaFaceMobile:
         height, width = picture.shape[:2]
         blob = np.empty((1, 3, _padded(height), _padded(width)), np.float32)
         blob[:] = 0.0  # padding, in the network's terms: the mean colour
-        blob[0, :, :height, :width] = (picture[:, :, ::-1] * np.float32(255) - np.float32(MEAN)).transpose(2, 0, 1)
+        blob[0, :, :height, :width] = (picture[:, :, ::-1] * np.float32(255) - np.array(MEAN, np.float32)).transpose(2, 0, 1)
         places, scores, points = self._forward(blob)
         keep = np.flatnonzero(scores >= threshold)
         anchors = _anchors(blob.shape[2], blob.shape[3])[keep]

@@ -1,4 +1,4 @@
-"""Which of the faces found are meant."""
+"""Choosing among the faces found: by size, order, number and position."""
 
 from __future__ import annotations
 
@@ -11,25 +11,7 @@ from .face import Face
 
 log = logging.getLogger(__name__)
 
-ORDERS = ("largest", "left", "right", "top", "bottom", "centre", "confidence")
-_MOST_INDEX = 9999
-
-
-def parse_indices(text: str) -> tuple[int, ...]:
-    """Positions from a text such as "0,2,4-6", each once, in the order named; () for an empty one. Raises SettingsError."""
-    indices: list[int] = []
-    for part in (part.strip() for part in text.split(",")):
-        if not part and not text.strip(" ,"):
-            continue
-        match = re.fullmatch(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", part)
-        if not match:
-            raise SettingsError(f"faces is a list of positions counted from 0, such as 0,2,4-6; {text!r} is not")
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first:
-            raise SettingsError(f"faces counts upwards; {part!r} does not (write {last}-{first})")
-        indices += [n for n in range(first, last + 1) if n not in indices and n <= _MOST_INDEX]
-    return tuple(indices)
+_MOST = 10_000  # positions in one text: what is more is a slip of the finger
 
 
 def select_faces(
@@ -42,36 +24,65 @@ def select_faces(
     order: str = "largest",
     indices: Sequence[int] = (),
 ) -> list[Face]:
-    """The faces meant, in their order.
+    """The faces to work on, in their order.
 
-    shape: (height, width, ...) of the picture. min_size, max_size: bounds on the box's shorter side in pixels (max_size 0: none).
-    order: by the detection box; equals by confidence, then from top to bottom and left to right, so that the order never changes.
-    indices: positions in that order, from 0, counted after the sizes were looked at; one beyond the last face is passed over with
-    a log line, as the frames of a video do not all show every face. max_faces: then at most so many (0: all).
-    Raises SettingsError for an unknown order.
+    shape: of the picture, (H, W, ...). Sizes are the shorter side of the detection box, in pixels of that picture; 0: no limit.
+    order: "largest", "smallest", "left", "right", "top", "bottom" (the box's middle nearest to that side first), "centre" (nearest to the
+    picture's middle first) or "confidence"; always of the detection box. Equals keep the order given in.
+    indices: positions in that order, counted from 0 after sizes are applied: only those faces, in the order of the indices. One beyond the
+    last face is passed over with a line in the log, as the number of faces changes from frame to frame. max_faces: the first so many of
+    what is left; 0: all. Raises SettingsError for an unknown order or a negative number.
     """
-    keys = _keys(shape)
-    if order not in keys:
-        raise SettingsError(f"order is one of {', '.join(ORDERS)}; {order!r} is not")
-    key = keys[order]
-    fitting = [face for face in faces if face.shorter_side >= min_size and (max_size <= 0 or face.shorter_side <= max_size)]
-    ranked = sorted(fitting, key=lambda face: (key(face), -face.score, face.box[1], face.box[0]))
+    if order not in _ORDERS:
+        raise SettingsError(f"There is no order of faces named {order!r}; choose one of {', '.join(_ORDERS)}.")
+    numbers = {"smallest face": min_size, "largest face": max_size, "number of faces": max_faces, "position": min(indices, default=0)}
+    for name, value in numbers.items():
+        if value < 0:
+            raise SettingsError(f"The {name} is {value}; it must not be negative.")
+    fitting = [face for face in faces if face.shorter_side >= min_size and (max_size == 0 or face.shorter_side <= max_size)]
+    key = _ORDERS[order]
+    height, width = shape[0], shape[1]
+    chosen = sorted(fitting, key=lambda face: key(face, height, width))
     if indices:
-        missing = [n for n in indices if not 0 <= n < len(ranked)]
+        wanted = list(dict.fromkeys(indices))
+        missing = [index for index in wanted if index >= len(chosen)]
         if missing:
-            log.info("face %s asked for, but there are %d", ", ".join(str(n) for n in missing), len(ranked))
-        ranked = [ranked[n] for n in indices if 0 <= n < len(ranked)]
-    return ranked[:max_faces] if max_faces > 0 else ranked
+            log.info("no face at position %s: %d found", ", ".join(map(str, missing)), len(chosen))
+        chosen = [chosen[index] for index in wanted if index < len(chosen)]
+    return chosen[:max_faces] if max_faces else chosen
 
 
-def _keys(shape: Sequence[int]) -> dict[str, Callable[[Face], float]]:
-    middle_x, middle_y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
-    return {
-        "largest": lambda face: -face.area,
-        "left": lambda face: face.centre[0],
-        "right": lambda face: -face.centre[0],
-        "top": lambda face: face.centre[1],
-        "bottom": lambda face: -face.centre[1],
-        "centre": lambda face: (face.centre[0] - middle_x) ** 2 + (face.centre[1] - middle_y) ** 2,
-        "confidence": lambda face: -face.score,
-    }
+def parse_indices(text: str) -> tuple[int, ...]:
+    """Positions from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A position is counted once, where it is first named.
+
+    Raises SettingsError for anything else.
+    """
+    positions: dict[int, None] = {}
+    for part in re.split(r"[,;]", text) if text.strip() else []:
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
+        if match is None:
+            raise SettingsError(f"{text!r} names no faces; write their positions from 0, like 0,2,4-6.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise SettingsError(f"{part.strip()!r} in {text!r} runs backwards; write {last}-{first}.")
+        if last - first >= _MOST or len(positions) >= _MOST:
+            raise SettingsError(f"{text!r} names more than {_MOST} faces.")
+        positions.update(dict.fromkeys(range(first, last + 1)))
+    return tuple(positions)
+
+
+def _from_centre(face: Face, height: int, width: int) -> float:
+    x, y = face.centre
+    return (x - (width - 1) / 2) ** 2 + (y - (height - 1) / 2) ** 2
+
+
+_ORDERS: dict[str, Callable[[Face, int, int], float]] = {
+    "largest": lambda face, _height, _width: -face.area,
+    "smallest": lambda face, _height, _width: face.area,
+    "left": lambda face, _height, _width: face.centre[0],
+    "right": lambda face, _height, _width: -face.centre[0],
+    "top": lambda face, _height, _width: face.centre[1],
+    "bottom": lambda face, _height, _width: -face.centre[1],
+    "centre": _from_centre,
+    "confidence": lambda face, _height, _width: -face.score,
+}

@@ -26,7 +26,7 @@ def run_network(network: Generator, picture: NDArray[np.float32], *, centred: bo
 
     parameter = next(network.parameters())
     dtype = parameter.dtype
-    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).to(parameter.device)
+    x = torch.as_tensor(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).to(parameter.device)
     x = (x * 2 - 1 if centred else x).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         y = network(x.to(dtype)).float()

@@ -1,0 +1,230 @@
+"""Finding faces with the detector that ships: the Solvay picture, turned, tiny, huge and empty pictures, faces cut by the border."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gpen_core.errors import SettingsError, WeightsError
+from gpen_core.faces import Face, draw_faces, find_faces, make_detector
+from gpen_core.faces.detect import Detector, tile_spans
+from gpen_core.faces.retinaface import RetinaFaceMobile, with_input_size
+from gpen_core.progress import Progress
+
+Pixels = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return make_detector()
+
+
+def read(path: Path) -> Pixels:
+    bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(bgr[:, :, ::-1], np.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def solvay(shared: Path) -> Pixels:
+    return read(shared / "data" / "Solvay_conference_1927.png")
+
+
+@pytest.fixture(scope="module")
+def solvay_faces(solvay: Pixels, detector: Detector) -> list[Face]:
+    return find_faces(solvay, detector)
+
+
+@pytest.fixture(scope="module")
+def two_rows(solvay: Pixels) -> Pixels:
+    """A part of the picture, to keep tests light: a few faces."""
+    return np.ascontiguousarray(solvay[100:420, 100:520])
+
+
+def assert_sound(face: Face) -> None:
+    """The landmarks lie in the box, the eyes apart, all numbers finite."""
+    x0, y0, x1, y1 = face.box
+    margin = 0.15 * max(face.width, face.height)
+    assert np.isfinite(face.box).all() and np.isfinite(face.landmarks).all()
+    assert (face.landmarks >= [x0 - margin, y0 - margin]).all() and (face.landmarks <= [x1 + margin, y1 + margin]).all()
+    assert np.linalg.norm(face.landmarks[0] - face.landmarks[1]) > 0.15 * face.shorter_side
+    assert 0 <= face.score <= 1 and face.landmarks.shape == (5, 2) and face.landmarks.dtype == np.float32
+
+
+def same_place(a: Face, b: Face) -> bool:
+    return bool(np.linalg.norm(a.landmarks - b.landmarks, axis=1).mean() < 0.1 * a.shorter_side)
+
+
+def test_solvay_has_29_faces(solvay_faces: list[Face]) -> None:
+    assert len(solvay_faces) == 29
+    for face in solvay_faces:
+        assert_sound(face)
+        assert face.score >= 0.9 and face.angle == 0 and 25 < face.shorter_side < 60
+    scores = [face.score for face in solvay_faces]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_solvay_without_the_closer_look(solvay: Pixels, detector: Detector, solvay_faces: list[Face]) -> None:
+    quick = find_faces(solvay, detector, look_closer=False)
+    assert len(quick) == 29
+    for face in solvay_faces:
+        assert any(same_place(face, other) for other in quick)
+
+
+def test_same_picture_same_faces(two_rows: Pixels, detector: Detector) -> None:
+    first, second = find_faces(two_rows, detector), find_faces(two_rows, RetinaFaceMobile())
+    assert len(first) >= 3
+    assert [face.to_json() for face in first] == [face.to_json() for face in second]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_turned_heads(two_rows: Pixels, detector: Detector, turns: int) -> None:
+    upright = find_faces(two_rows, detector)
+    # A picture turned clockwise; its faces are found by turning it back, and lie where the upright ones lay.
+    turned = np.ascontiguousarray(np.rot90(two_rows, -turns))
+    found = find_faces(turned, detector, rotations=True)
+    assert len(found) == len(upright)
+    back = [face.turned_back(360 - 90 * turns, turned.shape[1], turned.shape[0]) for face in found]
+    if turns == 2:
+        back = [face.turned_back(180, *two_rows.shape[:2]) for face in found]
+    for face in upright:
+        assert sum(same_place(face, other) for other in back) == 1
+
+
+def test_upright_faces_stay_upright(two_rows: Pixels, detector: Detector) -> None:
+    plain, turning = find_faces(two_rows, detector), find_faces(two_rows, detector, rotations=[180])
+    assert len(plain) == len(turning)
+    for face in turning:
+        assert any(same_place(face, other) for other in plain)
+        assert face.landmarks[:2, 1].mean() < face.landmarks[3:, 1].mean()
+
+
+def test_small_faces_need_the_closer_look(solvay: Pixels, detector: Detector) -> None:
+    small = cv2.resize(solvay, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)  # faces of about 15 pixels
+    close, quick = find_faces(small, detector), find_faces(small, detector, look_closer=False)
+    assert len(close) >= 25
+    assert len(quick) < len(close)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (33, 31), (8, 20000), (3000, 2)])
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_odd_shapes_have_no_faces(detector: Detector, shape: tuple[int, int], value: float) -> None:
+    assert find_faces(np.full((*shape, 3), value, np.float32), detector) == []
+
+
+def test_noise_has_no_faces(detector: Detector) -> None:
+    noise = np.random.default_rng(1).random((200, 300, 3), dtype=np.float32)
+    assert find_faces(noise, detector) == []
+
+
+def test_a_long_strip_with_a_face(solvay: Pixels, detector: Detector, solvay_faces: list[Face]) -> None:
+    strip = np.full((64, 5000, 3), 0.5, np.float32)
+    face = max(solvay_faces, key=lambda f: f.score)
+    x, y = (round(v) - 32 for v in face.centre)
+    strip[:, 3100:3164] = solvay[y : y + 64, x : x + 64]
+    found = find_faces(strip, detector)
+    assert len(found) == 1
+    assert same_place(found[0], face.moved(3100 - x, -y))
+
+
+def test_a_large_picture_with_a_small_face(solvay: Pixels, detector: Detector, solvay_faces: list[Face]) -> None:
+    """In tiles: the face lies across the edges of some."""
+    large = np.full((1500, 3300, 3), 0.4, np.float32)
+    face = solvay_faces[0]
+    x, y = (round(v) - 50 for v in face.centre)
+    part = solvay[y : y + 100, x : x + 100]
+    alone = [f for f in solvay_faces if x < f.centre[0] < x + 100 and y < f.centre[1] < y + 100]
+    large[700:800, 1150:1250] = part
+    found = find_faces(large, detector)
+    assert any(same_place(f, face.moved(1150 - x, 700 - y)) for f in found)
+    assert len(found) <= len(alone)
+
+
+def test_a_face_cut_by_the_border(solvay: Pixels, detector: Detector, solvay_faces: list[Face]) -> None:
+    face = solvay_faces[0]
+    x0, y0, x1, y1 = (round(v) for v in face.box)
+    cut_top = np.ascontiguousarray(solvay[y0 + (y1 - y0) // 4 : y1 + 60, x0 - 20 : x1 + 20])
+    cut_left = np.ascontiguousarray(solvay[y0 - 20 : y1 + 20, x0 + (x1 - x0) // 4 : x1 + 60])
+    for picture, dx, dy in ((cut_top, -(x0 - 20), -(y0 + (y1 - y0) // 4)), (cut_left, -(x0 + (x1 - x0) // 4), -(y0 - 20))):
+        found = find_faces(picture, detector)
+        assert any(np.linalg.norm(f.landmarks - face.moved(dx, dy).landmarks, axis=1).mean() < 0.15 * face.shorter_side for f in found)
+
+
+def test_views_and_read_only_pictures(two_rows: Pixels, detector: Detector) -> None:
+    mirrored = two_rows[:, ::-1]
+    copy = np.ascontiguousarray(mirrored)
+    copy.setflags(write=False)
+    before = two_rows.copy()
+    assert [f.to_json() for f in find_faces(mirrored, detector)] == [f.to_json() for f in find_faces(copy, detector)]
+    assert np.array_equal(two_rows, before)
+
+
+def test_mask(two_rows: Pixels, detector: Detector) -> None:
+    everything = find_faces(two_rows, detector, look_closer=False)
+    mask = np.zeros(two_rows.shape[:2], np.float32)
+    mask[:, :200] = 1
+    inside = find_faces(two_rows, detector, look_closer=False, mask=mask)
+    assert [f.to_json() for f in inside] == [f.to_json() for f in everything if round(f.centre[0]) < 200]
+    with pytest.raises(SettingsError, match="mask"):
+        find_faces(two_rows, detector, mask=mask[1:])
+
+
+def test_stopping_returns_what_is_found(two_rows: Pixels, detector: Detector) -> None:
+    class Stop(Progress):
+        told = 0
+
+        def report(self, done: int, total: int, what: str, preview: Pixels | None = None) -> None:
+            self.told += 1
+
+        def stop(self) -> bool:
+            return self.told > 0
+
+    assert len(find_faces(two_rows, detector, rotations=True, look_closer=False, progress=Stop())) >= 3
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1, float("nan")])
+def test_threshold_out_of_range(two_rows: Pixels, detector: Detector, threshold: float) -> None:
+    with pytest.raises(SettingsError, match="threshold"):
+        find_faces(two_rows, detector, threshold=threshold)
+
+
+def test_wrong_rotation(two_rows: Pixels, detector: Detector) -> None:
+    with pytest.raises(SettingsError, match="45"):
+        find_faces(two_rows, detector, rotations=[45])
+
+
+def test_draw(two_rows: Pixels, detector: Detector) -> None:
+    faces = find_faces(two_rows, detector, look_closer=False)
+    before = two_rows.copy()
+    drawn = draw_faces(two_rows, faces)
+    assert drawn.shape == two_rows.shape and drawn.dtype == np.float32 and drawn.min() >= 0 and drawn.max() <= 1
+    assert np.array_equal(two_rows, before) and not np.array_equal(drawn, before)
+    assert np.array_equal(draw_faces(two_rows, []), two_rows)
+    draw_faces(np.zeros((1, 1, 3), np.float32), [Face((-1e9, -5, 1e9, 5), np.full((5, 2), 1e12, np.float32), 1.0)])
+
+
+@pytest.mark.parametrize("length", [1, 1280, 1281, 2048, 2656, 5000, 40000])
+def test_tiles_cover_everything(length: int) -> None:
+    spans = tile_spans(length)
+    assert spans[0][0] == 0 and spans[-1][1] == length
+    assert all(0 < end - start <= 1280 for start, end in spans)
+    assert all(left[1] - right[0] >= 224 for left, right in itertools.pairwise(spans))
+
+
+def test_a_model_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="read"):
+        make_detector(model_file=tmp_path / "nothing.onnx")
+    (tmp_path / "größe.onnx").write_bytes(b"no model at all")
+    with pytest.raises(WeightsError, match="RetinaFace"):
+        make_detector(model_file=tmp_path / "größe.onnx").detect(np.zeros((64, 64, 3), np.float32), 0.5)
+
+
+def test_fixing_the_input_size_keeps_the_files_length() -> None:
+    model = b"xx\x12\x0abatch_sizeyy\x12\x06heightzz\x12\x05width"
+    fixed = with_input_size(model, 576, 1344)
+    assert len(fixed) == len(model)
+    assert fixed.endswith(b"\x08\xc0\x8a\x80\x80\x80\x00") and b"height" not in fixed
