@@ -51,7 +51,7 @@ def test_golden_output() -> None:
     with torch.inference_mode():
         y = network(torch.from_numpy(x))[0, :, ::64, ::64].numpy()
     golden = np.load(Path(__file__).parent / "golden_lite.npz")
-    assert str(golden["sha256"]) == FACTS["sha256"], "run: python tests/test_embedded_weights.py"
+    assert str(golden["sha256"]) == FACTS["sha256"], "run: python -m tests.test_embedded_weights"
     assert np.abs(y - golden["y"]).max() <= 2e-5
 
 
