@@ -29,7 +29,7 @@ VARIANCES = (0.1, 0.2)
 NMS = 0.4
 _HALF = 0.5  # RetinaFace counts from the picture's edge (its training mirrors x to width - x), OpenCV from the first pixel's centre
 _MULTIPLE = 32
-_NETS_KEPT = 3  # networks for the last few picture sizes; each holds its activations, some 60 MB at 1024x1024
+_NETS_KEPT = 4  # one for each size that find_faces shows it of one picture; each holds its activations, some 75 MB a megapixel
 
 
 class RetinaFaceMobile:

@@ -55,11 +55,7 @@ class YuNet:
     def __init__(self, model_file: Path) -> None:
         """Raises WeightsError where the file cannot be read."""
         try:
-            # Bytes and never a path: on Windows OpenCV opens no path with letters beyond ASCII.
-            model = np.frombuffer(model_file.read_bytes(), np.uint8)
-            # Any: the stubs know only the form that takes a path.
-            create: Any = cv2.FaceDetectorYN.create
-            self._detector = create("onnx", model, np.empty(0, np.uint8), (_SMALLEST, _SMALLEST), 0.5, _NMS, _MOST)
+            self._detector = _create(model_file)
         except (OSError, cv2.error) as error:
             raise WeightsError(f"{model_file} is no YuNet that OpenCV {cv2.__version__} can read: {error}") from error
         self._lock = threading.Lock()
@@ -79,3 +75,15 @@ class YuNet:
             Face((x, y, x + wide, y + tall), np.array(rest[:10], np.float32).reshape(5, 2), min(1.0, rest[10]))
             for x, y, wide, tall, *rest in rows
         )
+
+
+def _create(model_file: Path) -> Any:
+    # Any: the stubs know only the form that takes a path.
+    create: Any = cv2.FaceDetectorYN.create
+    settings = ((_SMALLEST, _SMALLEST), 0.5, _NMS, _MOST)
+    model = np.frombuffer(model_file.read_bytes(), np.uint8)
+    try:
+        # Bytes rather than a path: on Windows OpenCV opens no path with letters beyond ASCII.
+        return create("onnx", model, np.empty(0, np.uint8), *settings)
+    except TypeError:  # OpenCV 4.8 knows only paths
+        return create(str(model_file), "", *settings)

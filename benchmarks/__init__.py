@@ -1,0 +1,1 @@
+"""Figures anyone can print. Each module runs with `python -m`."""
