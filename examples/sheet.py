@@ -1,6 +1,6 @@
 """Draws a before/after sheet: both pictures side by side, the largest faces enlarged below.
 
-    python -m gpen_core restore IN.png -o OUT.png --json | python examples/sheet.py IN.png OUT.png SHEET.png
+python -m gpen_core restore IN.png -o OUT.png --json | python examples/sheet.py IN.png OUT.png SHEET.png
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_r50_adapter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     torch.save({"module.head.weight": torch.ones(1, 2), "module.head.bias": torch.zeros(1)}, tmp_path / WEIGHTS)
     detector = make_detector("retinaface-r50", weights_folders=[tmp_path / "nowhere", tmp_path])
-    assert calls == [("resnet50", False, "test", torch.device("cpu"))]
+    assert calls[0] == ("resnet50", False, "test", torch.device("cpu"))
 
     picture = np.zeros((100, 90, 3), np.float32)
     picture[:, :, 0] = 1.0  # red: the last channel of what facexlib is shown
@@ -117,6 +117,20 @@ def test_r50_adapter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [face.score for face in faces] == pytest.approx([0.97, 0.95])
     assert faces[1].box == (9.5, 10.5, 39.5, 50.5)
     assert faces[1].landmarks.tolist() == [[19.5, 20.5], [21.5, 22.5], [23.5, 24.5], [25.5, 26.5], [27.5, 28.5]]
+
+
+def test_r50_with_a_torchvision_that_does_not_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torch
+
+    stub_facexlib(monkeypatch)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Couldn't load custom C++ ops.")
+
+    monkeypatch.setattr(sys.modules["facexlib.detection.retinaface"].RetinaFace, "detect_faces", fail)
+    torch.save({"head.weight": torch.ones(1, 2), "head.bias": torch.zeros(1)}, tmp_path / WEIGHTS)
+    with pytest.raises(FeatureMissingError, match="torchvision"):
+        make_detector("retinaface-r50", weights_folders=[tmp_path])
 
 
 def test_r50_with_other_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

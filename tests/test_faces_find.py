@@ -228,3 +228,31 @@ def test_fixing_the_input_size_keeps_the_files_length() -> None:
     fixed = with_input_size(model, 576, 1344)
     assert len(fixed) == len(model)
     assert fixed.endswith(b"\x08\xc0\x8a\x80\x80\x80\x00") and b"height" not in fixed
+
+
+def test_finds_that_are_not_finite_are_none(two_rows: Pixels) -> None:
+    class Broken:
+        name = "broken"
+
+        def detect(self, picture: Pixels, threshold: float) -> list[Face]:
+            return [
+                Face((float("nan"), 0, 9, 9), np.zeros((5, 2), np.float32), 1.0),
+                Face((0, 0, 9, 9), np.full((5, 2), np.inf, np.float32), 1.0),
+            ]
+
+    assert find_faces(two_rows, Broken()) == []
+
+
+def test_a_picture_of_nan_has_no_faces(detector: Detector) -> None:
+    assert find_faces(np.full((70, 70, 3), np.nan, np.float32), detector) == []
+
+
+def test_a_detectors_landmarks_in_one_point_do_no_harm(two_rows: Pixels, detector: Detector) -> None:
+    """An affine view cannot be set upright by them; it is then looked at as it is."""
+    from gpen_core.faces.closer import look_at
+
+    for face in find_faces(two_rows, detector, look_closer=False):
+        blind = Face(face.box, np.full((5, 2), face.centre, np.float32), face.score)
+        seen = look_at(two_rows, blind, detector, 0.5)
+        assert seen is not None and same_place(face, seen)
+    assert look_at(two_rows, Face((1e7, 1e7, 1e7, 1e7), np.full((5, 2), 1e7, np.float32), 1.0), detector, 0.5) is None

@@ -87,7 +87,7 @@ def _best(view: Pixels, detector: Detector) -> Face | None:
     """The face in the middle of the view, where the detector sees one."""
     middle, half = (_FRAME - 1) / 2, _SIDE / 2
     expected = Face((middle - half, middle - half, middle + half, middle + half), np.zeros((5, 2), np.float32), 1.0)
-    faces = detector.detect(view, _WEAK)
+    faces = [face for face in detector.detect(view, _WEAK) if face.is_finite]
     near = overlap(expected, np.array([face.box for face in faces], np.float64).reshape(-1, 4))
     fitting = [face for face, shared in zip(faces, near, strict=True) if shared >= _AGREES]
     return fitting[0] if fitting else None

@@ -148,7 +148,7 @@ def _look(picture: Pixels, detector: Detector, threshold: float, scale: float, t
         for left, right in tile_spans(wide):
             part, x0, y0 = _resized_part(picture, (left, top, right, bottom), (wide, tall))
             for face in detector.detect(part, threshold):
-                if max(face.width, face.height) <= trusted and not _cut(face, (left, top, right, bottom), (wide, tall)):
+                if face.is_finite and max(face.width, face.height) <= trusted and not _cut(face, (left, top, right, bottom), (wide, tall)):
                     yield face.moved(x0, y0).scaled(width / wide, height / tall)
 
 

@@ -62,6 +62,11 @@ class Face:
         turn = np.deg2rad(self.angle)
         return float(x * np.cos(turn) + y * np.sin(turn)) / length
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all its numbers are finite. On some blank pictures YuNet's are not."""
+        return bool(np.isfinite([*self.box, self.score]).all() and np.isfinite(self.landmarks).all())
+
     def to_json(self) -> dict[str, Any]:
         """Box, landmarks, score and angle as plain numbers (pixels to two places)."""
         return {

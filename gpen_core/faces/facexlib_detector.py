@@ -60,7 +60,17 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise WeightsError(f"{path} does not hold facexlib's RetinaFace-R50 ({WEIGHTS}): {str(error).splitlines()[0]}") from error
-    return network.eval().to(target)
+    network.eval().to(target)
+    try:
+        # A torchvision that does not fit its torch may fail as late as here: better now than in the middle of a picture.
+        with torch.no_grad():
+            network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, _NMS)
+    except (RuntimeError, NotImplementedError) as error:
+        raise FeatureMissingError(
+            f"facexlib's RetinaFace-R50 does not run on {target} here: {str(error).splitlines()[0][:200]} Install the torchvision that "
+            "belongs to this torch, or choose the detector retinaface-mobile, which needs nothing."
+        ) from error
+    return network
 
 
 class RetinaFaceR50:
