@@ -25,7 +25,7 @@ _MIRRORED = [1, 0, 2, 4, 3]  # the landmarks' order in a mirrored face
 
 
 def look_at(picture: Pixels, face: Face, detector: Detector, threshold: float) -> Face | None:
-    """The face with the landmarks and score of two looks at it alone, or None where they do not confirm it.
+    """The face with the landmarks of two looks at it alone, and their score where it is lower; None where they do not confirm it.
 
     picture: float32 RGB (H, W, 3), 0..1, in which `face` was found. The face is set upright by its eyes and mouth and brought to one
     size, and looked at as it is and mirrored: the means of the two are free of any leaning to the left or right. Its box stays.
@@ -35,7 +35,8 @@ def look_at(picture: Pixels, face: Face, detector: Detector, threshold: float) -
     seen = [look for look in looks if look is not None]
     if not seen:
         return None
-    score = sum(look.score for look in seen) / len(looks)
+    # Never surer than the find itself: so a higher threshold gives exactly those faces of a lower one that reach it.
+    score = min(face.score, sum(look.score for look in seen) / len(looks))
     if score < threshold:
         return None
     points = np.mean([look.landmarks for look in seen], axis=0, dtype=np.float64)
