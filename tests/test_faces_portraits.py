@@ -29,7 +29,7 @@ def test_portraits_show_one_person_each(shared: Path) -> None:
             person, *rest = select_faces(find_faces(picture, DETECTOR), picture.shape)
             assert person.shorter_side > 150, name
             others += len(rest)
-    # A man in the background of one, which is right, and leaves taken for a face in another, which is not (docs/faces.md).
+    # Somebody in the background may be found too, as in one of these (docs/faces.md).
     assert others <= 2
 
 
