@@ -25,7 +25,7 @@ from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
 from training.degrade import Damage, random_damage, spoil
 from training.faces import FaceFile, decoded, list_faces
-from training.losses import pixel_loss
+from training.losses import pixel_loss, psnr_loss
 from training.start import identity_generator
 
 
@@ -42,6 +42,7 @@ class Plan:
     learning_rate: float = 6e-3
     warm_up: int = 800  # pictures
     ema: float = 0.998
+    psnr_weight: float = 0.04  # of psnr_loss beside pixel_loss
     clean_share: float = 0.04  # share of pictures that are not spoilt: what is good must stay as it is
     photo_share: float = 0.35  # share of photographs (all but the painterly data set) among the pictures drawn
     seed: int = 2048
@@ -145,7 +146,7 @@ class Trainer:
                 bad, good, mask = (t.to(self.device).contiguous(memory_format=torch.channels_last) for t in (bad, good, mask))
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
                     y = network(bad)
-                loss = pixel_loss(y.float(), good, mask)
+                loss = pixel_loss(y.float(), good, mask) + plan.psnr_weight * psnr_loss(y.float(), good, mask)
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
