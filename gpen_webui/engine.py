@@ -1,0 +1,169 @@
+"""One network for the whole host: loaded at first use, moved where the host wants it, kept until another is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gpen_core.errors import GpenError, SettingsError
+from gpen_core.faces.detect import Detector, make_detector
+from gpen_core.network.load import load_network
+from gpen_core.options import AUTO, RestoreOptions
+from gpen_core.restorer import FaceRestorer
+from gpen_core.results import RestoreResult
+from gpen_core.runtime import pick_device, pick_dtype
+from gpen_core.weights.files import LOG, Resolved, resolve, search_folders
+
+from . import host
+from .progress import HostProgress
+
+if TYPE_CHECKING:
+    from gpen_core.network.modules import Generator
+
+_SILENT = logging.Logger("gpen_webui.silent", logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a loaded network was made from; a file that was replaced is another one."""
+
+    path: Path
+    changed: int
+    dtype: torch.dtype
+
+
+class Engine:
+    """Restores pictures with one network and one detector at a time. Safe to call from several threads: they wait for each other."""
+
+    def __init__(self) -> None:
+        self.model: str | None = None  # the name of the model that restored last; None where it failed
+        self._progress = HostProgress()
+        self._lock = threading.RLock()
+        self._key: _Key | None = None
+        self._network: Generator | None = None
+        self._detector: tuple[str, torch.device, Detector] | None = None
+        self._restorer: FaceRestorer | None = None
+        self._auto_found = False
+
+    def run(self, picture: Any, options: RestoreOptions) -> RestoreResult:
+        """The picture restored. picture: what FaceRestorer takes; options.device `auto` is the host's device.
+
+        Raises GpenError with a sentence for users where nothing could be done at all.
+        """
+        with self._lock, self._progress.shown():
+            self.model = None
+            device = host.device() if options.device == AUTO else pick_device(options.device)
+            if device.type != "cpu":
+                host.make_room()
+            try:
+                result = self._attempt(picture, options, device)
+            finally:
+                if host.unload_after():
+                    self.unload()
+            self.model = result.model
+            return result
+
+    def unload(self) -> None:
+        """Moves the network into RAM and forgets all else that may be on the device."""
+        with self._lock:
+            if self._network is not None:
+                self._network.to("cpu")
+            if self._detector is not None and self._detector[0] == "retinaface-r50":  # the others never leave the CPU
+                self._detector = None
+            self._restorer = None
+            host.empty_caches()
+
+    def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
+        try:
+            with _full_precision(device):
+                return self._ready(options, device)(picture)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+        # Outside of the handler, or the failed call's tensors would live on in its traceback.
+        host.make_room(everything=True)
+        try:
+            with _full_precision(device):
+                return self._ready(options, device)(picture)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            raise GpenError(
+                f"there is not enough memory on {device} for {options.model}, even with all else moved away; choose a smaller model, "
+                f"or let it run on the CPU (A1111: --use-cpu {host.TASK})"
+            ) from error
+
+    def _ready(self, options: RestoreOptions, device: torch.device) -> FaceRestorer:
+        """A FaceRestorer for the options, its network on the device."""
+        found = self._resolve(options.model)
+        if found.entry is not None and found.entry.task != "restore":
+            raise SettingsError(f"{found.entry.name} is made for another task ({found.entry.task}); it does not restore faces")
+        name = found.entry.name if found.entry is not None else found.path.stem
+        key = _Key(found.path, found.path.stat().st_mtime_ns, pick_dtype(options.precision, device))
+        if self._network is None or self._key != key:
+            self._network = self._key = self._restorer = None  # the old one is gone before the new one needs its room
+            host.empty_caches()
+            self._progress.say(f"is loading {name}")
+            self._network = load_network(found.path, device, key.dtype)
+            self._key = key
+        elif next(self._network.parameters()).device != device:
+            self._network.to(device)
+        wanted = dataclasses.replace(options, device=str(device))
+        if self._restorer is None or self._restorer.options != wanted:
+            self._restorer = FaceRestorer(
+                wanted,
+                models_dir=host.models_dir(),
+                extra_folders=host.extra_folders(),
+                progress=self._progress,
+                network=self._network,
+                template=found.entry.template if found.entry is not None else None,
+                detector=None if options.aligned else self._detector_for(options.detector, device),
+            )
+            self._restorer.model_name = name
+        return self._restorer
+
+    def _resolve(self, model: str) -> Resolved:
+        """The weight file. For `auto` servers are asked once only: a picture of a batch must not wait for them again."""
+        again = model == AUTO and self._auto_found
+        found = resolve(
+            model,
+            host.models_dir(),
+            extra_folders=host.extra_folders(),
+            progress=self._progress.fetched,
+            offline=True if again else None,
+            log=_SILENT if again else LOG,
+        )
+        self._auto_found = self._auto_found or model == AUTO
+        return found
+
+    def _detector_for(self, name: str, device: torch.device) -> Detector:
+        if self._detector is None or self._detector[:2] != (name, device):
+            folders = [*host.extra_folders(), *search_folders(host.models_dir())]
+            self._detector = (name, device, make_detector(name, device=str(device), weights_folders=folders))
+        return self._detector[2]
+
+
+ENGINE = Engine()
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """The host, or an extension that calls its restorer, may be inside torch.autocast; the network's precision is a setting of its own."""
+    if device.type in ("cpu", "cuda", "xpu"):
+        with torch.autocast(device.type, enabled=False):
+            yield
+    else:
+        yield
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class of its own for it; the other devices say it in words."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error).lower()

@@ -1,0 +1,64 @@
+"""Where the WebUI's family differs: devices, memory, folders and how an error is told."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from modules import devices, errors, shared
+from modules.paths import models_path
+
+log = logging.getLogger(__name__)
+
+NAME = "GPEN"  # the restorer in Settings, the accordion in Extras, the first word of every infotext key
+TASK = "gpen"  # --use-cpu gpen
+
+
+def device() -> torch.device:
+    """Where the host wants the network: what its device flags say (A1111: --use-cpu gpen or all; Forge: --always-cpu)."""
+    chosen = getattr(devices, "get_device_for", None)
+    return torch.device(chosen(TASK) if chosen is not None else devices.device)
+
+
+def make_room(everything: bool = False) -> None:
+    """Before the network goes onto the device: Forge and reForge free what their memory management keeps there, others empty caches."""
+    for name in ("modules_forge.utils", "modules_forge.forge_util"):
+        try:
+            free = import_module(name).prepare_free_memory
+        except (ImportError, AttributeError):
+            continue
+        free(aggressive=everything)
+        break
+    empty_caches()
+
+
+def empty_caches() -> None:
+    """Gives memory that torch keeps for later back to the device."""
+    devices.torch_gc()
+
+
+def unload_after() -> bool:
+    """The host's setting "Move face restoration model from VRAM into RAM after processing"."""
+    return bool(getattr(shared.opts, "face_restoration_unload", False))
+
+
+def models_dir() -> Path:
+    """The host's folder of models (it follows --data-dir and --models-dir). Ours lie in its folder GPEN."""
+    return Path(models_path)
+
+
+def extra_folders() -> list[Path]:
+    """--gpen-models-path (preload.py), where it is given."""
+    given = getattr(shared.cmd_opts, "gpen_models_path", None)
+    return [Path(given).expanduser()] if given else []
+
+
+def report(message: str, *, traceback: bool = False) -> None:
+    """One line for the user on the host's console; with the traceback of the exception at hand where that helps to find a fault."""
+    tell = getattr(errors, "report", None)
+    if tell is not None:
+        tell(f"{NAME}: {message}", exc_info=traceback)
+    else:  # SD.Next
+        log.error("%s: %s", NAME, message, exc_info=traceback)

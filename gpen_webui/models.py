@@ -1,0 +1,46 @@
+"""The models a user can choose from in the host's lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpen_core.catalog import Catalog
+from gpen_core.errors import WeightsError
+from gpen_core.options import AUTO
+from gpen_core.weights.files import find, gpen_folder, identify, weight_files
+
+from . import host
+
+
+def choices() -> list[str]:
+    """auto, the catalogue's models for restoration, and the user's own files in models/GPEN. No network; only heads of files are read."""
+    return [AUTO, *Catalog.default().names("restore"), *own_files()]
+
+
+def own_files() -> list[str]:
+    """Names of GPEN files in models/GPEN (and --gpen-models-path) that are not the catalogue's under a known name."""
+    catalog = Catalog.default()
+    known = {name.lower() for entry in catalog for name in entry.filenames}
+    names: list[str] = []
+    for folder in (gpen_folder(host.models_dir()), *host.extra_folders()):
+        for path in weight_files(folder):
+            if path.name.lower() in known or path.name in names:
+                continue
+            try:
+                entry = identify(path)
+            except (WeightsError, OSError):
+                continue  # not a GPEN: nothing to offer, and no place to complain in while a list is made
+            if entry is None or entry.task == "restore":
+                names.append(path.name)
+    return names
+
+
+def listing() -> list[dict[str, Any]]:
+    """The choices but auto, as the API tells them: name, size in pixels (None where only the file knows), on_disk, embedded, licence."""
+    rows: list[dict[str, Any]] = []
+    for entry in Catalog.default():
+        if entry.task == "restore":
+            on_disk = find(entry, host.models_dir(), host.extra_folders()) is not None
+            rows.append({"name": entry.name, "size": entry.size, "on_disk": on_disk, "embedded": entry.embedded, "licence": entry.licence})
+    rows += [{"name": name, "size": None, "on_disk": True, "embedded": False, "licence": None} for name in own_files()]
+    return rows

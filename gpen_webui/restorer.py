@@ -1,0 +1,42 @@
+"""The face restorer "GPEN" of the host: Restore faces in txt2img and img2img, and whatever else calls the host's restorer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from modules import face_restoration, shared
+from numpy.typing import NDArray
+
+from gpen_core.errors import GpenError
+
+from . import host
+from .engine import ENGINE
+from .settings import current
+
+
+class GpenFaceRestoration(face_restoration.FaceRestoration):
+    """GPEN with the settings of the section GPEN, as they are when a picture comes."""
+
+    def name(self) -> str:
+        return host.NAME
+
+    def restore(self, np_image: NDArray[np.uint8], *args: Any, **kwargs: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB in and out. A picture that cannot be restored comes back as it was: a generation is never lost.
+
+        SD.Next hands over its processing object as well, which is not needed.
+        """
+        try:
+            picture = np.ascontiguousarray(np_image)
+            return np.ascontiguousarray(ENGINE.run(picture, current()).image)
+        except GpenError as error:
+            host.report(f"the picture is left as it was: {error}")
+        except Exception as error:
+            host.report(f"the picture is left as it was, for a reason that should be told to the project: {error}", traceback=True)
+        return np_image
+
+
+def register() -> None:
+    """Puts the restorer into the host's list, in the place of the one from before a Reload UI."""
+    others = [restorer for restorer in shared.face_restorers if restorer.name() != host.NAME]
+    shared.face_restorers[:] = [*others, GpenFaceRestoration()]

@@ -1,0 +1,55 @@
+"""The section GPEN of the host's Settings, made from RestoreOptions.table()."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from modules import script_callbacks, shared
+
+from gpen_core.options import Option, RestoreOptions
+
+from . import host
+from .fields import component, infotext_key, setting_key, settings
+from .models import choices
+
+SECTION = ("gpen", f"{host.NAME} face restoration")
+CATEGORY = "postprocessing"  # beside the host's Face restoration (1.7 and later; earlier ones have no categories)
+
+
+def current(changes: Mapping[str, Any] | None = None) -> RestoreOptions:
+    """The settings as they are now. changes: names and values that replace them; None among them is no value. Raises SettingsError."""
+    values = {option.name: getattr(shared.opts, setting_key(option), None) for option in settings()}
+    given = {**values, **{name: value for name, value in (changes or {}).items() if value is not None}}
+    return RestoreOptions.from_mapping({name: value for name, value in given.items() if value is not None})
+
+
+def add_options() -> None:
+    """Adds the section to the host's settings; doing it again changes nothing."""
+    for option in settings():
+        shared.opts.add_option(setting_key(option), _info(option))
+
+
+def _info(option: Option) -> shared.OptionInfo:
+    shown, arguments = component(option)
+    is_model = option.name == "model"
+    # The host asks for a callable's arguments whenever it builds the list; files that were added since are then in it.
+    info = shared.OptionInfo(
+        option.default,
+        option.label,
+        shown,
+        (lambda: {"choices": choices()}) if is_model else arguments,
+        section=SECTION,
+        refresh=choices if is_model else None,
+    )
+    info.comment_after = f"<span class='info'>({escape(option.help)})</span>"
+    info.category_id = CATEGORY
+    info.infotext = infotext_key(option)  # read back by the paste button, into "Override settings"
+    return info
+
+
+def register() -> None:
+    """Before the UI is built, and also where none is (--nowebui)."""
+    script_callbacks.on_before_ui(add_options)
+    script_callbacks.on_ui_settings(add_options)

@@ -1,0 +1,5 @@
+"""Registers the axes of the X/Y/Z plot."""
+
+from gpen_webui import xyz
+
+xyz.register()
