@@ -1,0 +1,117 @@
+"""One table, many faces: settings, Extras, API and X/Y/Z axes say what RestoreOptions.table() says."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpen_core.options import RestoreOptions
+
+TABLE = {option.name: option for option in RestoreOptions.table()}
+
+
+def limits(arguments):
+    """(minimum, maximum, step, choices) of a component's arguments."""
+    given = arguments() if callable(arguments) else arguments
+    return tuple(given.get(name) for name in ("minimum", "maximum", "step")), tuple(given.get("choices", ()))
+
+
+def expected(option, choices):
+    bounds = (option.minimum, option.maximum, option.step) if option.kind in ("int", "float") else (None, None, None)
+    return bounds, tuple(choices) if option.name == "model" else option.choices
+
+
+def test_settings_agree_with_the_table(host):
+    fields, labels = host.ours("fields"), host.opts.data_labels
+    hidden = fields.NOT_IN_SETTINGS
+    assert hidden < set(TABLE)
+    assert set(labels) == {f"gpen_{name}" for name in TABLE if name not in hidden}
+    for key, info in labels.items():
+        option = TABLE[key.removeprefix("gpen_")]
+        assert (info.default, info.label) == (option.default, option.label)
+        assert limits(info.component_args) == expected(option, host.ours("models").choices())
+        assert info.infotext == f"GPEN {option.name.replace('_', ' ')}" and info.section == ("gpen", "GPEN face restoration")
+        assert type(getattr(host.opts, key)) is type(option.default)  # what the paste button casts texts to
+    assert host.ours("settings").current() == RestoreOptions()
+
+
+def test_extras_agree_with_the_table(host):
+    controls = host.extras().ui()
+    assert not controls.pop("enable").value  # off until it is switched on
+    assert set(controls) == set(host.ours("fields").IN_EXTRAS) and set(controls) < set(TABLE)
+    for name, control in controls.items():
+        option = TABLE[name]
+        assert control.value == option.default and control.label.startswith(option.label)
+        assert limits(control.arguments) == expected(option, host.ours("models").choices())
+        assert "elem_id" not in control.arguments
+    # Nothing is out of reach: what is not in Settings is in Extras, but the device, which is the host's.
+    assert host.ours("fields").NOT_IN_SETTINGS - set(controls) == {"device"}
+
+
+def test_axes_agree_with_the_table(host):
+    host.module("script_callbacks").run("before_ui")  # once more: nothing is added twice
+    axes = host.plot.axis_options[1:]
+    assert [axis.label for axis in axes] == [f"[GPEN] {TABLE[name].label}" for name in ("model", "strength", "fidelity")]
+    assert [axis.type for axis in axes] == [str, float, float]
+
+
+def test_api_agrees_with_the_table(host):
+    pytest.importorskip("fastapi", reason="the WebUI brings fastapi; test_real_webui.py asks the real one")
+    schema = host.ours("api").RestoreRequest.schema()["properties"]
+    assert set(schema) == {"image", *TABLE}
+    types = {"int": "integer", "float": "number", "bool": "boolean", "text": "string", "choice": "string"}
+    for name, option in TABLE.items():
+        field = schema[name]
+        assert (field["default"], field["title"], field["description"]) == (option.default, option.label, option.help)
+        assert field["type"] == types[option.kind]
+        assert (field.get("minimum"), field.get("maximum")) == (option.minimum, option.maximum)
+        assert tuple(field.get("enum", ())) == option.choices
+
+
+def test_the_plot_sets_what_it_says_and_refuses_what_cannot_be(host):
+    class Processing:
+        restore_faces = False
+
+        def __init__(self):
+            self.override_settings = {}
+
+    model, strength, _ = host.plot.axis_options[1:]
+    p = Processing()
+    strength.apply(p, 0.3, [0.3])
+    model.apply(p, "GPEN-BFR-256-lite", [])
+    assert p.restore_faces
+    assert p.override_settings == {"face_restoration_model": "GPEN", "gpen_strength": 0.3, "gpen_model": "GPEN-BFR-256-lite"}
+    strength.confirm(p, [0, 0.5, 1])
+    model.confirm(p, model.choices())
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        strength.confirm(p, [0.5, 2])
+    with pytest.raises(RuntimeError, match="no GPEN model named 'GFPGAN'"):
+        model.confirm(p, ["GFPGAN"])
+
+
+def test_parameters_are_written_and_read_back(host, portrait):
+    class Processing:
+        restore_faces = True
+
+        def __init__(self):
+            self.extra_generation_params = {}
+
+    script, p = host.infotext(), Processing()
+    assert script.ui(False) == [] and script.show(False) is host.module("scripts").AlwaysVisible
+    script.postprocess_image(p, None)
+    assert p.extra_generation_params == {}  # another restorer is chosen
+    host.opts.face_restoration_model = "GPEN"
+    host.opts.gpen_strength, host.opts.gpen_max_faces = 0.4, 2
+    host.restore_faces(portrait)
+    script.postprocess_image(p, None)
+    assert p.extra_generation_params == {"GPEN model": "GPEN-BFR-256-lite", "GPEN strength": 0.4, "GPEN max faces": 2}
+
+    pasted = {"Face restoration": "GPEN", **{key: str(value) for key, value in p.extra_generation_params.items()}}
+    host.module("script_callbacks").run("infotext_pasted", "", pasted)
+    read = {key: pasted[info.infotext] for key, info in host.opts.data_labels.items()}
+    cast = {key: False if text == "False" else type(host.opts.data_labels[key].default)(text) for key, text in read.items()}
+    values = {key.removeprefix("gpen_"): value for key, value in cast.items()}
+    assert RestoreOptions.from_mapping(values) == RestoreOptions(model="GPEN-BFR-256-lite", strength=0.4, max_faces=2)
+
+    other = {"Face restoration": "CodeFormer"}
+    host.module("script_callbacks").run("infotext_pasted", "", other)
+    assert other == {"Face restoration": "CodeFormer"}
