@@ -41,6 +41,7 @@ class FaceRestorer:
     options: RestoreOptions (its defaults where None). models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
     extra_folders: where else weights may lie. progress: told of every face, asked whether to stop.
     network, detector: ready-made ones, for hosts that keep models themselves; `template` then says how the network was trained.
+    upscaler: enlarges the background in place of what the options say: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class FaceRestorer:
         network: Generator | None = None,
         template: str | None = None,
         detector: Detector | None = None,
+        upscaler: Callable[[Pixels], Pixels] | None = None,
     ) -> None:
         self.options = options or RestoreOptions()
         self.models_dir = models_dir
@@ -65,7 +67,7 @@ class FaceRestorer:
         self._network = network
         self._detector = detector
         self._parser: Parser | None = None
-        self._upscaler: Callable[[Pixels], Pixels] | None = None
+        self._upscaler = upscaler
         self._prepared = False
 
     def prepare(self) -> None:
@@ -125,14 +127,19 @@ class FaceRestorer:
         self.prepare()
         return cast("Generator", self._network)
 
-    def detect(self, picture: Any) -> list[Face]:
-        """The faces that the options choose, in their order. picture: as in a call. The network is not needed, so it is not loaded."""
-        source = picture if isinstance(picture, Picture) else from_array(picture)
-        return self._choose(source.pixels)
+    def detect(self, picture: Any, *, where: NDArray[Any] | None = None) -> list[Face]:
+        """The faces that the options choose, in their order. picture: as in a call. The network is not needed, so it is not loaded.
 
-    def _choose(self, pixels: Pixels) -> list[Face]:
+        where: (H, W), only faces whose box has its centre where this is above 0.5.
+        """
+        source = picture if isinstance(picture, Picture) else from_array(picture)
+        return self._choose(source.pixels, where)
+
+    def _choose(self, pixels: Pixels, where: NDArray[Any] | None = None) -> list[Face]:
         o = self.options
-        faces = find_faces(pixels, self._prepare_detector(), threshold=o.threshold, look_closer=o.look_closer, rotations=o.rotations)
+        faces = find_faces(
+            pixels, self._prepare_detector(), threshold=o.threshold, look_closer=o.look_closer, rotations=o.rotations, mask=where
+        )
         return select_faces(
             faces,
             pixels.shape,

@@ -155,6 +155,7 @@ def resolve(
     models_dir: Path | None = None,
     *,
     extra_folders: Sequence[Path] = (),
+    folder: Path | None = None,
     progress: Progress | None = None,
     offline: bool | None = None,
     log: logging.Logger = LOG,
@@ -162,7 +163,8 @@ def resolve(
 ) -> Resolved:
     """The weight file for what the user typed: a path, a file name in one of the folders, a catalogue name, or "auto".
 
-    models_dir: the folder `models` (None: see the function of that name). offline: True forbids the network, None asks the environment.
+    models_dir: the folder `models` (None: see the function of that name). folder: where downloads go, if not into its GPEN.
+    offline: True forbids the network, None asks the environment.
     wait: seconds within which a server must answer for `auto`. progress(bytes so far, bytes in all or None) is called while fetching.
 
     A catalogue name that is not on disk is fetched into models/GPEN. `auto` is GPEN-BFR-2048, on disk or fetched; where that cannot be, the
@@ -171,18 +173,19 @@ def resolve(
     """
     text = str(name_or_path).strip()
     reason = f"the network is switched off ({offline_switch() or 'offline'})" if _is_offline(offline) else None
+    folder = gpen_folder(models_dir) if folder is None else folder
     if text.lower() == AUTO:
-        return _resolve_auto(models_dir, extra_folders, progress, reason, log, wait)
+        return _resolve_auto(models_dir, extra_folders, folder, progress, reason, log, wait)
     own = _own_file(text, models_dir, extra_folders)
     if own is not None:
         return own
-    entry = _entry(text, models_dir)
+    entry = _entry(text, folder)
     found = find(entry, models_dir, extra_folders)
     if found is not None:
         return Resolved(found, entry)
     if reason is None and not entry.embedded:
-        return Resolved(downloads.download(entry, gpen_folder(models_dir), progress=progress, log=log), entry)
-    raise WeightsMissingError(downloads.missing_message(entry, gpen_folder(models_dir), reason or "it does not ship with this copy"))
+        return Resolved(downloads.download(entry, folder, progress=progress, log=log), entry)
+    raise WeightsMissingError(downloads.missing_message(entry, folder, reason or "it does not ship with this copy"))
 
 
 def _is_offline(offline: bool | None) -> bool:
@@ -203,13 +206,12 @@ def _own_file(text: str, models_dir: Path | None, extra: Sequence[Path]) -> Reso
     return None
 
 
-def _entry(text: str, models_dir: Path | None) -> WeightFile:
+def _entry(text: str, folder: Path) -> WeightFile:
     try:
         return Catalog.default().get(text)
     except SettingsError as error:
         path = Path(text)
         if path.name != text or path.suffix.lower() in SUFFIXES:
-            folder = gpen_folder(models_dir)
             raise WeightsMissingError(f"there is no weight file '{text}', and none of that name in {folder}; {error}") from error
         raise
 
@@ -220,13 +222,18 @@ _ASK_AGAIN_SECONDS = 300.0
 
 
 def _resolve_auto(
-    models_dir: Path | None, extra: Sequence[Path], progress: Progress | None, reason: str | None, log: logging.Logger, wait: float
+    models_dir: Path | None,
+    extra: Sequence[Path],
+    folder: Path,
+    progress: Progress | None,
+    reason: str | None,
+    log: logging.Logger,
+    wait: float,
 ) -> Resolved:
     wanted = Catalog.default().get(AUTO_MODEL)
     found = find(wanted, models_dir, extra)
     if found is not None:
         return Resolved(found, wanted)
-    folder = gpen_folder(models_dir)
     key = str(folder)
     if reason is None and time.monotonic() - _unreachable.get(key, float("-inf")) < _ASK_AGAIN_SECONDS:
         reason = "no server answered a short while ago"
@@ -242,21 +249,22 @@ def _resolve_auto(
                 _unreachable[key] = time.monotonic()
                 log.debug("%s", error)
                 reason = "no mirror gave it" if isinstance(error, WeightsMissingError) else str(error)
-    return _best_on_disk(wanted, models_dir, extra, reason, log)
+    return _best_on_disk(wanted, models_dir, extra, folder, reason, log)
 
 
-def _best_on_disk(wanted: WeightFile, models_dir: Path | None, extra: Sequence[Path], reason: str, log: logging.Logger) -> Resolved:
+def _best_on_disk(
+    wanted: WeightFile, models_dir: Path | None, extra: Sequence[Path], folder: Path, reason: str, log: logging.Logger
+) -> Resolved:
     others = [entry for entry in Catalog.default() if entry.task == "restore" and entry.name != wanted.name]
     # Those that ship with the project last, whatever their size: they are the smallest network.
     others.sort(key=lambda entry: (entry.embedded, -entry.size))
     for entry in others:
         found = find(entry, models_dir, extra)
         if found is not None:
-            folder = gpen_folder(models_dir)
             note = (
                 f"{wanted.name} is not on disk and was not fetched ({reason}): {entry.name} is used instead ({found}); "
                 f"put {wanted.filename} into {folder} for the best result."
             )
             log.warning("%s", note)
             return Resolved(found, entry, note)
-    raise WeightsMissingError(downloads.missing_message(wanted, gpen_folder(models_dir), reason))
+    raise WeightsMissingError(downloads.missing_message(wanted, folder, reason))

@@ -1,0 +1,13 @@
+"""ComfyUI's door: hands on the nodes. Anywhere else this file does nothing; the library is `gpen_core`."""
+
+import sys
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
+
+WEB_DIRECTORY = "./web"
+
+if __package__ and "folder_paths" in sys.modules:  # imported as a package, by a running ComfyUI
+    from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+else:
+    NODE_CLASS_MAPPINGS: dict[str, type] = {}
+    NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}

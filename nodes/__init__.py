@@ -1,0 +1,32 @@
+"""ComfyUI nodes: thin adapters over gpen_core. Nothing heavy is imported before a node runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .convert_faces import FacesFromBoxes, FacesToBoxes, FacesToMask
+from .folders import register_folder
+from .load import LoadModel
+from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
+from .restore import RestoreFaces
+from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
+
+# The keys are stored in people's workflows: they never change.
+NODE_CLASS_MAPPINGS: dict[str, Any] = {
+    "GPENLoadModel": LoadModel,
+    "GPENRestoreFaces": RestoreFaces,
+    "GPENDetectFaces": DetectFaces,
+    "GPENPreviewFaces": PreviewFaces,
+    "GPENCropFaces": CropFaces,
+    "GPENRestoreAlignedFaces": RestoreAlignedFaces,
+    "GPENPasteFaces": PasteFaces,
+    "GPENFacesToMask": FacesToMask,
+    "GPENFacesToBBox": FacesToBoxes,
+    "GPENFacesFromBBox": FacesFromBoxes,
+    "GPENColorizeFace": ColorizeFace,
+    "GPENInpaintFace": InpaintFace,
+    "GPENSegmentationToFace": SegmentationToFace,
+}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
+
+register_folder()

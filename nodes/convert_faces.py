@@ -1,0 +1,152 @@
+"""FACES to and from what other packs use: MASK, and BBOX (a list of boxes in pixels)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..gpen_core.errors import SettingsError
+from .detectors import detector
+from .faces import FACES, Faces, checked
+from .host import Bar
+from .inputs import option_inputs
+from .load import CATEGORY
+from .tensors import frames_of, from_arrays, to_array
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..gpen_core.faces.face import Face
+
+FORMS = ("x, y, width, height", "left, top, right, bottom")
+_FORM_TIP = "How a box is written. KJNodes and most others: x, y, width, height."
+
+
+class FacesToMask:
+    TITLE = "Faces to Mask (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "A mask of the faces: the soft shape in which they are pasted, or their boxes. For inpainting and detailers."
+    SEARCH_ALIASES = ("gpen", "face mask")
+    FUNCTION = "convert"
+    RETURN_TYPES = ("MASK",)
+    RETURN_NAMES = ("mask",)
+    OUTPUT_TOOLTIPS = ("White where the faces are, one mask a picture.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        grow = "Boxes only: how much larger a box is on each side, in parts of its side."
+        return {
+            "required": {
+                "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
+                "shape": (["face", "box"], {"default": "face", "tooltip": "face: the soft shape in which it is pasted. box: its rectangle."}),
+                **option_inputs(("feather",)),
+                "grow": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 2.0, "step": 0.05, "tooltip": grow}),
+            }
+        }
+
+    def convert(self, faces: Any, shape: str, feather: float, grow: float) -> tuple[Any]:
+        from ..gpen_core.pieces import boxes_mask, faces_mask
+
+        where = checked(faces)
+        size = (where.height, where.width)
+        if shape == "box":
+            return (from_arrays([boxes_mask(frame, size, grow=grow) for frame in where.frames]),)
+        return (from_arrays([faces_mask(frame, size, where.template or "gpen", feather=feather) for frame in where.frames]),)
+
+
+class FacesToBoxes:
+    TITLE = "Faces to BBOX (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "The faces' boxes as a list, for nodes of other packs that take BBOX."
+    SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
+    FUNCTION = "convert"
+    RETURN_TYPES = ("BBOX", "INT")
+    RETURN_NAMES = ("bboxes", "count")
+    OUTPUT_TOOLTIPS = ("One box a face, all pictures one after the other, in whole pixels.", "How many boxes there are.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
+                "form": (list(FORMS), {"default": FORMS[0], "tooltip": _FORM_TIP}),
+            }
+        }
+
+    def convert(self, faces: Any, form: str) -> tuple[list[tuple[int, int, int, int]], int]:
+        boxes: list[tuple[int, int, int, int]] = []
+        for _, face in checked(faces):
+            x0, y0, x1, y1 = (round(value) for value in face.box)
+            boxes.append((x0, y0, x1 - x0, y1 - y0) if form == FORMS[0] else (x0, y0, x1, y1))
+        return boxes, len(boxes)
+
+
+class FacesFromBoxes:
+    TITLE = "Faces from BBOX (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Looks for one face in every box that another pack found, since GPEN needs to know where eyes, nose and mouth are."
+    SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
+    FUNCTION = "convert"
+    RETURN_TYPES = (FACES, "INT")
+    RETURN_NAMES = ("faces", "count")
+    OUTPUT_TOOLTIPS = ("The faces, in the order of their boxes.", "How many boxes hold a face.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        many = "Boxes in pixels. For a batch of pictures: a list of boxes for each picture; one plain list counts for every picture."
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The pictures the boxes belong to."}),
+                "bboxes": ("BBOX", {"tooltip": many}),
+                "form": (list(FORMS), {"default": FORMS[0], "tooltip": _FORM_TIP}),
+                **option_inputs(("detector", "threshold")),
+            }
+        }
+
+    def convert(self, image: torch.Tensor, bboxes: Any, form: str, **settings: Any) -> tuple[Faces, int]:
+        from ..gpen_core.pieces import faces_in_boxes
+
+        frames = frames_of(image)
+        per_frame = _boxes(bboxes, frames.shape[0], form)
+        bar = Bar(frames.shape[0])
+        finder = detector(settings["detector"])
+        found: list[tuple[Face, ...]] = []
+        for frame, boxes in zip(frames, per_frame, strict=True):
+            bar.report(len(found), frames.shape[0], "picture")
+            found.append(tuple(faces_in_boxes(to_array(frame)[..., :3], boxes, finder, settings["threshold"])))
+            bar.step()
+        faces = Faces(tuple(found), frames.shape[1], frames.shape[2])
+        return faces, len(faces)
+
+
+def _boxes(value: Any, frames: int, form: str) -> list[list[tuple[float, float, float, float]]]:
+    """A BBOX of any pack as lists of (left, top, right, bottom), one list a frame. Raises SettingsError."""
+    items = _plain(value)
+    if _is_box(items):
+        items = [items]
+    if all(_is_box(item) for item in items):
+        lists = [items] * frames
+    elif len(items) == frames and all(isinstance(item, list) and all(_is_box(box) for box in item) for item in items):
+        lists = items
+    else:
+        raise SettingsError(
+            f"The input bboxes is neither a list of boxes (four numbers each) nor one such list for each of {frames} picture(s)."
+        )
+    boxes = [[tuple(float(number) for number in box[:4]) for box in one] for one in lists]
+    if form == FORMS[1]:
+        return [[(a, b, c, d) for a, b, c, d in one] for one in boxes]
+    return [[(x, y, x + w, y + h) for x, y, w, h in one] for one in boxes]
+
+
+def _plain(value: Any) -> Any:
+    """Tensors, arrays, tuples and {"x", "y", "width", "height"} as lists."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, dict) and {"x", "y", "width", "height"} <= set(value):
+        return [value["x"], value["y"], value["width"], value["height"]]
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) >= 4 and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in value[:4])

@@ -1,0 +1,33 @@
+"""Detectors, read once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .folders import models_dir, search_folders
+
+if TYPE_CHECKING:
+    from ..gpen_core.faces.detect import Detector
+
+
+def detector(name: str) -> Detector:
+    """The detector of that name, on ComfyUI's device where it can use one. Raises GpenError where it cannot be had."""
+    from comfy.model_management import get_torch_device
+
+    return _make(name, str(get_torch_device()), tuple(weights_folders()))
+
+
+@lru_cache(maxsize=3)
+def _make(name: str, device: str, folders: tuple[Path, ...]) -> Detector:
+    from ..gpen_core.faces.detect import make_detector
+
+    return make_detector(name, device=device, weights_folders=folders)
+
+
+def weights_folders() -> list[Any]:
+    """Where weights of detectors, ParseNet and Real-ESRGAN are looked for."""
+    from ..gpen_core.weights.files import search_folders as core_folders
+
+    return [*search_folders(), *core_folders(models_dir())]

@@ -1,0 +1,79 @@
+"""ComfyUI's model folders: where weights are listed, looked for and downloaded to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..gpen_core.catalog import Catalog
+from ..gpen_core.weights.files import SUFFIXES
+
+FOLDER = "GPEN"
+OTHER_FOLDERS = ("facerestore_models",)  # ReActor and facerestore keep GPEN's ONNX files there
+AUTO = "auto"
+
+
+def _host() -> Any:
+    import folder_paths
+
+    return folder_paths
+
+
+def register_folder() -> None:
+    """models/GPEN becomes a folder of ComfyUI's, after those that the user's extra_model_paths.yaml names."""
+    host = _host()
+    host.add_model_folder_path(FOLDER, str(Path(host.models_dir) / FOLDER), is_default=False)
+    paths, known = host.folder_names_and_paths[FOLDER]
+    # Without extensions ComfyUI lists every file, half-finished downloads too.
+    host.folder_names_and_paths[FOLDER] = (paths, {*known, *SUFFIXES})
+
+
+def gpen_folders() -> list[Path]:
+    """The GPEN folders, the user's default first: downloads go into the first."""
+    return [Path(path) for path in _host().get_folder_paths(FOLDER)]
+
+
+def search_folders() -> list[Path]:
+    """All folders in which weights may lie, GPEN folders first, and the folders inside them."""
+    host = _host()
+    roots = gpen_folders()
+    for name in OTHER_FOLDERS:
+        if name in host.folder_names_and_paths:
+            roots += [Path(path) for path in host.get_folder_paths(name)]
+    folders: list[Path] = []
+    for root in roots:
+        inside = sorted(path for path in root.rglob("*") if path.is_dir()) if root.is_dir() else []
+        folders += [folder for folder in (root, *inside) if folder not in folders]
+    return folders
+
+
+def models_dir() -> Path:
+    """ComfyUI's folder `models`."""
+    return Path(_host().models_dir)
+
+
+def model_names() -> list[str]:
+    """What Load GPEN Model offers: auto, the catalogue, files in the GPEN folders, GPEN's ONNX files of other packs. Reads no file."""
+    return list(dict.fromkeys([AUTO, *Catalog.default().names(), *_file_names()]))
+
+
+def _file_names() -> Iterator[str]:
+    host = _host()
+    yield from sorted(host.get_filename_list(FOLDER))
+    for name in OTHER_FOLDERS:
+        if name in host.folder_names_and_paths:
+            yield from sorted(file for file in host.get_filename_list(name) if Path(file).name.lower().startswith("gpen"))
+
+
+def model_path(name: str) -> Path | None:
+    """The file that a name of the list stands for; None for auto and for catalogue names."""
+    if name == AUTO or name in Catalog.default().names():
+        return None
+    host = _host()
+    for folder in (FOLDER, *OTHER_FOLDERS):
+        if folder in host.folder_names_and_paths:
+            path = host.get_full_path(folder, name)
+            if path is not None:
+                return Path(path)
+    return None

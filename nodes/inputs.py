@@ -1,0 +1,49 @@
+"""Inputs of the nodes, generated from RestoreOptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..gpen_core.options import Option, RestoreOptions, Value
+
+# Said elsewhere in a graph: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
+# model, an aligned face by a node of its own.
+ELSEWHERE = ("model", "precision", "device", "background", "aligned")
+FINDING = ("detector", "threshold", "look_closer", "rotations", "min_size", "max_size", "order", "max_faces", "faces")
+CHANGING = ("strength", "fidelity", "colour_match")
+PASTING = ("mask", "feather", "output_size", "factor")
+# Inputs that are shown only on demand where ComfyUI can do that.
+ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "faces", "feather", "factor")
+# A node has a socket named mask: where to look.
+NAMES = {"mask": "mask_kind"}
+
+
+def option_inputs(names: Iterable[str]) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """ComfyUI inputs for these settings, in the table's order: {input name: (type, settings)}."""
+    wanted = set(names)
+    return {NAMES.get(option.name, option.name): _input(option) for option in RestoreOptions.table() if option.name in wanted}
+
+
+def _input(option: Option) -> tuple[Any, dict[str, Any]]:
+    extra: dict[str, Any] = {"default": option.default, "tooltip": option.help}
+    if option.name in ADVANCED:
+        extra["advanced"] = True
+    if option.kind == "choice":
+        return list(option.choices), extra
+    if option.kind in ("int", "float"):
+        extra |= {"min": option.minimum, "max": option.maximum, "step": option.step}
+        if option.kind == "int":
+            extra |= {key: int(extra[key]) for key in ("min", "max", "step")}
+        return option.kind.upper(), extra
+    return {"bool": "BOOLEAN", "text": "STRING"}[option.kind], extra
+
+
+def options_from(values: Mapping[str, Any]) -> RestoreOptions:
+    """RestoreOptions from a node's inputs; inputs that are no settings are left out. Raises SettingsError."""
+    chosen: dict[str, Value] = {}
+    for option in RestoreOptions.table():
+        name = NAMES.get(option.name, option.name)
+        if option.name not in ELSEWHERE and name in values:
+            chosen[option.name] = values[name]
+    return RestoreOptions.from_mapping(chosen)

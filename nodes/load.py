@@ -1,0 +1,46 @@
+"""Load GPEN Model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..gpen_core.options import PRECISIONS, RestoreOptions
+from .folders import AUTO, model_names
+from .model import GPEN_MODEL, GpenModel, fingerprint, load_model, say
+
+CATEGORY = "image/face restoration"
+
+
+class LoadModel:
+    TITLE = "Load GPEN Model"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Loads GPEN weights: a name of the catalogue (fetched into models/GPEN on first use), a file of your own, "
+        "the small weights that ship with the nodes (GPEN-BFR-256-lite), or auto: GPEN-BFR-2048, else the best there is."
+    )
+    SEARCH_ALIASES = ("gpen", "face restore model", "GPEN-BFR-2048")
+    FUNCTION = "load"
+    RETURN_TYPES = (GPEN_MODEL,)
+    RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The loaded network, for the other GPEN nodes.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        table = {option.name: option for option in RestoreOptions.table()}
+        tip = "Which weights. auto is GPEN-BFR-2048, fetched on first use (285 MB); without a network the best on disk."
+        return {
+            "required": {
+                "model": (model_names(), {"default": AUTO, "tooltip": tip}),
+                "precision": (list(PRECISIONS), {"default": AUTO, "tooltip": table["precision"].help}),
+            },
+            "hidden": {"node": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, model: str, precision: str, **_: Any) -> str:
+        return f"{fingerprint(model)}|{precision}"
+
+    def load(self, model: str, precision: str, node: str | None = None) -> tuple[GpenModel]:
+        loaded = load_model(model, precision)
+        say(loaded.note, node)
+        return (loaded,)

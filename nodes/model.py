@@ -1,0 +1,199 @@
+"""A loaded GPEN as it travels along the wire GPEN_MODEL: held by ComfyUI's memory management, which may push it out at any time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..gpen_core.catalog import Task
+from ..gpen_core.errors import SettingsError
+from .folders import AUTO, gpen_folders, model_path, models_dir, search_folders
+
+if TYPE_CHECKING:
+    from ..gpen_core.weights.files import Resolved
+
+GPEN_MODEL = "GPEN_MODEL"
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+NODE_OF_TASK: dict[Task, str] = {
+    "restore": "Restore Faces (GPEN)",
+    "colorize": "Colorize Face (GPEN)",
+    "inpaint": "Inpaint Face (GPEN)",
+    "seg2face": "Segmentation to Face (GPEN)",
+}
+# Values that are alive at once at the network's full size, a pixel; the most that was measured, rounded up.
+_VALUES_PER_PIXEL = 160
+
+
+@dataclass(eq=False)
+class GpenModel:
+    """patcher: ComfyUI's ModelPatcher round the network. note: what the user should know, or None."""
+
+    name: str
+    task: Task
+    template: str
+    network: Any
+    patcher: Any
+    note: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Side of the square the network restores, in pixels."""
+        return int(self.network.size)
+
+    def made_for(self, task: Task) -> GpenModel:
+        """Itself. Raises SettingsError where it was made for another task."""
+        if self.task != task:
+            raise SettingsError(f"{self.name} is made for another task: connect it to {NODE_OF_TASK[self.task]}.")
+        return self
+
+
+class Session:
+    """One run of a node: brings the model onto the device for every picture, and copes where its memory does not suffice."""
+
+    def __init__(self, model: GpenModel) -> None:
+        self._model = model
+        self._on_cpu = False
+        self._was_loaded = _is_loaded(model.patcher)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """work(), with the network on ComfyUI's device; on the CPU where the device has too little memory. The interrupt passes through."""
+        from comfy import model_management as host
+
+        if self._on_cpu:
+            return work()
+        parameter = next(self._model.network.parameters())
+        try:
+            needed = _VALUES_PER_PIXEL * self._model.size**2 * parameter.element_size()
+            host.load_models_gpu([self._model.patcher], memory_required=needed)
+            return work()
+        except host.InterruptProcessingException:
+            if not self._was_loaded:
+                _unload(self._model.patcher)
+            raise
+        except host.OOM_EXCEPTION as error:
+            if host.is_device_cpu(self._model.patcher.load_device):
+                raise
+            # The core has tried tiles before it gave up.
+            device = self._model.patcher.load_device
+            log.warning("GPEN: too little memory on %s (%s); %s goes on on the CPU", device, error, self._model.name)
+        _unload(self._model.patcher)
+        self._model.network.to("cpu")
+        host.soft_empty_cache()
+        self._on_cpu = True
+        return work()
+
+
+def _is_loaded(patcher: Any) -> bool:
+    from comfy import model_management as host
+
+    return any(loaded.model is patcher for loaded in host.current_loaded_models)
+
+
+def _unload(patcher: Any) -> None:
+    """Takes this model, and no other, out of the device's memory."""
+    from comfy import model_management as host
+
+    others = [loaded for loaded in host.current_loaded_models if loaded.model is not patcher]
+    if len(others) < len(host.current_loaded_models):
+        host.free_memory(1e30, patcher.load_device, keep_loaded=others)
+
+
+def load_model(name: str, precision: str = AUTO) -> GpenModel:
+    """The model of that name, read and wrapped; fetched first where it is missing. Raises GpenError, its message for users."""
+    from comfy import model_management as host
+    from comfy.model_patcher import ModelPatcher
+
+    from ..gpen_core.network.load import load_network
+    from ..gpen_core.runtime import pick_dtype
+
+    found = _resolve(name)
+    device = host.get_torch_device()
+    network = load_network(found.path, "cpu", pick_dtype(precision, device))
+    patcher = ModelPatcher(network, load_device=device, offload_device=host.unet_offload_device())
+    entry = found.entry
+    return GpenModel(
+        name=entry.name if entry else found.path.stem,
+        task=entry.task if entry else "restore",
+        template=entry.template if entry else "gpen",
+        network=network,
+        patcher=patcher,
+        note=found.note,
+    )
+
+
+def _resolve(name: str) -> Resolved:
+    from ..gpen_core.weights.files import resolve
+
+    bar: list[Any] = []
+
+    def progress(so_far: int, total: int | None) -> None:
+        from comfy.utils import ProgressBar
+
+        if total:
+            if not bar:
+                bar.append(ProgressBar(total))
+            bar[0].update_absolute(so_far, total)
+
+    path = model_path(name)
+    return resolve(
+        name if path is None else path,
+        models_dir(),
+        extra_folders=search_folders(),
+        folder=gpen_folders()[0],
+        progress=progress,
+    )
+
+
+def fingerprint(name: str) -> str:
+    """A text that changes when the file behind a name does; for auto and the catalogue when any weight file comes, goes or changes."""
+    from ..gpen_core.weights.files import weight_files
+
+    path = model_path(name)
+    files: list[Path] = [path] if path is not None else [file for folder in search_folders() for file in weight_files(folder)]
+    marks: list[str] = []
+    for file in files:
+        status = file.stat()
+        marks.append(f"{file}:{status.st_size}:{status.st_mtime_ns}")
+    return "|".join(marks)
+
+
+_last: dict[str, tuple[str, GpenModel]] = {}
+
+
+def default_model(task: Task = "restore") -> GpenModel:
+    """The model of a node that has none connected; read once, and again when files change."""
+    name = AUTO if task == "restore" else _first_of(task)
+    state = fingerprint(name)
+    if task not in _last or _last[task][0] != state:
+        model = load_model(name)
+        _last[task] = (fingerprint(name), model)  # asked again: the file may just have been fetched
+    return _last[task][1]
+
+
+def _first_of(task: Task) -> str:
+    from ..gpen_core.catalog import Catalog
+
+    return Catalog.default().names(task)[0]
+
+
+def fingerprint_unless_linked(task: Task, values: dict[str, Any]) -> str:
+    """IS_CHANGED of a node with an optional model: what is linked is ComfyUI's business, else it is the file's state."""
+    if "model" in values:
+        return ""
+    return fingerprint(AUTO if task == "restore" else _first_of(task))
+
+
+def say(text: str | None, node: str | None) -> None:
+    """Shows a line on the node, in ComfyUI versions that can."""
+    if not text or node is None:
+        return
+    from server import PromptServer
+
+    send = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
+    if send is not None:
+        send(text, node)

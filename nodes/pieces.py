@@ -1,0 +1,259 @@
+"""The same pipeline in pieces: detect, look, crop, restore, paste."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..gpen_core.errors import SettingsError
+from .detectors import weights_folders
+from .faces import FACES, Faces, checked
+from .host import Bar
+from .inputs import CHANGING, FINDING, PASTING, option_inputs, options_from
+from .load import CATEGORY
+from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked, say
+from .restore import make_restorer
+from .tensors import frames_of, from_arrays, to_array, where_to_look
+from .upscale import upscaler
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from ..gpen_core.faces.face import Face
+
+log = logging.getLogger(__name__)
+_SIZE_WITHOUT_MODEL = 512
+
+
+class DetectFaces:
+    TITLE = "Detect Faces (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Finds faces and chooses among them. Preview Faces shows their positions, Crop Faces cuts them out."
+    SEARCH_ALIASES = ("gpen", "face detection", "RetinaFace", "YuNet")
+    FUNCTION = "detect"
+    RETURN_TYPES = (FACES, "INT")
+    RETURN_NAMES = ("faces", "count")
+    OUTPUT_TOOLTIPS = ("The faces of every picture, in the chosen order.", "How many faces there are in all pictures together.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": ("IMAGE", {"tooltip": "One picture or a batch."}), **option_inputs(FINDING)},
+            "optional": {"mask": ("MASK", {"tooltip": "Where to look: only faces whose middle is in the white count."})},
+        }
+
+    def detect(self, image: torch.Tensor, mask: Any = None, **settings: Any) -> tuple[Faces, int]:
+        frames = frames_of(image)
+        look = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
+        bar = Bar(frames.shape[0])
+        restorer = make_restorer(options_from(settings), None, bar)
+        found: list[tuple[Face, ...]] = []
+        for frame, where in zip(frames, look, strict=True):
+            found.append(tuple(restorer.detect(to_array(frame), where=where)))
+            bar.step()
+        faces = Faces(tuple(found), frames.shape[1], frames.shape[2])
+        return faces, len(faces)
+
+
+class PreviewFaces:
+    TITLE = "Preview Faces (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Draws every face's box, landmarks and position into the picture. The positions are what the input 'faces' takes."
+    SEARCH_ALIASES = ("gpen", "draw boxes", "face index")
+    FUNCTION = "draw"
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("The pictures with the faces drawn in.",)
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The pictures in which the faces were found."}),
+                "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def draw(self, image: torch.Tensor, faces: Any, prompt: Any = None, extra_pnginfo: Any = None) -> dict[str, Any]:
+        import numpy as np
+
+        from nodes import PreviewImage
+
+        from ..gpen_core.faces.draw import draw_faces
+
+        frames = frames_of(image)
+        checked(faces).fit(frames.shape[0], frames.shape[1], frames.shape[2])
+        drawn: list[NDArray[np.float32]] = []
+        for frame, chosen in zip(frames, faces.frames, strict=True):
+            array = to_array(frame)
+            rgb = draw_faces(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3], chosen)
+            drawn.append(np.concatenate([rgb, array[..., 3:]], axis=2))
+        pictures = from_arrays(drawn)
+        shown: dict[str, Any] = PreviewImage().save_images(pictures, "gpen_faces", prompt, extra_pnginfo)
+        return {**shown, "result": (pictures,)}
+
+
+class CropFaces:
+    TITLE = "Crop Faces (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Cuts every face out, set upright as GPEN wants it, one a picture. Work on them with any node that keeps them square, then "
+        "Paste Faces puts them back. Where there is no face, one black picture comes out, which Paste Faces passes over."
+    )
+    SEARCH_ALIASES = ("gpen", "align faces", "crop face")
+    FUNCTION = "crop"
+    RETURN_TYPES = ("IMAGE", FACES)
+    RETURN_NAMES = ("crops", "faces")
+    OUTPUT_TOOLTIPS = ("One square picture a face.", "Where they came from, for Paste Faces.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        size = "Side of the crops in pixels. 0: the size of the connected model; without one 512."
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The pictures in which the faces were found."}),
+                "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
+                "size": ("INT", {"default": 0, "min": 0, "max": 4096, "step": 64, "tooltip": size}),
+            },
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "The model the crops are for: it sets their size and alignment."})},
+        }
+
+    def crop(self, image: torch.Tensor, faces: Any, size: int, model: GpenModel | None = None) -> tuple[Any, Faces]:
+        import numpy as np
+
+        from ..gpen_core.pieces import crop_faces
+
+        frames = frames_of(image)
+        checked(faces).fit(frames.shape[0], frames.shape[1], frames.shape[2])
+        side = size or (model.size if model else _SIZE_WITHOUT_MODEL)
+        template = model.template if model else "gpen"
+        kept: list[tuple[Face, ...]] = []
+        crops: list[NDArray[np.float32]] = []
+        for frame, chosen in zip(frames, faces.frames, strict=True):
+            array = to_array(frame)
+            rgb = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
+            fitting, cut = crop_faces(rgb, chosen, template, side)
+            kept.append(tuple(fitting))
+            crops += [np.clip(one, 0, 1) for one in cut]
+        pictures = from_arrays(crops or [np.zeros((side, side, 3), np.float32)])
+        return pictures, replace(faces, frames=tuple(kept), template=template)
+
+
+class RestoreAlignedFaces:
+    TITLE = "Restore Aligned Faces (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Restores pictures that are one upright face each, as Crop Faces cuts them: the whole picture, without looking for faces."
+    SEARCH_ALIASES = ("gpen", "aligned face")
+    FUNCTION = "restore"
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("crops",)
+    OUTPUT_TOOLTIPS = ("The faces restored.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "crops": ("IMAGE", {"tooltip": "Aligned faces, one a picture."}),
+                **option_inputs((*CHANGING, "output_size", "factor")),
+            },
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."})},
+            "hidden": {"node": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **values: Any) -> str:
+        return fingerprint_unless_linked("restore", values)
+
+    def restore(self, crops: torch.Tensor, model: GpenModel | None = None, node: str | None = None, **settings: Any) -> tuple[Any]:
+        frames = frames_of(crops)
+        options = replace(options_from(settings), aligned=True)
+        model = (model or default_model()).made_for("restore")
+        say(model.note, node)
+        bar = Bar(frames.shape[0])
+        restorer = make_restorer(options, model, bar)
+        session = Session(model)
+        done: list[NDArray[np.float32]] = []
+        for frame in frames:
+            bar.report(len(done), frames.shape[0], "face")
+            result = session.run(lambda frame=frame: restorer(to_array(frame)))
+            done.append(result.image)
+            bar.step(result.restored[0])
+        return (from_arrays(done),)
+
+
+class PasteFaces:
+    TITLE = "Paste Faces (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Puts cropped faces back where Crop Faces took them from. They may have been enlarged meanwhile; they must be square."
+    SEARCH_ALIASES = ("gpen", "paste face", "uncrop")
+    FUNCTION = "paste"
+    RETURN_TYPES = ("IMAGE", "MASK")
+    RETURN_NAMES = ("image", "mask")
+    OUTPUT_TOOLTIPS = ("The pictures with the faces put back; alpha is kept.", "Where the pictures changed.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The pictures the faces were cropped from."}),
+                "faces": (FACES, {"tooltip": "From Crop Faces."}),
+                "crops": ("IMAGE", {"tooltip": "The faces, as many as were cropped and in the same order."}),
+                **option_inputs(("strength", *PASTING)),
+            },
+            "optional": {
+                "upscale_model": (
+                    "UPSCALE_MODEL",
+                    {"tooltip": "Enlarges the rest of the picture where the output size is factor or native; not connected: Lanczos."},
+                )
+            },
+        }
+
+    def paste(self, image: torch.Tensor, faces: Any, crops: torch.Tensor, upscale_model: Any = None, **settings: Any) -> tuple[Any, Any]:
+        import torch
+
+        from ..gpen_core.background import output_scale
+        from ..gpen_core.mask import load_parsenet
+        from ..gpen_core.picture import from_array
+        from ..gpen_core.picture import to_array as picture_array
+        from ..gpen_core.pieces import face_matrices, paste_faces
+
+        frames, cut = frames_of(image), frames_of(crops)
+        where = checked(faces)
+        where.fit(frames.shape[0], frames.shape[1], frames.shape[2])
+        if not where.template and len(where):
+            raise SettingsError("These faces were not cropped yet: connect the output 'faces' of Crop Faces.")
+        if len(where) and cut.shape[0] != len(where):
+            raise SettingsError(f"There are {cut.shape[0]} crops for {len(where)} faces: paste back exactly those that were cropped.")
+        options = options_from(settings)
+        bar = Bar(frames.shape[0])
+        parser = None
+        if options.mask == "parsing" and len(where):
+            from comfy.model_management import get_torch_device
+
+            parser = load_parsenet(weights_folders(), get_torch_device())
+        if options.output_size == "native":
+            matrices = face_matrices([face for _, face in where], cut.shape[1], where.template or "gpen")
+            options = replace(options, output_size="factor", factor=output_scale("native", matrices, frames.shape[1:3]))
+        enlarge = upscaler(upscale_model)
+        done: list[Any] = []
+        masks: list[NDArray[np.float32]] = []
+        first = 0
+        for frame, chosen in zip(frames, where.frames, strict=True):
+            bar.report(len(done), frames.shape[0], "picture")
+            own = [to_array(one)[..., :3] for one in cut[first : first + len(chosen)]]
+            first += len(chosen)
+            picture, mask = paste_faces(
+                from_array(to_array(frame)), chosen, own, where.template or "gpen", options, parser=parser, upscaler=enlarge
+            )
+            pixels = torch.from_numpy(picture_array(picture))
+            if pixels.shape == frame.shape:
+                pixels = torch.where(torch.from_numpy(mask > 0)[..., None], pixels, frame.detach().to("cpu", torch.float32))
+            done.append(pixels.numpy())
+            masks.append(mask)
+            bar.step()
+        return from_arrays(done), from_arrays(masks)

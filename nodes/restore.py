@@ -1,0 +1,192 @@
+"""Restore Faces: the whole pipeline on a batch of pictures."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .detectors import detector
+from .faces import FACES, Faces
+from .folders import models_dir, search_folders
+from .host import Bar
+from .inputs import CHANGING, FINDING, PASTING, option_inputs, options_from
+from .load import CATEGORY
+from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked, say
+from .tensors import frames_of, from_arrays, to_array, where_to_look
+from .upscale import upscaler
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from ..gpen_core.faces.face import Face
+    from ..gpen_core.restorer import FaceRestorer
+    from ..gpen_core.results import RestoreResult
+
+log = logging.getLogger(__name__)
+
+
+class RestoreFaces:
+    TITLE = "Restore Faces (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Finds the faces of every picture of a batch, restores them and puts them back without a seam. "
+        "Everything outside the faces stays as it was, bit for bit; pictures without a face come back untouched."
+    )
+    SEARCH_ALIASES = ("gpen", "face restoration", "fix faces", "face detailer", "GFPGAN", "CodeFormer")
+    FUNCTION = "restore"
+    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "IMAGE", FACES)
+    RETURN_NAMES = ("image", "mask", "faces_before", "faces_after", "faces")
+    OUTPUT_TOOLTIPS = (
+        "The pictures with their faces restored; alpha is kept.",
+        "Where the pictures changed.",
+        "The faces as they were, upright, one a picture. Without a face nothing is sent on.",
+        "The same faces restored.",
+        "Where the faces are, for the other GPEN nodes; in pixels of the image that comes out.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "One picture or a batch, such as the frames of a video; with or without alpha."}),
+                **option_inputs((*FINDING, *CHANGING, *PASTING)),
+            },
+            "optional": {
+                "model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto (GPEN-BFR-2048, else the best there is)."}),
+                "mask": ("MASK", {"tooltip": "Where to look: only faces whose middle is in the white are restored."}),
+                "upscale_model": (
+                    "UPSCALE_MODEL",
+                    {"tooltip": "Enlarges the rest of the picture where the output size is factor or native; not connected: Lanczos."},
+                ),
+            },
+            "hidden": {"node": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **values: Any) -> str:
+        return fingerprint_unless_linked("restore", values)
+
+    def restore(
+        self,
+        image: torch.Tensor,
+        model: GpenModel | None = None,
+        mask: Any = None,
+        upscale_model: Any = None,
+        node: str | None = None,
+        **settings: Any,
+    ) -> tuple[Any, ...]:
+        frames = frames_of(image)
+        options = options_from(settings)
+        look = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
+        model = (model or default_model()).made_for("restore")
+        say(model.note, node)
+        bar = Bar(2 * frames.shape[0])
+        restorer = make_restorer(options, model, bar, upscaler(upscale_model))
+        session = Session(model)
+        restorer.prepare()
+
+        found: list[list[Face]] = []
+        for frame, where in zip(frames, look, strict=True):
+            found.append(restorer.detect(to_array(frame), where=where))
+            bar.step()
+        bar.total = frames.shape[0] + sum(max(1, len(faces)) for faces in found)
+        if options.output_size == "native" and frames.shape[0] > 1:
+            # Pictures of a batch have one size: the largest that any of them needs.
+            options = replace(options, output_size="factor", factor=_native_factor(found, model, frames))
+            restorer = make_restorer(options, model, bar, upscaler(upscale_model))
+
+        done: list[torch.Tensor] = []
+        masks: list[NDArray[np.float32]] = []
+        crops: list[NDArray[np.float32]] = []
+        restored: list[NDArray[np.float32]] = []
+        failed: list[str] = []
+        for frame, faces in zip(frames, found, strict=True):
+            result = session.run(lambda frame=frame, faces=faces: restorer(to_array(frame), faces=faces))
+            done.append(_kept_outside(frame, result))
+            masks.append(result.mask)
+            crops += result.crops
+            restored += result.restored
+            failed += [face.reason for face in result.faces if face.status == "failed"]
+            if not faces:
+                bar.step()
+        bar.finish()
+        if failed:
+            say(f"{len(failed)} of {len(crops) + len(failed)} faces stayed as they were: {failed[0]}", node)
+        height, width = done[0].shape[:2]
+        scaled = tuple(tuple(_scaled(face, frames, height, width) for face in faces) for faces in found)
+        return (
+            _stacked(done),
+            from_arrays(masks),
+            batch_or_nothing(crops),
+            batch_or_nothing(restored),
+            Faces(scaled, height, width),
+        )
+
+
+def make_restorer(options: Any, model: GpenModel | None, bar: Bar, enlarge: Any = None) -> FaceRestorer:
+    """The core's restorer with ComfyUI's device, folders, progress and models."""
+    from comfy.model_management import get_torch_device
+
+    from ..gpen_core.restorer import FaceRestorer
+
+    return FaceRestorer(
+        replace(options, device=str(get_torch_device())),
+        models_dir=models_dir(),
+        extra_folders=search_folders(),
+        progress=bar,
+        network=None if model is None else model.network,
+        template=None if model is None else model.template,
+        detector=None if options.aligned else detector(options.detector),
+        upscaler=enlarge,
+    )
+
+
+def batch_or_nothing(pictures: list[NDArray[np.float32]]) -> Any:
+    """A batch; for no pictures ComfyUI's word that what hangs on this output is not to run: an empty batch breaks other nodes."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return from_arrays(pictures) if pictures else ExecutionBlocker(None)
+
+
+def _kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
+    """The result as a tensor; where nothing changed it holds the very numbers that came in, beyond 0..1 and all."""
+    import torch
+
+    if result.scale != 1.0:
+        return torch.from_numpy(result.image)
+    before = frame.detach().to("cpu", torch.float32)
+    if not result.mask.any():
+        return before
+    changed = torch.from_numpy(result.mask > 0)[..., None]
+    return torch.where(changed, torch.from_numpy(result.image), before)
+
+
+def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
+    import torch
+    from comfy.model_management import intermediate_device
+
+    return torch.stack(pictures).to(intermediate_device())
+
+
+def _scaled(face: Face, frames: torch.Tensor, height: int, width: int) -> Face:
+    old_height, old_width = frames.shape[1:3]
+    return face if (height, width) == (old_height, old_width) else face.scaled(width / old_width, height / old_height)
+
+
+def _native_factor(found: list[list[Face]], model: GpenModel, frames: torch.Tensor) -> float:
+    from ..gpen_core.align import similarity, template_points
+    from ..gpen_core.background import output_scale
+    from ..gpen_core.errors import GpenError
+
+    matrices: list[Any] = []
+    points = template_points(model.template, model.size)
+    for faces in found:
+        for face in faces:
+            try:
+                matrices.append(similarity(face.landmarks, points))
+            except GpenError:  # said when it is that face's turn
+                continue
+    return output_scale("native", matrices, frames.shape[1:3])

@@ -1,0 +1,119 @@
+"""Colour, holes and segmentations: what else GPEN weights can do with a face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..gpen_core.catalog import Task
+from .host import Bar
+from .load import CATEGORY
+from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked, say
+from .tensors import frames_of, from_arrays, to_array
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..gpen_core.picture import Picture
+
+
+class _OfAFace:
+    """What the three have in common: a model for one task, run on every picture of a batch."""
+
+    TASK: Task
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+
+    @classmethod
+    def IS_CHANGED(cls, **values: Any) -> str:
+        return fingerprint_unless_linked(cls.TASK, values)
+
+    def _each(
+        self, image: torch.Tensor, model: GpenModel | None, node: str | None, work: Callable[[int, Picture, Any], Picture]
+    ) -> tuple[Any]:
+        from ..gpen_core.picture import from_array
+        from ..gpen_core.picture import to_array as picture_array
+
+        frames = frames_of(image)
+        model = (model or default_model(self.TASK)).made_for(self.TASK)
+        say(model.note, node)
+        session, bar = Session(model), Bar(frames.shape[0])
+        done: list[Any] = []
+        for number, frame in enumerate(frames):
+            bar.report(number, frames.shape[0], "picture")
+            picture = from_array(to_array(frame))
+            result = session.run(lambda number=number, picture=picture: work(number, picture, model.network))
+            done.append(picture_array(result))
+            bar.step(result.pixels)
+        return (from_arrays(done),)
+
+
+class ColorizeFace(_OfAFace):
+    TASK: Task = "colorize"
+    TITLE = "Colorize Face (GPEN)"
+    DESCRIPTION = "Colours for a black-and-white face or portrait; its brightness stays. Needs GPEN-Colorization-1024."
+    SEARCH_ALIASES = ("gpen", "colorization", "black and white")
+    OUTPUT_TOOLTIPS = ("The pictures in colour.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": ("IMAGE", {"tooltip": "Black-and-white faces, best cropped by Crop Faces."})},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Colorization-1024."})},
+            "hidden": {"node": "UNIQUE_ID"},
+        }
+
+    def run(self, image: torch.Tensor, model: GpenModel | None = None, node: str | None = None) -> tuple[Any]:
+        from ..gpen_core.tasks import colorize
+
+        return self._each(image, model, node, lambda _number, picture, network: colorize(picture, network))
+
+
+class InpaintFace(_OfAFace):
+    TASK: Task = "inpaint"
+    TITLE = "Inpaint Face (GPEN)"
+    DESCRIPTION = "Fills the holes of a face: what the mask shows white; without one what is painted white. Needs GPEN-Inpainting-1024."
+    SEARCH_ALIASES = ("gpen", "inpainting", "fill holes")
+    OUTPUT_TOOLTIPS = ("The pictures with their holes filled; with a mask all other pixels stay bit-identical.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": ("IMAGE", {"tooltip": "Faces, best cropped by Crop Faces."})},
+            "optional": {
+                "mask": ("MASK", {"tooltip": "White where to fill. Not connected: what is painted white in the picture."}),
+                "model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Inpainting-1024."}),
+            },
+            "hidden": {"node": "UNIQUE_ID"},
+        }
+
+    def run(self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None, node: str | None = None) -> tuple[Any]:
+        from ..gpen_core.tasks import inpaint
+        from .tensors import where_to_look
+
+        frames = frames_of(image)
+        holes = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
+        return self._each(frames, model, node, lambda number, picture, network: inpaint(picture, network, holes[number]))
+
+
+class SegmentationToFace(_OfAFace):
+    TASK: Task = "seg2face"
+    TITLE = "Segmentation to Face (GPEN)"
+    DESCRIPTION = "A face from a picture of its segmentation. Needs GPEN-Seg2face-512, whose size the result has."
+    SEARCH_ALIASES = ("gpen", "seg2face", "segmentation")
+    OUTPUT_TOOLTIPS = ("The faces made.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": ("IMAGE", {"tooltip": "Segmentations in the colours of CelebAMask-HQ, as GPEN's authors use them."})},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Seg2face-512."})},
+            "hidden": {"node": "UNIQUE_ID"},
+        }
+
+    def run(self, image: torch.Tensor, model: GpenModel | None = None, node: str | None = None) -> tuple[Any]:
+        from ..gpen_core.tasks import segmentation_to_face
+
+        return self._each(image, model, node, lambda _number, picture, network: segmentation_to_face(picture, network))

@@ -1,0 +1,69 @@
+"""ComfyUI's tensors and the core's arrays. IMAGE: (B, H, W, 3 or 4) float32 0..1; MASK: (B, H, W) float32 0..1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..gpen_core.errors import SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+EMPTY_MASK = 64  # LoadImage gives a black mask of 64 x 64 pixels where a picture has no alpha
+
+
+def frames_of(image: Any) -> torch.Tensor:
+    """An IMAGE, checked. Raises SettingsError for what is none."""
+    import torch
+
+    if not isinstance(image, torch.Tensor) or image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
+        shape = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
+        raise SettingsError(f"The input image is not a batch of pictures with 1, 3 or 4 channels, it is {shape}.")
+    if 0 in image.shape:
+        raise SettingsError("The input image is empty: it holds no picture.")
+    return image
+
+
+def to_array(frame: torch.Tensor) -> NDArray[np.float32]:
+    """One frame as the core wants it: (H, W, 3 or 4) float32, 0..1. Values beyond (HDR) are cut: no network was made for them."""
+    import torch
+
+    array: NDArray[np.float32] = frame.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(0, 1).contiguous().numpy()
+    return array
+
+
+def from_arrays(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+    """Pictures of one shape as a batch on ComfyUI's intermediate device."""
+    import numpy as np
+    import torch
+    from comfy import model_management
+
+    batch = torch.stack([torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays])
+    return batch.to(model_management.intermediate_device())
+
+
+def where_to_look(mask: Any, frames: int, height: int, width: int) -> list[NDArray[np.float32] | None]:
+    """A MASK as one (height, width) array a frame; None: look everywhere.
+
+    A single mask counts for all frames. A mask of another size is resized, but LoadImage's small black one means that there is none.
+    Raises SettingsError where it is no mask or has another number of frames.
+    """
+    import torch
+
+    if mask is None:
+        return [None] * frames
+    if not isinstance(mask, torch.Tensor) or mask.dim() not in (2, 3):
+        raise SettingsError("The input mask is not a MASK: a batch of grey pictures.")
+    batch = mask.detach().to("cpu", torch.float32)
+    batch = batch[None] if batch.dim() == 2 else batch
+    if tuple(batch.shape[1:]) == (EMPTY_MASK, EMPTY_MASK) != (height, width) and not bool(batch.any()):
+        return [None] * frames
+    if batch.shape[0] not in (1, frames):
+        raise SettingsError(f"There are {batch.shape[0]} masks for {frames} pictures: give one, or one for each picture.")
+    if tuple(batch.shape[1:]) != (height, width):
+        batch = torch.nn.functional.interpolate(batch[:, None], (height, width), mode="bilinear", antialias=True)[:, 0]
+    arrays: list[NDArray[np.float32] | None] = [one.numpy() for one in batch]
+    return arrays if len(arrays) == frames else arrays * frames

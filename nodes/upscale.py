@@ -1,0 +1,52 @@
+"""An UPSCALE_MODEL of ComfyUI's as what enlarges the background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_TILE, _SMALLEST_TILE, _OVERLAP = 512, 128, 32
+
+
+def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+    """(H, W, 3) float32 RGB 0..1 to the same, model.scale times as large, in tiles; the model is on the device only meanwhile."""
+    if model is None:
+        return None
+
+    def enlarge(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        import numpy as np
+        import torch
+        from comfy import model_management as host
+        from comfy.utils import ProgressBar, get_tiled_scale_steps, tiled_scale
+
+        device = host.get_torch_device()
+        x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+        # The estimate of ComfyUI's own upscaling node: no upscaler says how much it needs.
+        tile_bytes = _TILE * _TILE * 3 * 4 * max(model.scale, 1.0) * 384.0
+        host.free_memory(host.module_size(model.model) + tile_bytes + x.nelement() * 4, device)
+        model.to(device)
+        tile = _TILE
+        try:
+            while True:
+                steps = get_tiled_scale_steps(x.shape[3], x.shape[2], tile_x=tile, tile_y=tile, overlap=_OVERLAP)
+                try:
+                    y: Any = tiled_scale(
+                        x.to(device), model, tile_x=tile, tile_y=tile, overlap=_OVERLAP, upscale_amount=model.scale, pbar=ProgressBar(steps)
+                    )
+                    break
+                except host.InterruptProcessingException:
+                    raise
+                except host.OOM_EXCEPTION:
+                    tile //= 2
+                    if tile < _SMALLEST_TILE:
+                        raise
+        finally:
+            model.to("cpu")
+        result: NDArray[np.float32] = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
+        return result
+
+    return enlarge
