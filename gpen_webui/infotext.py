@@ -6,6 +6,8 @@ from typing import Any
 
 from modules import script_callbacks, scripts, shared
 
+from gpen_core.errors import SettingsError
+
 from . import host
 from .engine import ENGINE
 from .fields import infotext, infotext_key, settings
@@ -26,10 +28,29 @@ class GpenInfotext(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         return []
 
+    def process(self, p: Any, *args: Any) -> None:
+        """Before sampling: the host then keeps the parameters for the paste button already. What `auto` comes to is not known yet."""
+        if _restores(p):
+            self._write(p, None)
+
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
         """After the host's restorer and before the picture is saved."""
-        if p.restore_faces and shared.opts.face_restoration_model == host.NAME and ENGINE.model is not None:
-            p.extra_generation_params.update(infotext(current(), ENGINE.model))
+        if _restores(p):
+            self._write(p, ENGINE.model)
+            if ENGINE.model is None:  # it failed, the picture is as it was
+                for option in settings():
+                    p.extra_generation_params.pop(infotext_key(option), None)
+
+    def _write(self, p: Any, model: str | None) -> None:
+        try:
+            options = current()
+        except SettingsError:
+            return  # the restorer says it, and does nothing
+        p.extra_generation_params.update(infotext(options, model or options.model))
+
+
+def _restores(p: Any) -> bool:
+    return bool(p.restore_faces) and shared.opts.face_restoration_model == host.NAME
 
 
 def fill_in(text: str, parameters: dict[str, Any]) -> None:

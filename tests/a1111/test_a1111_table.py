@@ -101,6 +101,8 @@ def test_parameters_are_written_and_read_back(host, portrait):
     assert p.extra_generation_params == {}  # another restorer is chosen
     host.opts.face_restoration_model = "GPEN"
     host.opts.gpen_strength, host.opts.gpen_max_faces = 0.4, 2
+    script.process(p)
+    assert p.extra_generation_params == {"GPEN model": "auto", "GPEN strength": 0.4, "GPEN max faces": 2}
     host.restore_faces(portrait)
     script.postprocess_image(p, None)
     assert p.extra_generation_params == {"GPEN model": "GPEN-BFR-256-lite", "GPEN strength": 0.4, "GPEN max faces": 2}
@@ -111,6 +113,18 @@ def test_parameters_are_written_and_read_back(host, portrait):
     cast = {key: False if text == "False" else type(host.opts.data_labels[key].default)(text) for key, text in read.items()}
     values = {key.removeprefix("gpen_"): value for key, value in cast.items()}
     assert RestoreOptions.from_mapping(values) == RestoreOptions(model="GPEN-BFR-256-lite", strength=0.4, max_faces=2)
+
+    failed = Processing()
+    host.opts.gpen_faces = "first"
+    host.restore_faces(portrait)
+    script.process(failed)
+    script.postprocess_image(failed, None)
+    assert failed.extra_generation_params == {}
+    host.opts.gpen_faces, host.opts.gpen_model = "", "GPEN-BFR-512"  # not on disk
+    host.restore_faces(portrait)
+    script.process(failed)
+    script.postprocess_image(failed, None)
+    assert failed.extra_generation_params == {}
 
     other = {"Face restoration": "CodeFormer"}
     host.module("script_callbacks").run("infotext_pasted", "", other)

@@ -1,0 +1,142 @@
+"""A test extension for a real WebUI: routes that do inside the process what cannot be done from outside. See test_real_webui.py."""
+
+import base64
+import contextlib
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import torch
+from fastapi import Body
+from modules import face_restoration, postprocessing, processing, script_callbacks, scripts, sd_models, shared
+from modules.call_queue import queue_lock
+from PIL import Image
+
+loads = shared.gpen_probe_loads = getattr(shared, "gpen_probe_loads", 0) + 1
+
+
+def decoded(text):
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def encoded(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+class StubbedModel(SimpleNamespace):
+    """As much of a Stable Diffusion model as processing asks for while nothing is sampled."""
+
+    def ema_scope(self):
+        return contextlib.nullcontext()
+
+
+class Stubbed(processing.StableDiffusionProcessingTxt2Img):
+    """A generation whose sampler gives a picture that is there already."""
+
+    source = None
+
+    def init(self, *_, **__):
+        pass
+
+    def setup_conds(self):
+        self.c = self.uc = None
+
+    def sample(self, *_, **__):
+        pixels = torch.from_numpy(np.array(self.source, np.float32).transpose(2, 0, 1)) / 127.5 - 1
+        samples = processing.DecodedSamples([pixels])
+        assert samples.already_decoded
+        return samples
+
+
+def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B008
+    model = StubbedModel(
+        sd_checkpoint_info=SimpleNamespace(name_for_extra="none", model_name="none"), sd_model_hash="0",
+        lowvram=False, is_sdxl=False, is_sd3=False,
+        cond_stage_key="none", parameterization="eps", latent_channels=4, use_distilled_cfg_scale=False,
+    )  # fmt: skip
+    patches = [
+        mock.patch.object(processing, name, value)
+        for name, value in {"decode_latent_batch": None, "get_fixed_seed": lambda seed: 1}.items()
+        if hasattr(processing, name)
+    ]
+    for name in ("reload_model_weights", "apply_token_merging", "apply_alpha_schedule_override", "forge_model_reload"):
+        if hasattr(sd_models, name):
+            patches.append(mock.patch.object(sd_models, name, lambda *_, **__: (None, False)))
+    before = sd_models.model_data.sd_model
+    with queue_lock, contextlib.ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        sd_models.model_data.sd_model = model
+        try:
+            p = Stubbed(prompt="a face", steps=1, width=256, height=256, do_not_save_samples=True, do_not_save_grid=True)
+            p.source = decoded(image).convert("RGB")
+            p.restore_faces, p.override_settings, p.sampler_name, p.scheduler = True, settings, "Euler", "Automatic"
+            p.scripts, p.script_args = scripts.scripts_txt2img, [None] * 10_000
+            with mock.patch.object(p.scripts, "alwayson_scripts", [s for s in p.scripts.alwayson_scripts if "gpen" in s.filename]):
+                shared.state.begin("probe")
+                done = processing.process_images(p)
+                shared.state.end()
+        finally:
+            sd_models.model_data.sd_model = before
+    return {"image": encoded(done.images[0]), "infotext": done.infotexts[0]}
+
+
+def restore_faces(image: str = Body(), settings: dict = Body(default={})):  # noqa: B008
+    before = {key: getattr(shared.opts, key) for key in settings}
+    pixels = np.moveaxis(np.ascontiguousarray(np.moveaxis(np.array(decoded(image).convert("RGB")), 2, 0)), 0, 2)
+    with queue_lock:
+        for key, value in settings.items():
+            shared.opts.set(key, value)
+        shared.state.begin("probe")  # Reload UI leaves "interrupted" behind until the next job begins
+        try:
+            done = face_restoration.restore_faces(pixels)
+        finally:
+            shared.state.end()
+            for key, value in before.items():
+                shared.opts.set(key, value)
+    return {"image": encoded(Image.fromarray(done))}
+
+
+def extras(images: list = Body(), arguments: dict = Body()):  # noqa: B008
+    """The Extras tab, single (one picture) or batch."""
+    pictures = [decoded(image) for image in images]
+    upscale = {"upscale_enabled": False, "upscale_mode": 0, "upscale_by": 1, "max_side_length": 0}
+    given = scripts.scripts_postproc.create_args_for_run({"GPEN": arguments, "Upscale": upscale})
+    single = len(pictures) == 1
+    with queue_lock:
+        done, info, _ = postprocessing.run_postprocessing(
+            0 if single else 1, pictures[0] if single else None, pictures, "", "", True, *given, save_output=False
+        )
+    return {"images": [encoded(image) for image in done], "info": info, "texts": [image.info["postprocessing"] for image in done]}
+
+
+def state():
+    plots = [data.module for data in scripts.scripts_data if hasattr(data.module, "axis_options")]
+    return {
+        "loads": loads,
+        "restorers": [restorer.name() for restorer in shared.face_restorers],
+        "extras": [script.name for script in scripts.scripts_postproc.scripts_in_preferred_order()],
+        "axes": [axis.label for plot in plots for axis in plot.axis_options],
+        "settings": [key for key in shared.opts.data_labels if key.startswith("gpen_")],
+        "on_path": [entry for entry in sys.path if (Path(entry) / "gpen_core").is_dir()],
+        "infotext_scripts": [script.title() for script in scripts.scripts_txt2img.alwayson_scripts if "GPEN" in script.title()],
+    }
+
+
+def reload_ui():
+    shared.state.request_restart()
+    return {}
+
+
+def add(_demo, app):
+    for function in (process, restore_faces, extras, reload_ui):
+        app.add_api_route(f"/gpen-probe/{function.__name__}", function, methods=["POST"])
+    app.add_api_route("/gpen-probe/state", state, methods=["GET"])
+
+
+script_callbacks.on_app_started(add)
