@@ -43,7 +43,7 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
             result = ENGINE.run(pp.image, options)
         except GpenError as error:
             host.report(f"the picture is left as it was: {error}")
-            pp.info[host.NAME] = f"not restored: {error}"
+            pp.info[host.NAME] = f"not restored: {str(error).splitlines()[0]}"
         except Exception as error:
             host.report(f"the picture is left as it was, for a reason that should be told to the project: {error}", traceback=True)
             pp.info[host.NAME] = f"not restored: {type(error).__name__}"
