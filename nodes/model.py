@@ -31,7 +31,7 @@ _VALUES_PER_PIXEL = 160
 
 @dataclass(eq=False)
 class GpenModel:
-    """patcher: ComfyUI's ModelPatcher round the network. note: what the user should know, or None."""
+    """patcher: ComfyUI's ModelPatcher round the network. note: one short line that the user should see, or None."""
 
     name: str
     task: Task
@@ -110,6 +110,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
 
     from ..gpen_core.network.load import load_network
     from ..gpen_core.runtime import pick_dtype
+    from ..gpen_core.weights.files import AUTO_MODEL
 
     found = _resolve(name)
     device = host.get_torch_device()
@@ -122,7 +123,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
         template=entry.template if entry else "gpen",
         network=network,
         patcher=patcher,
-        note=found.note,
+        note=None if found.note is None else f"{AUTO} is {entry.name if entry else found.path.name}: {AUTO_MODEL} is not here (see the log).",
     )
 
 

@@ -1,0 +1,31 @@
+"""What the tests of the ComfyUI nodes share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import host
+
+
+@pytest.fixture(scope="session")
+def comfy_python() -> Path:
+    return host.environment()
+
+
+@pytest.fixture(scope="session")
+def server(comfy_python, tmp_path_factory):
+    """A running ComfyUI with the pack, and example.png among its inputs."""
+    base = tmp_path_factory.mktemp("comfy base ä")
+    (base / "input").mkdir()
+    (base / "input" / "example.png").write_bytes((host.ROOT / "examples" / "portrait.png").read_bytes())
+    (base / "models" / "GPEN").mkdir(parents=True)
+    (base / "user" / "default").mkdir(parents=True)
+    (base / "user" / "default" / "comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}', encoding="utf-8")
+    environ = {**host.ENVIRON, "OMP_NUM_THREADS": "2"}
+    with host.tool().ComfyServer(host.COMFY, comfy_python, packs=[host.ROOT], base=base, env=environ) as running:
+        yield running

@@ -1,0 +1,18 @@
+"""The nodes inside a real ComfyUI's process: check_nodes.py, run by its Python."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import host
+
+
+def test_nodes_in_process(comfy_python, tmp_path):
+    command = [str(comfy_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--confcutdir", str(Path(__file__).parent)]
+    environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path)}
+    checks = Path(__file__).with_name("check_nodes.py")
+    done = subprocess.run([*command, str(checks)], capture_output=True, encoding="utf-8", errors="replace", env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout

@@ -1,0 +1,170 @@
+"""The pack in a running ComfyUI, over HTTP as the page drives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import host
+import numpy as np
+import pytest
+import workflows
+
+MODEL = "GPEN-BFR-256-lite"
+
+
+def inputs_of(server, name, **given):
+    """A node of the prompt: its defaults as the server lists them, and what is given."""
+    listed = server.get(f"/object_info/{name}")[name]["input"]["required"]
+    plain = {key: spec[1]["default"] for key, spec in listed.items() if len(spec) > 1 and "default" in spec[1]}
+    return {"class_type": name, "inputs": {**plain, **given}}
+
+
+@pytest.fixture
+def restoring(server):
+    """example.png, restored with the embedded weights and saved."""
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+        "2": inputs_of(server, "GPENLoadModel", model=MODEL),
+        "3": inputs_of(server, "GPENRestoreFaces", image=["1", 0], model=["2", 0]),
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "restored"}},
+    }
+
+
+def picture(server, result, tmp_path, name="restored"):
+    from PIL import Image
+
+    files = [path for path in server.download(result, tmp_path) if name in Path(path).name]
+    return np.asarray(Image.open(files[0]).convert("RGB")).astype(int)
+
+
+def test_the_pack_was_loaded(server):
+    assert "IMPORT FAILED" not in server.log()
+    listed = server.get("/object_info")
+    ours = {name: info for name, info in listed.items() if name.startswith("GPEN")}
+    assert len(ours) == 13
+    for name, info in ours.items():
+        assert info["category"] == "image/face restoration" and info["description"] and info["display_name"].startswith(("Load GPEN", info["display_name"][:5]))
+        assert info["python_module"] == f"custom_nodes.{host.ROOT.name}"
+        for kind in ("required", "optional"):
+            for key, spec in info["input"].get(kind, {}).items():
+                assert spec[1].get("tooltip"), f"{name}.{key} has no tooltip"
+        assert len(info["output_tooltips"]) == len(info["output"])
+
+
+def test_help_pages_are_served(server):
+    ours = [name for name in server.get("/object_info") if name.startswith("GPEN")]
+    for name in ours:
+        page = server.get(f"/extensions/{host.ROOT.name}/docs/{name}.md", raw=True).decode("utf-8")
+        assert page.startswith("# ")
+    texts = server.get("/i18n")
+    assert {"en", "zh", "de"} <= set(texts)
+    for language in ("en", "zh", "de"):
+        assert set(ours) <= set(texts[language]["nodeDefs"])
+
+
+def test_templates_are_listed_with_their_pictures(server):
+    listed = server.get("/workflow_templates")[host.ROOT.name]
+    assert sorted(listed) == [path.stem for path in workflows.files()]
+    assert len(listed) >= 5
+    for path in workflows.files():
+        assert path.with_suffix(".jpg").is_file()
+
+
+@pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)
+def test_every_example_workflow_runs(server, path, tmp_path):
+    prompt = workflows.prompt(workflows.read(path))
+    if any(node["class_type"] == "LoadVideo" for node in prompt.values()):
+        video(Path(server.base) / "input" / "example.mp4")
+    result = server.run(prompt)
+    assert result["state"] == "success", result
+    assert server.download(result, tmp_path)
+
+
+def video(path, frames=4):
+    import av
+    from PIL import Image
+
+    picture = np.asarray(Image.open(host.ROOT / "examples" / "portrait.png").convert("RGB"))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 320, 320, "yuv420p"
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, 4 * number, 1)), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_a_second_run_is_cached_and_a_changed_setting_is_not(server, restoring, tmp_path):
+    restoring["3"]["inputs"]["strength"] = 0.9
+    first = server.run(restoring)
+    assert first["state"] == "success"
+    assert {"2", "3"} <= set(server.run(restoring)["cached"])
+    restoring["3"]["inputs"]["strength"] = 0.5
+    again = server.run(restoring)
+    assert "2" in again["cached"] and "3" not in again["cached"]
+    assert not np.array_equal(picture(server, again, tmp_path / "b"), picture(server, first, tmp_path / "a"))
+
+
+def test_a_changed_weight_file_is_read_again(server, restoring):
+    folder = Path(server.base) / "models" / "GPEN"
+    path = folder / "gpen mine.safetensors"
+    path.write_bytes((host.ROOT / "gpen_core" / "weights" / "embedded" / f"{MODEL}.safetensors").read_bytes())
+    restoring["2"]["inputs"]["model"] = path.name
+    assert server.run(restoring)["state"] == "success"
+    assert "2" in server.run(restoring)["cached"]
+    os.utime(path, ns=(10**18, 10**18))
+    assert "2" not in server.run(restoring)["cached"]
+    path.unlink()
+    refused = server.run(restoring)
+    assert refused["state"] == "invalid" and path.name in json.dumps(refused["node_errors"])
+
+
+def test_a_list_shows_new_files(server):
+    path = Path(server.base) / "models" / "GPEN" / "brand new.pth"
+    path.write_bytes(b"x")
+    assert path.name in server.get("/object_info/GPENLoadModel")["GPENLoadModel"]["input"]["required"]["model"][0]
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("strength", 1.5, "strength"), ("detector", "eyes", "detector"), ("order", "loudest", "order"), ("min_size", -1, "min_size")],
+)
+def test_values_out_of_range_are_refused_before_work(server, restoring, name, value, says):
+    restoring["3"]["inputs"][name] = value
+    refused = server.run(restoring)
+    assert refused["state"] == "invalid" and says in json.dumps(refused["node_errors"]["3"])
+
+
+def test_errors_are_sentences_for_users(server, restoring):
+    restoring["3"]["inputs"]["faces"] = "first"
+    failed = server.run(restoring)
+    assert failed["state"] == "error" and "names no faces" in failed["error"]["exception_message"]
+    restoring["2"]["inputs"]["model"] = "GPEN-BFR-1024"
+    message = server.run(restoring)["error"]["exception_message"]
+    assert "GPEN-BFR-1024.pth" in message and str(Path(server.base) / "models" / "GPEN") in message
+    restoring["2"]["inputs"]["model"] = MODEL
+    restoring["3"]["inputs"]["faces"] = ""
+    assert server.run(restoring)["state"] == "success"  # an error leaves nothing broken
+
+
+def test_an_interrupt_takes_effect_within_a_face(server, restoring):
+    many = {**restoring, "9": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 200}}}
+    many["3"]["inputs"]["image"] = ["9", 0]
+    status, answer = server.queue(many)
+    assert status == 200
+    started = time.monotonic()
+    while not any(e["type"] == "progress" and e["data"]["node"] == "3" and e["data"]["prompt_id"] == answer["prompt_id"] for e in server.events):
+        assert time.monotonic() - started < 60
+        time.sleep(0.05)
+    pressed = time.monotonic()
+    server.interrupt()
+    entry = server.wait(answer["prompt_id"], timeout=60)
+    assert "execution_interrupted" in dict(entry["status"]["messages"])
+    assert time.monotonic() - pressed < 10  # 200 frames take far longer
+    del many["9"]
+    many["3"]["inputs"]["image"] = ["1", 0]
+    assert server.run(many)["state"] == "success"

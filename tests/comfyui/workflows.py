@@ -1,0 +1,34 @@
+"""The example workflows, from the page's form (what a user saves) to the server's (what runs)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
+
+
+def files() -> list[Path]:
+    return sorted(FOLDER.glob("*.json"))
+
+
+def prompt(graph: dict[str, Any]) -> dict[str, Any]:
+    """The graph as the page would queue it: links by node and slot, widgets by name."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
+    result: dict[str, Any] = {}
+    for node in graph["nodes"]:
+        values = iter(node.get("widgets_values", []))
+        inputs: dict[str, Any] = {}
+        for given in node["inputs"]:
+            value = next(values, None) if "widget" in given else None
+            if given["link"] is not None:
+                inputs[given["name"]] = sources[given["link"]]
+            elif "widget" in given:
+                inputs[given["name"]] = value
+        result[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return result
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
