@@ -56,10 +56,13 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
 
 def _controls() -> dict[str, Any]:
     controls: dict[str, Any] = {}
-    for option in extras():
-        shown, arguments = component(option)
-        label = f"{option.label} (visibility)" if option.name == "strength" else option.label
-        controls[option.name] = shown(label=label, value=option.default, info=option.help, **arguments)
+    options = extras()
+    for start in range(0, len(options), 2):
+        with gr.Row():
+            for option in options[start : start + 2]:
+                shown, arguments = component(option)
+                label = f"{option.label} (visibility)" if option.name == "strength" else option.label
+                controls[option.name] = shown(label=label, value=option.default, info=option.help, **arguments)
     return controls
 
 

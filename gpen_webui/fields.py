@@ -15,7 +15,14 @@ from .models import choices
 # Not in Settings. A picture that is being generated keeps its size, so what enlarges it is in Extras and the API only; so is `aligned`,
 # which is about a picture that is one cropped face. The device is the host's (--use-cpu gpen).
 NOT_IN_SETTINGS = frozenset({"output_size", "factor", "background", "aligned", "device"})
-IN_EXTRAS = ("model", "strength", "fidelity", "output_size", "factor", "background", "max_faces", "order", "colour_match", "aligned")
+# Two in a row. What is not here is taken from Settings.
+IN_EXTRAS = (
+    *("model", "output_size"),
+    *("strength", "factor"),
+    *("fidelity", "background"),
+    *("max_faces", "order"),
+    *("colour_match", "aligned"),
+)
 IN_XYZ = ("model", "strength", "fidelity")
 
 

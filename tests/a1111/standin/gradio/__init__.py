@@ -22,3 +22,10 @@ class Checkbox(Component): ...
 
 
 class Textbox(Component): ...
+
+
+class Row(Component):
+    def __enter__(self) -> Row:
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
