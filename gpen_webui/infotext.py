@@ -14,6 +14,7 @@ from .fields import infotext, infotext_key, settings
 from .settings import current
 
 RESTORER_KEY = "Face restoration"  # what the host itself writes: the restorer's name
+CHOICE_KEY = "Face restoration model"
 
 
 class GpenInfotext(scripts.Script):
@@ -56,9 +57,18 @@ def _restores(p: Any) -> bool:
 def fill_in(text: str, parameters: dict[str, Any]) -> None:
     """Before parameters are pasted: a setting that a GPEN picture does not name was at its default when it was made."""
     if parameters.get(RESTORER_KEY) == host.NAME:
+        parameters.setdefault(CHOICE_KEY, host.NAME)
         for option in settings():
             parameters.setdefault(infotext_key(option), str(option.default))
 
 
+def name_choice() -> None:
+    """The host reads back whether faces were restored, but not by whom: it is told under which name `fill_in` says it."""
+    choice = shared.opts.data_labels.get("face_restoration_model")
+    if choice is not None and not getattr(choice, "infotext", None):
+        choice.infotext = CHOICE_KEY
+
+
 def register() -> None:
+    script_callbacks.on_before_ui(name_choice)
     script_callbacks.on_infotext_pasted(fill_in)

@@ -9,6 +9,11 @@ from gpen_core.options import RestoreOptions
 TABLE = {option.name: option for option in RestoreOptions.table()}
 
 
+def ours(host):
+    """Our settings by key."""
+    return {key: info for key, info in host.opts.data_labels.items() if key.startswith("gpen_")}
+
+
 def limits(arguments):
     """(minimum, maximum, step, choices) of a component's arguments."""
     given = arguments() if callable(arguments) else arguments
@@ -21,7 +26,7 @@ def expected(option, choices):
 
 
 def test_settings_agree_with_the_table(host):
-    fields, labels = host.ours("fields"), host.opts.data_labels
+    fields, labels = host.ours("fields"), ours(host)
     hidden = fields.NOT_IN_SETTINGS
     assert hidden < set(TABLE)
     assert set(labels) == {f"gpen_{name}" for name in TABLE if name not in hidden}
@@ -109,10 +114,12 @@ def test_parameters_are_written_and_read_back(host, portrait):
 
     pasted = {"Face restoration": "GPEN", **{key: str(value) for key, value in p.extra_generation_params.items()}}
     host.module("script_callbacks").run("infotext_pasted", "", pasted)
-    read = {key: pasted[info.infotext] for key, info in host.opts.data_labels.items()}
+    read = {key: pasted[info.infotext] for key, info in ours(host).items()}
     cast = {key: False if text == "False" else type(host.opts.data_labels[key].default)(text) for key, text in read.items()}
     values = {key.removeprefix("gpen_"): value for key, value in cast.items()}
     assert RestoreOptions.from_mapping(values) == RestoreOptions(model="GPEN-BFR-256-lite", strength=0.4, max_faces=2)
+
+    assert pasted[host.opts.data_labels["face_restoration_model"].infotext] == "GPEN"
 
     failed = Processing()
     host.opts.gpen_faces = "first"

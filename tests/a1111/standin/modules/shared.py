@@ -36,8 +36,7 @@ class Options:
     """Settings as attributes; one that is set by nobody has its default, one that nobody added raises AttributeError."""
 
     def __init__(self) -> None:
-        self.data_labels: dict[str, OptionInfo] = {}
-        self.face_restoration_model = "CodeFormer"
+        self.data_labels = {"face_restoration_model": OptionInfo("CodeFormer", "Face restoration model")}
         self.face_restoration_unload = False
 
     def add_option(self, key: str, info: OptionInfo) -> None:
