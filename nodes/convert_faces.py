@@ -37,7 +37,7 @@ class FacesToMask:
         return {
             "required": {
                 "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
-                "shape": (["face", "box"], {"default": "face", "tooltip": "face: the soft shape in which it is pasted. box: its rectangle."}),
+                "shape": (["face", "box"], {"default": "face", "tooltip": "face: the soft shape it is pasted in. box: its rectangle."}),
                 **option_inputs(("feather",)),
                 "grow": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 2.0, "step": 0.05, "tooltip": grow}),
             }

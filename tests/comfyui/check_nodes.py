@@ -220,7 +220,7 @@ def test_faces_that_do_not_fit_are_refused(comfy, torch, portrait, model):
         paste.paste(portrait, faces, crops, **settings(comfy, "GPENPasteFaces"))
     with pytest.raises(Exception, match="square"):
         paste.paste(portrait, cropped, crops[:, :100], **settings(comfy, "GPENPasteFaces"))
-    with pytest.raises(Exception, match="other node pack|another node pack"):
+    with pytest.raises(Exception, match="another node pack"):
         paste.paste(portrait, [1, 2], crops, **settings(comfy, "GPENPasteFaces"))
 
 

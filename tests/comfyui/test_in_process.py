@@ -10,9 +10,10 @@ import host
 
 
 def test_nodes_in_process(comfy_python, tmp_path):
-    command = [str(comfy_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--confcutdir", str(Path(__file__).parent)]
+    here = Path(__file__).parent
+    command = [str(comfy_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--confcutdir", str(here)]
     environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path)}
-    checks = Path(__file__).with_name("check_nodes.py")
+    checks = here / "check_nodes.py"
     done = subprocess.run([*command, str(checks)], capture_output=True, encoding="utf-8", errors="replace", env=environ, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout

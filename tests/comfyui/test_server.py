@@ -41,12 +41,12 @@ def picture(server, result, tmp_path, name="restored"):
 
 
 def test_the_pack_was_loaded(server):
-    assert "IMPORT FAILED" not in server.log()
+    assert not [line for line in server.log().splitlines() if "IMPORT FAILED" in line and host.ROOT.name in line]
     listed = server.get("/object_info")
     ours = {name: info for name, info in listed.items() if name.startswith("GPEN")}
     assert len(ours) == 13
     for name, info in ours.items():
-        assert info["category"] == "image/face restoration" and info["description"] and info["display_name"].startswith(("Load GPEN", info["display_name"][:5]))
+        assert info["category"] == "image/face restoration" and info["description"] and "GPEN" in info["display_name"]
         assert info["python_module"] == f"custom_nodes.{host.ROOT.name}"
         for kind in ("required", "optional"):
             for key, spec in info["input"].get(kind, {}).items():
@@ -157,7 +157,7 @@ def test_an_interrupt_takes_effect_within_a_face(server, restoring):
     status, answer = server.queue(many)
     assert status == 200
     started = time.monotonic()
-    while not any(e["type"] == "progress" and e["data"]["node"] == "3" and e["data"]["prompt_id"] == answer["prompt_id"] for e in server.events):
+    while not any(e["type"] == "progress" and e["data"]["prompt_id"] == answer["prompt_id"] for e in server.events):
         assert time.monotonic() - started < 60
         time.sleep(0.05)
     pressed = time.monotonic()

@@ -1,0 +1,108 @@
+"""The pack without a ComfyUI: what its nodes ask for, its texts, and that it does nothing elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import host
+import pages
+import pytest
+import workflows
+
+from gpen_core.options import RestoreOptions
+
+PACK = pages.load_pack()
+NODES = PACK.NODE_CLASS_MAPPINGS
+RESTORE = pages.inputs(PACK, "GPENRestoreFaces")
+
+
+def test_inputs_are_those_of_the_table():
+    names = sys.modules[f"{pages.PACK}.nodes.inputs"]
+    for option in RestoreOptions.table():
+        key = names.NAMES.get(option.name, option.name)
+        if option.name in names.ELSEWHERE:
+            assert not pages.is_setting(RESTORE.get(key, (None,))[0]), f"{option.name} is said elsewhere in a graph"
+            continue
+        kind, extra = RESTORE[key]
+        assert extra["default"] == option.default and extra["tooltip"] == option.help
+        if option.kind == "choice":
+            assert tuple(kind) == option.choices
+        elif option.kind in ("int", "float"):
+            assert (extra["min"], extra["max"], extra["step"]) == (option.minimum, option.maximum, option.step)
+
+
+def test_defaults_make_default_options():
+    names = sys.modules[f"{pages.PACK}.nodes.inputs"]
+    values = {key: extra["default"] for key, (kind, extra) in RESTORE.items() if pages.is_setting(kind)}
+    assert names.options_from(values).changed() == {}
+    changed = names.options_from({**values, "mask_kind": "parsing", "strength": 0.25, "model": object(), "mask": object()})
+    assert changed.changed() == {"mask": "parsing", "strength": 0.25}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_every_node_is_described(name):
+    node = NODES[name]
+    assert name.startswith("GPEN") and node.CATEGORY == "image/face restoration"
+    assert PACK.NODE_DISPLAY_NAME_MAPPINGS[name] == node.TITLE and node.DESCRIPTION
+    assert hasattr(node, node.FUNCTION)
+    assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS)
+    for key, (_, extra) in pages.inputs(PACK, name).items():
+        assert extra.get("tooltip"), f"{name}.{key}"
+
+
+@pytest.mark.parametrize("path", pages.files(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_pages_and_translations_are_up_to_date(path):
+    assert path.read_text("utf-8") == pages.files()[path], "python tests/comfyui/pages.py writes them anew"
+
+
+def test_translations_say_something_of_their_own():
+    english, german, chinese = (
+        json.loads((host.ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8")) for language in ("en", "de", "zh")
+    )
+    assert set(english) == set(german) == set(chinese) == set(NODES)
+    for name, texts in english.items():
+        for other in (german, chinese):
+            assert set(other[name]["inputs"]) == set(texts["inputs"]) and set(other[name]["outputs"]) == set(texts["outputs"])
+            assert all(other[name]["inputs"][key]["tooltip"] != text["tooltip"] for key, text in texts["inputs"].items())
+
+
+@pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)
+def test_workflows_use_inputs_that_exist(path):
+    graph = workflows.read(path)
+    assert any(node["type"].startswith("GPEN") for node in graph["nodes"])
+    for node in graph["nodes"]:
+        if node["type"].startswith("GPEN"):
+            assert [given["name"] for given in node["inputs"] if "widget" in given] == [
+                key for key, (kind, _) in pages.inputs(PACK, node["type"]).items() if pages.is_setting(kind)
+            ]
+
+
+def test_the_root_does_nothing_outside_comfyui():
+    code = "import importlib, sys; m = importlib.import_module(sys.argv[1]); print(len(m.NODE_CLASS_MAPPINGS), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, host.ROOT.name], cwd=host.ROOT.parent, capture_output=True, encoding="utf-8", errors="replace"
+    )
+    assert done.stdout.split() == ["0", "False"], done.stderr
+
+
+def test_importing_the_pack_brings_nothing_heavy():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pages; pages.load_pack(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(host.ROOT / "tests" / "comfyui")], capture_output=True, encoding="utf-8", errors="replace"
+    )
+    loaded = set(done.stdout.split())
+    assert f"{pages.PACK}.nodes.restore" in loaded, done.stderr
+    assert not loaded & {"torch", "cv2", "numpy", "PIL", "facexlib", "basicsr", "onnxruntime", "gradio"}
+
+
+def test_the_registry_finds_what_it_wants():
+    text = (host.ROOT / "pyproject.toml").read_text("utf-8")
+    assert "[tool.comfy]" in text
+    for key in ("PublisherId", "DisplayName", "Icon", "requires-comfyui", "includes"):
+        assert re.search(rf"^{key} *=", text, re.MULTILINE), key
+    assert re.search(r'^name = "(?!.*comfyui)[a-z0-9-]{1,99}"', text, re.MULTILINE)
+    assert re.search(r'^version = "[0-9]+\.[0-9]+\.[0-9]+"', text, re.MULTILINE)
+    assert (host.ROOT / "docs" / "images" / "icon.png").is_file()
