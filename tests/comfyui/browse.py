@@ -1,0 +1,76 @@
+"""Drives ComfyUI's page in a headless browser, run by test_page.py with the environment's Python:
+
+    python browse.py URL BROWSER WORKFLOW OUT
+
+Writes graph.png and error.png into OUT and prints what was seen as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+# Chromium must not look outside of this machine.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+READY = "window.app && window.app.graph && Object.keys(LiteGraph.registered_node_types).length > 300"
+FIT = """() => {
+  const [a, b, c, d] = app.graph.nodes.reduce(([a, b, c, d], n) => [Math.min(a, n.pos[0]), Math.min(b, n.pos[1] - 30),
+    Math.max(c, n.pos[0] + n.size[0]), Math.max(d, n.pos[1] + n.size[1])], [1e9, 1e9, -1e9, -1e9]);
+  const s = Math.min(1700 / (c - a), 820 / (d - b), 1.1);
+  app.canvas.ds.scale = s;
+  app.canvas.ds.offset = [110 / s - a, 140 / s - b];
+  app.graph.setDirtyCanvas(true, true);
+}"""
+RUN = """async () => {
+  const ended = new Promise(resolve => {
+    for (const kind of ['execution_success', 'execution_error']) app.api.addEventListener(kind, () => resolve(kind), {once: true});
+  });
+  await app.queuePrompt(0, 1);
+  return await ended;
+}"""
+
+
+def run(page: Page) -> str:
+    ended: str = page.evaluate(RUN)
+    page.wait_for_timeout(1500)  # the page draws what it was told
+    page.evaluate(FIT)
+    page.wait_for_timeout(700)
+    return ended
+
+
+def main() -> None:
+    url, browser, workflow, out = sys.argv[1:]
+    seen: dict[str, object] = {}
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=FLAGS)
+        page = chromium.new_page(viewport={"width": 1900, "height": 1000})
+        trouble: list[str] = []
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.goto(url)
+        page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_timeout(2000)
+        page.keyboard.press("Escape")  # the dialog of a first visit
+        page.evaluate("async graph => { await app.loadGraphData(graph); }", json.loads(Path(workflow).read_text("utf-8")))
+        page.wait_for_timeout(500)
+        seen["missing"] = page.evaluate("() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)")
+        seen["titles"] = page.evaluate("() => app.graph.nodes.map(n => n.title)")
+        seen["run"] = run(page)
+        page.screenshot(path=str(Path(out) / "graph.png"))
+        page.evaluate("""() => {
+          const node = app.graph.nodes.find(n => n.type === 'GPENRestoreFaces');
+          node.widgets.find(w => w.name === 'faces').value = 'the first one';
+        }""")
+        seen["wrong"] = run(page)
+        seen["dialog"] = page.inner_text("body")
+        page.screenshot(path=str(Path(out) / "error.png"))
+        seen["trouble"] = trouble
+        chromium.close()
+    sys.stdout.write(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""ComfyUI's own page in a headless browser: a workflow opened and run, a message seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import host
+import pytest
+import workflows
+
+
+@pytest.fixture(scope="module")
+def seen(server, comfy_python, tmp_path_factory):
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome"))
+    browser = next((path for path in found if path), None)
+    if browser is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    out = tmp_path_factory.mktemp("page")
+    workflow = workflows.FOLDER / "Fix a portrait.json"
+    text = host.run([str(comfy_python), str(host.ROOT / "tests" / "comfyui" / "browse.py"), server.url, browser, str(workflow), str(out)])
+    return {**json.loads(text), "folder": out}
+
+
+def test_a_workflow_opens_and_runs(seen):
+    assert not seen["missing"]
+    assert "Restore Faces (GPEN)" in seen["titles"] and seen["run"] == "execution_success"
+    assert seen["trouble"] == []
+
+
+def test_the_picture_of_the_page_shows_something(seen):
+    import numpy as np
+    from PIL import Image
+
+    for name in ("graph.png", "error.png"):
+        picture = np.asarray(Image.open(seen["folder"] / name).convert("RGB"))
+        assert picture.shape[:2] == (1000, 1900) and picture.std() > 15
+
+
+def test_a_wrong_setting_is_explained_in_the_dialog(seen):
+    assert seen["wrong"] == "execution_error"
+    assert "'the first one' names no faces; write their positions from 0, like 0,2,4-6." in seen["dialog"]
