@@ -28,6 +28,7 @@ from .progress import HostProgress
 if TYPE_CHECKING:
     from gpen_core.network.modules import Generator
 
+_CPU = torch.device("cpu")
 _SILENT = logging.Logger("gpen_webui.silent", logging.CRITICAL)
 
 
@@ -75,7 +76,8 @@ class Engine:
         """Moves the network into RAM and forgets all else that may be on the device."""
         with self._lock:
             if self._network is not None:
-                self._network.to("cpu")
+                with _own_modes(_CPU):
+                    self._network.to("cpu")
             if self._detector is not None and self._detector[0] == "retinaface-r50":  # the others never leave the CPU
                 self._detector = None
             self._restorer = None
@@ -83,7 +85,7 @@ class Engine:
 
     def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
         try:
-            with _full_precision(device):
+            with _own_modes(device):
                 return self._ready(options, device)(picture)
         except RuntimeError as error:
             if not _out_of_memory(error):
@@ -91,7 +93,7 @@ class Engine:
         # Outside of the handler, or the failed call's tensors would live on in its traceback.
         host.make_room(everything=True)
         try:
-            with _full_precision(device):
+            with _own_modes(device):
                 return self._ready(options, device)(picture)
         except RuntimeError as error:
             if not _out_of_memory(error):
@@ -155,13 +157,15 @@ ENGINE = Engine()
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """The host, or an extension that calls its restorer, may be inside torch.autocast; the network's precision is a setting of its own."""
-    if device.type in ("cpu", "cuda", "xpu"):
-        with torch.autocast(device.type, enabled=False):
+def _own_modes(device: torch.device) -> Iterator[None]:
+    """The host's torch modes left for our own. The network's precision is a setting; the host, or who calls its restorer, may be inside
+    torch.autocast. Forge generates in inference mode, and a network loaded there could not be moved outside of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        if device.type in ("cpu", "cuda", "xpu"):
+            with torch.autocast(device.type, enabled=False):
+                yield
+        else:
             yield
-    else:
-        yield
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

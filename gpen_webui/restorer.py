@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from modules import face_restoration, shared
 from numpy.typing import NDArray
 
@@ -34,6 +35,11 @@ class GpenFaceRestoration(face_restoration.FaceRestoration):
         except Exception as error:
             host.report(f"the picture is left as it was, for a reason that should be told to the project: {error}", traceback=True)
         return np_image
+
+    def send_model_to(self, device: Any) -> None:
+        """Extensions that need the memory (Dreambooth) send every restorer of the host to the CPU. Elsewhere it goes when it is needed."""
+        if torch.device(device).type == "cpu":
+            ENGINE.unload()
 
 
 def register() -> None:

@@ -153,6 +153,9 @@ def test_unload_moves_the_network_into_ram_and_the_next_picture_is_the_same(chos
     np.testing.assert_array_equal(chosen.restore_faces(portrait), first)
     assert moved == ["cpu"] and chosen.module("devices").collected > before
     np.testing.assert_array_equal(chosen.restore_faces(portrait), first)
+    chosen.opts.face_restoration_unload = False
+    chosen.module("shared").face_restorers[0].send_model_to("cpu")  # another extension
+    assert moved[-1] == "cpu" and len(moved) == 3
 
 
 @pytest.mark.parametrize("name", ["modules_forge.utils", "modules_forge.forge_util"])
@@ -186,10 +189,16 @@ def test_out_of_memory_is_tried_again_with_all_memory_freed(chosen, portrait, mo
     assert freed == [True] and bool(chosen.reported and "not enough memory" in chosen.reported[-1]) is not restored
 
 
-def test_it_works_inside_the_hosts_autocast(chosen, portrait):
-    expected = chosen.restore_faces(portrait)
-    with torch.autocast("cpu", torch.bfloat16):
-        np.testing.assert_array_equal(chosen.restore_faces(portrait), expected)
+def test_the_hosts_torch_modes_do_not_matter(chosen, portrait):
+    """Forge generates in inference mode; other hosts may be inside autocast."""
+    engine = chosen.ours("engine").ENGINE
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        inside = chosen.restore_faces(portrait)
+        assert not any(parameter.is_inference() for parameter in engine._network.parameters())
+        engine.unload()
+    np.testing.assert_array_equal(chosen.restore_faces(portrait), inside)
+    expected = FaceRestorer(RestoreOptions(model=LITE, device="cpu"))(portrait).image
+    np.testing.assert_array_equal(inside, expected)
 
 
 def test_no_reader_of_torch_is_needed_and_nothing_is_imported_by_root_later():

@@ -29,7 +29,11 @@ def encoded(image):
 
 
 class StubbedModel(SimpleNamespace):
-    """As much of a Stable Diffusion model as processing asks for while nothing is sampled."""
+    """As much of a Stable Diffusion model as processing asks for while nothing is sampled; the forge_ ones and those below are Forge's."""
+
+    def __init__(self, **attributes):
+        forge = {name: mock.MagicMock() for name in ("forge_objects_original", "forge_objects", "forge_objects_after_applying_lora")}
+        super().__init__(**attributes, **forge, extra_generation_params={}, comments=[], model_config=None)
 
     def ema_scope(self):
         return contextlib.nullcontext()
@@ -61,7 +65,10 @@ def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B0
     )  # fmt: skip
     patches = [
         mock.patch.object(processing, name, value)
-        for name, value in {"decode_latent_batch": None, "get_fixed_seed": lambda seed: 1}.items()
+        for name, value in {
+            "manage_model_and_prompt_cache": lambda p: setattr(p, "sd_model", shared.sd_model),
+            "get_fixed_seed": lambda seed: 1,
+        }.items()
         if hasattr(processing, name)
     ]
     for name in ("reload_model_weights", "apply_token_merging", "apply_alpha_schedule_override", "forge_model_reload"):
@@ -112,7 +119,7 @@ def extras(images: list = Body(), arguments: dict = Body()):  # noqa: B008
         done, info, _ = postprocessing.run_postprocessing(
             0 if single else 1, pictures[0] if single else None, pictures, "", "", True, *given, save_output=False
         )
-    return {"images": [encoded(image) for image in done], "info": info, "texts": [image.info["postprocessing"] for image in done]}
+    return {"images": [encoded(image) for image in done], "info": info}
 
 
 def state():
