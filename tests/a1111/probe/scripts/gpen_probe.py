@@ -33,7 +33,7 @@ class StubbedModel(SimpleNamespace):
 
     def __init__(self, **attributes):
         forge = {name: mock.MagicMock() for name in ("forge_objects_original", "forge_objects", "forge_objects_after_applying_lora")}
-        super().__init__(**attributes, **forge, extra_generation_params={}, comments=[], model_config=None)
+        super().__init__(**attributes, **forge, extra_generation_params={}, comments=[], model_config=None, tiling_enabled=False)
 
     def ema_scope(self):
         return contextlib.nullcontext()
@@ -63,14 +63,8 @@ def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B0
         lowvram=False, is_sdxl=False, is_sd3=False,
         cond_stage_key="none", parameterization="eps", latent_channels=4, use_distilled_cfg_scale=False,
     )  # fmt: skip
-    patches = [
-        mock.patch.object(processing, name, value)
-        for name, value in {
-            "manage_model_and_prompt_cache": lambda p: setattr(p, "sd_model", shared.sd_model),
-            "get_fixed_seed": lambda seed: 1,
-        }.items()
-        if hasattr(processing, name)
-    ]
+    stubs = {"manage_model_and_prompt_cache": lambda p: setattr(p, "sd_model", shared.sd_model), "get_fixed_seed": lambda seed: 1}
+    patches = [mock.patch.object(processing, name, stub) for name, stub in stubs.items() if hasattr(processing, name)]
     for name in ("reload_model_weights", "apply_token_merging", "apply_alpha_schedule_override", "forge_model_reload"):
         if hasattr(sd_models, name):
             patches.append(mock.patch.object(sd_models, name, lambda *_, **__: (None, False)))
@@ -82,7 +76,8 @@ def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B0
         try:
             p = Stubbed(prompt="a face", steps=1, width=256, height=256, do_not_save_samples=True, do_not_save_grid=True)
             p.source = decoded(image).convert("RGB")
-            p.restore_faces, p.override_settings, p.sampler_name, p.scheduler = True, settings, "Euler", "Automatic"
+            p.restore_faces, p.sampler_name, p.scheduler = True, "Euler", "Automatic"
+            p.override_settings = {**settings, "live_previews_enable": False}  # previews need a network of their own
             p.scripts, p.script_args = scripts.scripts_txt2img, [None] * 10_000
             with mock.patch.object(p.scripts, "alwayson_scripts", [s for s in p.scripts.alwayson_scripts if "gpen" in s.filename]):
                 shared.state.begin("probe")
