@@ -302,6 +302,15 @@ def test_auto_fetches_on_first_use(monkeypatch, server, folder, data):
     assert files.resolve("GPEN-BFR-2048", folder.parent).path == found.path
 
 
+def test_a_host_names_the_folder(monkeypatch, server, folder, data, tmp_path):
+    catalog = tiny_catalog(urls=(server.url(),))
+    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
+    elsewhere = tmp_path / "weights of mine"
+    found = files.resolve("GPEN-BFR-2048", folder.parent, extra_folders=[elsewhere], folder=elsewhere)
+    assert found.path == elsewhere / FILE and not (folder / FILE).exists()
+    assert files.resolve("GPEN-BFR-2048", folder.parent, extra_folders=[elsewhere], folder=elsewhere, offline=True).path == found.path
+
+
 def test_auto_survives_a_failing_download(monkeypatch, server, folder, tmp_path):
     catalog = tiny_catalog(urls=(server.url("short"),))
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
