@@ -7,6 +7,7 @@ from typing import Any
 from .convert_faces import FacesFromBoxes, FacesToBoxes, FacesToMask
 from .folders import register_folder
 from .load import LoadModel
+from .packages import say_what_is_missing, with_opencv
 from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
 from .restore import RestoreFaces
 from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
@@ -29,4 +30,8 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
 
+for _node in NODE_CLASS_MAPPINGS.values():
+    setattr(_node, _node.FUNCTION, with_opencv(getattr(_node, _node.FUNCTION)))
+
 register_folder()
+say_what_is_missing()

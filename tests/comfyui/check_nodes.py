@@ -375,3 +375,11 @@ def test_a_changed_file_is_noticed(comfy):
     os.utime(path, ns=(1, 1))
     assert all(now != before for now, before in zip([cls.IS_CHANGED(name, "auto") for name in names], first, strict=True))
     assert node(comfy, "GPENLoadModel").load("gpen mine.safetensors", "auto")[0].size == 256
+
+
+def test_without_opencv_a_sentence_says_so(comfy, portrait, model, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "cv2", None)  # as if it were not installed
+    with pytest.raises(Exception, match=r"need the package opencv-python.*pip install opencv-python"):
+        node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
+    with pytest.raises(Exception, match=r"pip install opencv-python"):
+        restore(comfy, portrait, model=model)
