@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -24,8 +25,16 @@ def server(comfy_python, tmp_path_factory):
     (base / "input").mkdir()
     (base / "input" / "example.png").write_bytes((host.ROOT / "examples" / "portrait.png").read_bytes())
     (base / "models" / "GPEN").mkdir(parents=True)
+    mine = base / "weights of mine" / "gpen"
+    mine.mkdir(parents=True)
+    # JSON is YAML: no quoting to get wrong, on Windows neither.
+    paths = base / "extra_model_paths.yaml"
+    paths.write_text(json.dumps({"mine": {"base_path": str(mine.parent), "GPEN": "gpen"}}), encoding="utf-8")
     (base / "user" / "default").mkdir(parents=True)
     (base / "user" / "default" / "comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}', encoding="utf-8")
     environ = {**host.ENVIRON, "OMP_NUM_THREADS": "2"}
-    with host.tool().ComfyServer(host.COMFY, comfy_python, packs=[host.ROOT], base=base, env=environ) as running:
+    arguments = ["--extra-model-paths-config", str(paths)]
+    with host.tool().ComfyServer(
+        host.COMFY, comfy_python, packs=[host.ROOT], base=base, env=environ, extra_args=arguments, ready_timeout=300
+    ) as running:
         yield running

@@ -122,8 +122,10 @@ def test_a_changed_weight_file_is_read_again(server, restoring):
     assert refused["state"] == "invalid" and path.name in json.dumps(refused["node_errors"])
 
 
-def test_a_list_shows_new_files(server):
-    path = Path(server.base) / "models" / "GPEN" / "brand new.pth"
+@pytest.mark.parametrize("folder", [("models", "GPEN"), ("weights of mine", "gpen")])
+def test_a_list_shows_new_files(server, folder):
+    """In models/GPEN, and in the folder that extra_model_paths.yaml names."""
+    path = Path(server.base).joinpath(*folder) / "brand new.pth"
     path.write_bytes(b"x")
     assert path.name in server.get("/object_info/GPENLoadModel")["GPENLoadModel"]["input"]["required"]["model"][0]
     path.unlink()
@@ -145,7 +147,8 @@ def test_errors_are_sentences_for_users(server, restoring):
     assert failed["state"] == "error" and "names no faces" in failed["error"]["exception_message"]
     restoring["2"]["inputs"]["model"] = "GPEN-BFR-1024"
     message = server.run(restoring)["error"]["exception_message"]
-    assert "GPEN-BFR-1024.pth" in message and str(Path(server.base) / "models" / "GPEN") in message
+    assert "GPEN-BFR-1024.pth" in message
+    assert str(Path(server.base) / "weights of mine" / "gpen") in message  # the user's own folder comes first: there it would be put
     restoring["2"]["inputs"]["model"] = MODEL
     restoring["3"]["inputs"]["faces"] = ""
     assert server.run(restoring)["state"] == "success"  # an error leaves nothing broken
