@@ -29,6 +29,7 @@ def add_options() -> None:
     """Adds the section to the host's settings; doing it again changes nothing."""
     for option in settings():
         shared.opts.add_option(setting_key(option), _info(option))
+        shared.opts.data.setdefault(setting_key(option), option.default)  # before 1.7 override_settings needs it there
 
 
 def _info(option: Option) -> shared.OptionInfo:

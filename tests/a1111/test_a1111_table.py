@@ -35,7 +35,7 @@ def test_settings_agree_with_the_table(host):
         assert (info.default, info.label) == (option.default, option.label)
         assert limits(info.component_args) == expected(option, host.ours("models").choices())
         assert info.infotext == f"GPEN {option.name.replace('_', ' ')}" and info.section == ("gpen", "GPEN face restoration")
-        assert type(getattr(host.opts, key)) is type(option.default)  # what the paste button casts texts to
+        assert host.opts.data[key] == option.default and type(info.default) is type(option.default)  # the paste button casts texts to it
     assert host.ours("settings").current() == RestoreOptions()
 
 

@@ -49,7 +49,9 @@ class WebUI:
         (data / "extensions").mkdir()
         (data / "extensions" / "gpen").symlink_to(ROOT, target_is_directory=True)
         (data / "extensions" / "gpen-probe").symlink_to(PROBE, target_is_directory=True)
-        cpu = ["--always-cpu"] if FORGE else ["--use-cpu", "all", "--no-half", "--skip-load-model-at-start"]
+        cpu = ["--always-cpu"] if FORGE else ["--use-cpu", "all", "--no-half"]
+        if "--skip-load-model-at-start" in (checkout / "modules" / "cmd_args.py").read_text("utf-8"):  # 1.7 and later
+            cpu.append("--skip-load-model-at-start")
         command = [_python(checkout), "-u", "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check"]
         command += ["--skip-python-version-check", "--no-download-sd-model", "--api", "--data-dir", str(data), "--port", str(port), *cpu]
         command += ["--gradio-allowed-path", str(checkout)]

@@ -108,7 +108,8 @@ def extras(images: list = Body(), arguments: dict = Body()):  # noqa: B008
     """The Extras tab, single (one picture) or batch."""
     pictures = [decoded(image) for image in images]
     upscale = {"upscale_enabled": False, "upscale_mode": 0, "upscale_by": 1, "max_side_length": 0}
-    given = scripts.scripts_postproc.create_args_for_run({"GPEN": arguments, "Upscale": upscale})
+    others = {"Upscale": upscale, "GFPGAN": {"gfpgan_visibility": 0}, "CodeFormer": {"codeformer_visibility": 0, "codeformer_weight": 0}}
+    given = scripts.scripts_postproc.create_args_for_run({"GPEN": arguments, **others})
     single = len(pictures) == 1
     with queue_lock:
         done, info, _ = postprocessing.run_postprocessing(

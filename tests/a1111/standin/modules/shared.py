@@ -33,17 +33,23 @@ class OptionInfo:
 
 
 class Options:
-    """Settings as attributes; one that is set by nobody has its default, one that nobody added raises AttributeError."""
+    """Settings as attributes. `data` holds those that were set, `data_labels` all there are; another one raises AttributeError."""
 
     def __init__(self) -> None:
-        self.data_labels = {"face_restoration_model": OptionInfo("CodeFormer", "Face restoration model")}
-        self.face_restoration_unload = False
+        self.__dict__["data"] = {"face_restoration_unload": False}
+        self.__dict__["data_labels"] = {"face_restoration_model": OptionInfo("CodeFormer", "Face restoration model")}
 
     def add_option(self, key: str, info: OptionInfo) -> None:
         self.data_labels[key] = info
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        self.data[key] = value
+
     def __getattr__(self, key: str) -> Any:
-        labels: dict[str, OptionInfo] = self.__dict__.get("data_labels", {})
+        data: dict[str, Any] = self.__dict__["data"]
+        labels: dict[str, OptionInfo] = self.__dict__["data_labels"]
+        if key in data:
+            return data[key]
         if key in labels:
             return labels[key].default
         raise AttributeError(key)
