@@ -17,7 +17,7 @@ from .sheet import eight_bits
 from .video import load_av
 
 if TYPE_CHECKING:
-    from .network.modules import Generator
+    from .network.fused import Network
 
 
 def restore(arguments: argparse.Namespace, console: Console) -> int:
@@ -96,7 +96,7 @@ def seg2face(arguments: argparse.Namespace, console: Console) -> int:
     return _task(arguments, console, "seg2face", run)
 
 
-def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Generator], Picture]) -> int:
+def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Network], Picture]) -> int:
     """A network over whole pictures."""
     from .network.load import load_network
 
@@ -106,7 +106,7 @@ def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Call
         raise SettingsError(f"{model} is made for another task ({catalog.get(model).task}); for {task} take {catalog.names(task)[0]}")
     jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
     bars = Bars(console, len(jobs))
-    loaded: list[Generator] = []
+    loaded: list[Network] = []
 
     def prepare() -> None:
         if not loaded:

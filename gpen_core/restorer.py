@@ -29,7 +29,7 @@ from .results import FaceResult, RestoreResult
 from .runtime import pick_device, pick_dtype
 
 if TYPE_CHECKING:
-    from .network.modules import Generator
+    from .network.fused import Network
 
 Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class FaceRestorer:
         models_dir: Path | None = None,
         extra_folders: Sequence[Path] = (),
         progress: Progress | None = None,
-        network: Generator | None = None,
+        network: Network | None = None,
         template: str | None = None,
         detector: Detector | None = None,
         upscaler: Callable[[Pixels], Pixels] | None = None,
@@ -98,7 +98,7 @@ class FaceRestorer:
         return self._detector
 
     def _load_network(self, device: Any, dtype: Any) -> None:
-        from .network.load import build_network
+        from .network.load import build_fused
         from .weights.checkpoint import read_generator
         from .weights.files import resolve
 
@@ -109,7 +109,7 @@ class FaceRestorer:
             if found.entry.task != "restore":
                 raise SettingsError(f"{found.entry.name} is made for another task ({found.entry.task}); it does not restore faces")
             self.template = found.entry.template
-        self._network = build_network(read_generator(found.path)).to(device=device, dtype=dtype).use_channels_last()
+        self._network = build_fused(read_generator(found.path)).to(device=device, dtype=dtype)
 
     def _weights_folders(self) -> list[Path]:
         from .weights.files import models_dir, search_folders
@@ -122,10 +122,10 @@ class FaceRestorer:
         return self.loaded_network.size
 
     @property
-    def loaded_network(self) -> Generator:
+    def loaded_network(self) -> Network:
         """The network. Loads it where it is not yet."""
         self.prepare()
-        return cast("Generator", self._network)
+        return cast("Network", self._network)
 
     def detect(self, picture: Any, *, where: NDArray[Any] | None = None) -> list[Face]:
         """The faces that the options choose, in their order. picture: as in a call. The network is not needed, so it is not loaded.

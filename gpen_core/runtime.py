@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import SettingsError
@@ -42,3 +44,47 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in types:
         raise SettingsError(f"precision is one of auto, {', '.join(types)}; {precision!r} is not")
     return types[precision]
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a network may still use there; None where that cannot be told."""
+    import torch
+
+    try:
+        if device.type == "cuda":
+            # What torch keeps for itself and does not use is free as well.
+            held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return torch.cuda.mem_get_info(device)[0] + held
+        return _free_ram() if device.type == "cpu" else None
+    except (OSError, RuntimeError, ValueError, AttributeError):
+        return None
+
+
+def _free_ram() -> int | None:
+    if sys.platform == "win32":
+        import ctypes
+
+        class Status(ctypes.Structure):  # MEMORYSTATUSEX
+            _fields_ = (
+                ("length", ctypes.c_ulong),
+                ("load", ctypes.c_ulong),
+                *((name, ctypes.c_ulonglong) for name in ("total", "free", "file_total", "file_free", "virtual", "virtual_free", "more")),
+            )
+
+        status = Status(length=ctypes.sizeof(Status))
+        return int(status.free) if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on any device."""
+    import torch
+
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    # MPS, DirectML, XPU and the CPU's allocator raise plain RuntimeErrors.
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text or "can't allocate memory" in text)

@@ -16,12 +16,12 @@ from .network.run import run_network
 from .picture import Picture
 
 if TYPE_CHECKING:
-    from .network.modules import Generator
+    from .network.fused import Network
 
 Pixels = NDArray[np.float32]
 
 
-def colorize(picture: Picture, network: Generator) -> Picture:
+def colorize(picture: Picture, network: Network) -> Picture:
     """Colours for a black-and-white face (weights GPEN-Colorization-1024). The picture is an aligned face or a portrait.
 
     At exactly the network's size the network's own output is returned; at any other the picture keeps its luma and takes the
@@ -37,7 +37,7 @@ def colorize(picture: Picture, network: Generator) -> Picture:
     return picture.in_colour().with_pixels(coloured)
 
 
-def inpaint(picture: Picture, network: Generator, hole: Pixels | None = None) -> Picture:
+def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> Picture:
     """Fills the holes of a face (weights GPEN-Inpainting-1024).
 
     hole: (H, W) float32 0..1, 1 where to fill; all other pixels then stay bit-identical. Without it the holes are what is painted
@@ -58,7 +58,7 @@ def inpaint(picture: Picture, network: Generator, hole: Pixels | None = None) ->
     return picture.in_colour().with_pixels(filled)
 
 
-def segmentation_to_face(picture: Picture, network: Generator) -> Picture:
+def segmentation_to_face(picture: Picture, network: Network) -> Picture:
     """A face from a picture of its segmentation (weights GPEN-Seg2face-512), at the network's size. Alpha is not carried over."""
     made = run_network(network, _resized(picture.pixels, (network.size, network.size)), centred=False)
     coloured = picture.in_colour()

@@ -21,8 +21,8 @@ import torch
 from skimage.metrics import structural_similarity
 from tqdm import tqdm
 
+from gpen_core.network.fused import Network
 from gpen_core.network.load import load_network
-from gpen_core.network.modules import Generator
 from training.degrade import FIXED, Damage, random_damage, spoil
 from training.faces import FaceFile, list_faces
 
@@ -56,7 +56,7 @@ def gradient_energy(picture: np.ndarray, keep: np.ndarray) -> float:
     return float((across + down)[both].mean())
 
 
-def run(network: Generator, picture: np.ndarray) -> np.ndarray:
+def run(network: Network, picture: np.ndarray) -> np.ndarray:
     """The network on one (S, S, 3) uint8 RGB face."""
     x = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.inference_mode():
@@ -78,7 +78,7 @@ def damages(index: int) -> dict[str, Damage]:
     return {"clean": Damage(), **FIXED, "random": random_damage(np.random.default_rng((SEED, index)))}
 
 
-def evaluate(network: Generator, faces: list[FaceFile]) -> dict[str, dict[str, float]]:
+def evaluate(network: Network, faces: list[FaceFile]) -> dict[str, dict[str, float]]:
     """Means over faces: {damage: {"psnr_in", "psnr_out", "ssim_in", "ssim_out", "sharp_in", "sharp_out"}}."""
     sums: dict[str, np.ndarray] = {}
     for index, face in enumerate(tqdm(faces, desc="evaluating", disable=None)):
@@ -114,7 +114,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def sheet(network: Generator, faces: list[FaceFile], path: Path) -> None:
+def sheet(network: Network, faces: list[FaceFile], path: Path) -> None:
     """A picture of rows: original, then input and restored for every fixed damage."""
     rows: list[np.ndarray] = []
     for index, face in enumerate(faces):

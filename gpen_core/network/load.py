@@ -13,25 +13,39 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from .fused import FusedGenerator
     from .modules import Generator
 
 
 def build_network(state: Mapping[str, Tensor]) -> Generator:
-    """A generator from an official state dict (FIR kernels may be missing), in float32 on the CPU. Raises WeightsError."""
+    """The plain generator from an official state dict (FIR kernels may be missing), in float32 on the CPU. Raises WeightsError.
+
+    It is for training and for comparisons; what runs is build_fused(). float32 tensors of the state dict may become its own.
+    """
     import torch
 
     from .modules import Generator
 
     architecture = Architecture.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()})
-    # On "meta" no time goes into random weights that are overwritten at once. (assign=True would save a copy: torch 2.1.)
+    # On "meta" no time goes into random weights that are overwritten at once.
     with torch.device("meta"):
         network = Generator(architecture)
     whole = {key: tensor.detach().to(torch.float32) for key, tensor in state.items()}
     for key, kernel in Generator.kernels(architecture).items():
         whole.setdefault(key, kernel)
-    network.to_empty(device="cpu")
-    network.load_state_dict(whole, strict=True)
+    try:
+        network.load_state_dict(whole, strict=True, assign=True)  # no copy
+    except TypeError:  # torch 2.0
+        network.to_empty(device="cpu")
+        network.load_state_dict(whole, strict=True)
     return network.eval().requires_grad_(False)
+
+
+def build_fused(state: Mapping[str, Tensor]) -> FusedGenerator:
+    """The generator as it runs, from an official state dict, in float32 on the CPU. Raises WeightsError."""
+    from .fused import FusedGenerator
+
+    return FusedGenerator(build_network(state)).eval()
 
 
 def load_network(
@@ -41,11 +55,11 @@ def load_network(
     *,
     models_dir: Path | None = None,
     extra_folders: Sequence[Path] = (),
-) -> Generator:
+) -> FusedGenerator:
     """A GPEN generator, ready to run: `y = network(x)` with x (N, 3, S, S), RGB in -1..1, and y of the same shape.
 
     path_or_name: a .pth, .safetensors or .onnx file, a catalogue name (fetched where missing), or "auto".
-    dtype: float32 where None. The size, channel multiplier and narrow are read off the tensors.
+    dtype: float32 where None; x must have it too. The size, channel multiplier and narrow are read off the tensors.
     Raises WeightsError (wrong or damaged file), WeightsMissingError (not on disk and not to be had) or SettingsError.
     """
     import torch
@@ -55,5 +69,4 @@ def load_network(
 
     where = pick_device(device)
     found = resolve(path_or_name, models_dir, extra_folders=extra_folders)
-    network = build_network(read_generator(found.path))
-    return network.to(device=where, dtype=dtype or torch.float32).use_channels_last()
+    return build_fused(read_generator(found.path)).to(device=where, dtype=dtype or torch.float32)

@@ -1,42 +1,81 @@
-"""A network on one picture, with the guard against values that are not numbers."""
+"""A network on pictures, with the guards: values that are not numbers, too little memory."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GpenError
+from ..runtime import free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
-    from .modules import Generator
+    import torch
 
+    from .fused import Network
+
+Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
+# Numbers that are alive at once at the network's full size, a pixel of the picture: measured by benchmarks.memory, rounded up.
+_NUMBERS_PER_PIXEL = 110
 
-def run_network(network: Generator, picture: NDArray[np.float32], *, centred: bool = True) -> NDArray[np.float32]:
-    """The network on one picture: (S, S, 3) float32 RGB 0..1 in and out.
 
-    centred: pass -1..1 through the network, as all tasks do but segmentation-to-face (0..1).
-    Half precision can overflow: values that are not numbers are computed again in float32; if they stay, GpenError.
+def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None) -> Pixels:
+    """The network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_batch()."""
+    return run_batch(network, [picture], centred=centred, tiled=tiled)[0]
+
+
+def run_batch(
+    network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None
+) -> list[Pixels]:
+    """The network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
+
+    centred: pass -1..1 through the network, as all tasks do but segmentation-to-face (0..1). tiled: compute large resolutions in strips,
+    for a third of the memory (same result); None: where free memory asks for it.
+    Half precision can overflow: values that are not numbers are computed again in float32; if they stay, GpenError. Where memory does not
+    suffice, it is tried once more in strips; then the device's own error is raised.
     """
     import torch
 
     parameter = next(network.parameters())
-    dtype = parameter.dtype
-    x = torch.as_tensor(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).to(parameter.device)
+    dtype, device = parameter.dtype, parameter.device
+    x = torch.as_tensor(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))).to(device)
     x = (x * 2 - 1 if centred else x).contiguous(memory_format=torch.channels_last)
+    strips = _wants_strips(network, x.shape[0], parameter) if tiled is None else tiled
     with torch.inference_mode():
-        y = network(x.to(dtype)).float()
-        if not bool(torch.isfinite(y).all()) and dtype != torch.float32:
+        y = _run(network, x.to(dtype), strips).float()
+        if dtype != torch.float32 and not bool(torch.isfinite(y).all()):
             log.warning("the network overflowed in %s; this face is computed again in float32", str(dtype).removeprefix("torch."))
             try:
-                y = network.float()(x)
+                y = _run(network.float(), x, strips)
             finally:
                 network.to(dtype)
         if not bool(torch.isfinite(y).all()):
             raise GpenError("the network gave values that are not numbers")
-        y = (y[0] * 0.5 + 0.5 if centred else y[0]).clamp(0, 1)
-        return np.ascontiguousarray(y.permute(1, 2, 0).cpu().numpy(), np.float32)
+        y = (y * 0.5 + 0.5 if centred else y).clamp(0, 1)
+        return list(np.ascontiguousarray(y.permute(0, 2, 3, 1).cpu().numpy(), np.float32))
+
+
+def _run(network: Network, x: torch.Tensor, strips: bool) -> torch.Tensor:
+    from .fused import FusedGenerator
+
+    if not isinstance(network, FusedGenerator):
+        return network(x)
+    if strips:
+        return network(x, tiled=True)
+    try:
+        return network(x)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("too little memory on %s for the whole face at once; it is computed in strips", x.device)
+    return network(x, tiled=True)
+
+
+def _wants_strips(network: Network, batch: int, parameter: torch.nn.Parameter) -> bool:
+    free = free_memory(parameter.device)
+    return free is not None and free < _NUMBERS_PER_PIXEL * network.size**2 * batch * parameter.element_size()
