@@ -1,0 +1,145 @@
+"""How fast the network is, beside the official way of computing it and beside other runtimes, in one process, interleaved:
+
+    python -m benchmarks.network [--sizes 256 512] [--rounds 5] [--peers onnxruntime openvino] [--device cpu]
+
+Weights are random: speed does not depend on them. "official" is tests/official_like.py, which does what the official code does, step by
+step. Every row's result is first compared with the plain form. Figures: median seconds a face, and the ratio of medians to the official.
+Peers have to be installed (and onnx, onnxscript to export to them); they are named in the table by their version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpen_core.network.architecture import Architecture
+from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.modules import Generator
+from tests.official_like import OfficialLike
+
+SHAPES = {256: (1, 0.5), 512: (2, 1.0), 1024: (2, 1.0), 2048: (2, 1.0)}
+Runner = Callable[[Tensor], Tensor]
+
+
+def random_generator(size: int) -> Generator:
+    """A generator of the official shape whose features all count."""
+    torch.manual_seed(size)
+    network = Generator(Architecture(size, *SHAPES[size])).eval().requires_grad_(False)
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise.weight"):
+            parameter.fill_(0.1)
+    return network.use_channels_last()
+
+
+def official(plain: Generator) -> OfficialLike:
+    """The same weights in the official way of computing."""
+    state = plain.state_dict()
+    levels = plain.size.bit_length() - 3
+    channels = [state["generator.conv1.conv.weight"].shape[1]]
+    channels += [state[f"generator.convs.{2 * n}.conv.weight"].shape[1] for n in range(levels)]
+    network = OfficialLike(channels)
+    network.load_state_dict(state, strict=True)
+    return network.eval().requires_grad_(False)
+
+
+def exported(network: OfficialLike, size: int) -> bytes:
+    """An ONNX file of the official form, weights inside."""
+    buffer = io.BytesIO()
+    torch.onnx.export(network, (torch.zeros(1, 3, size, size),), buffer, opset_version=17, dynamo=False, input_names=["x"])
+    return buffer.getvalue()
+
+
+def onnxruntime_runner(model: bytes) -> tuple[str, Runner]:
+    import onnxruntime  # pyright: ignore[reportMissingImports]
+
+    session: Any = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers())
+    return f"onnxruntime {onnxruntime.__version__}", lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+
+
+def openvino_runners(model: bytes) -> list[tuple[str, Runner]]:
+    import openvino  # pyright: ignore[reportMissingImports]
+
+    core: Any = openvino.Core()
+    read = core.read_model(model)
+    version = openvino.__version__.split("-")[0]
+    runners: list[tuple[str, Runner]] = []
+    for precision in ("f32", "bf16"):
+        compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"})
+        runners.append((f"OpenVINO {version} {precision}", lambda x, compiled=compiled: torch.from_numpy(compiled(x.numpy())[0].copy())))
+    return runners
+
+
+def runners(size: int, device: torch.device, peers: list[str], precisions: list[torch.dtype]) -> dict[str, Runner]:
+    plain = random_generator(size)
+    slow = official(plain)
+    table: dict[str, Runner] = {"official, float32": slow.to(device), "plain, float32": plain.to(device)}
+    for dtype in precisions:
+        fused = FusedGenerator(plain).to(device=device, dtype=dtype)
+        table[f"ours, {str(dtype).removeprefix('torch.')}"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype)).float()
+    if peers:
+        model = exported(slow.cpu(), size)
+        slow.to(device)
+        if "onnxruntime" in peers:
+            name, runner = onnxruntime_runner(model)
+            table[name] = runner
+        if "openvino" in peers:
+            table |= dict(openvino_runners(model))
+    return table
+
+
+def measure(table: dict[str, Runner], x: Tensor, rounds: int) -> dict[str, tuple[float, float]]:
+    """{name: (median seconds, largest difference from the plain form)}; one run of each to warm up, then all in turn."""
+    expected = table["plain, float32"](x).float().cpu()
+    apart = {name: float((runner(x).float().cpu() - expected).abs().max()) for name, runner in table.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in table}
+    for _ in range(rounds):
+        for name, runner in table.items():
+            started = time.perf_counter()
+            runner(x)
+            if x.is_cuda:
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: (statistics.median(times), apart[name]) for name, times in seconds.items()}
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How fast the network is, beside the official way and other runtimes.")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], choices=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", nargs="*", default=[], choices=["onnxruntime", "openvino"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
+    print(f"{where}; torch {torch.__version__}, Python {platform.python_version()}; {arguments.rounds} rounds\n")
+    print("| size | form | median s | times the official | largest difference from plain |\n|---|---|---|---|---|")
+    for size in arguments.sizes:
+        x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1)).clamp(-1, 1).to(device)
+        precisions = [getattr(torch, name) for name in arguments.precisions]
+        with torch.inference_mode():
+            figures = measure(runners(size, device, arguments.peers, precisions), x, arguments.rounds)
+        base = figures["official, float32"][0]
+        for name, (median, apart) in figures.items():
+            print(f"| {size} | {name} | {median:.4f} | {base / median:.2f} | {apart:.1e} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
