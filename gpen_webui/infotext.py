@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from modules import script_callbacks, scripts, shared
@@ -10,7 +11,7 @@ from gpen_core.errors import SettingsError
 
 from . import host
 from .engine import ENGINE
-from .fields import infotext, infotext_key, settings
+from .fields import infotext, infotext_key, setting_key, settings
 from .settings import current
 
 RESTORER_KEY = "Face restoration"  # what the host itself writes: the restorer's name
@@ -62,13 +63,17 @@ def fill_in(text: str, parameters: dict[str, Any]) -> None:
             parameters.setdefault(infotext_key(option), str(option.default))
 
 
-def name_choice() -> None:
-    """The host reads back whether faces were restored, but not by whom: it is told under which name `fill_in` says it."""
-    choice = shared.opts.data_labels.get("face_restoration_model")
-    if choice is not None and not getattr(choice, "infotext", None):
-        choice.infotext = CHOICE_KEY
+def name_settings() -> None:
+    """Has the host read back by whom faces were restored; of itself it reads back only whether they were."""
+    if hasattr(shared.OptionInfo(), "infotext"):
+        choice = shared.opts.data_labels["face_restoration_model"]
+        choice.infotext = choice.infotext or CHOICE_KEY
+    else:  # before 1.6: one list of names, our own settings among them
+        mapping = import_module("modules.generation_parameters_copypaste").infotext_to_setting_name_mapping
+        names = [(CHOICE_KEY, "face_restoration_model"), *((infotext_key(option), setting_key(option)) for option in settings())]
+        mapping.extend(pair for pair in names if pair not in mapping)
 
 
 def register() -> None:
-    script_callbacks.on_before_ui(name_choice)
+    script_callbacks.on_before_ui(name_settings)
     script_callbacks.on_infotext_pasted(fill_in)

@@ -46,7 +46,7 @@ def _info(option: Option) -> shared.OptionInfo:
     )
     info.comment_after = f"<span class='info'>({escape(option.help)})</span>"
     info.category_id = CATEGORY
-    info.infotext = infotext_key(option)  # read back by the paste button, into "Override settings"
+    info.infotext = infotext_key(option)  # read back by the paste button, into "Override settings"; before 1.6 see infotext.py
     return info
 
 

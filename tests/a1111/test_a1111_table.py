@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from gpen_core.options import RestoreOptions
@@ -136,3 +139,18 @@ def test_parameters_are_written_and_read_back(host, portrait):
     other = {"Face restoration": "CodeFormer"}
     host.module("script_callbacks").run("infotext_pasted", "", other)
     assert other == {"Face restoration": "CodeFormer"}
+
+
+def test_hosts_before_1_6_have_one_list_of_names(host, monkeypatch):
+    class Older(host.module("shared").OptionInfo):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            del self.infotext
+
+    mapping = []
+    monkeypatch.setattr(host.module("shared"), "OptionInfo", Older)
+    monkeypatch.setitem(sys.modules, "modules.generation_parameters_copypaste", SimpleNamespace(infotext_to_setting_name_mapping=mapping))
+    host.reload_ui()
+    host.reload_ui()
+    assert ("GPEN strength", "gpen_strength") in mapping and ("Face restoration model", "face_restoration_model") in mapping
+    assert len(mapping) == len(set(mapping)) == 1 + len(ours(host))

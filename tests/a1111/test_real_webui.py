@@ -153,6 +153,7 @@ def test_everything_is_registered_once_and_after_two_reloads_too(webui):
         assert "gpen_model" in state["settings"] and len(state["infotext_scripts"]) == 1
         # By now A1111 has taken the extension's root off sys.path, Forge has not.
         assert state["on_path"] == [] or FORGE
+        assert state["read_back"] == {"face_restoration_model": "GPEN", "gpen_strength": 0.35}
         if loads < 3:
             webui.post("/gpen-probe/reload_ui")
             webui.wait(loads + 1)

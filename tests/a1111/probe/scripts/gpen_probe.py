@@ -13,6 +13,11 @@ import torch
 from fastapi import Body
 from modules import face_restoration, postprocessing, processing, script_callbacks, scripts, sd_models, shared
 from modules.call_queue import queue_lock
+
+try:
+    from modules import infotext_utils as generation_parameters_copypaste
+except ImportError:  # its name before 1.8
+    from modules import generation_parameters_copypaste
 from PIL import Image
 
 loads = shared.gpen_probe_loads = getattr(shared, "gpen_probe_loads", 0) + 1
@@ -51,10 +56,7 @@ class Stubbed(processing.StableDiffusionProcessingTxt2Img):
         self.c = self.uc = None
 
     def sample(self, *_, **__):
-        pixels = torch.from_numpy(np.array(self.source, np.float32).transpose(2, 0, 1)) / 127.5 - 1
-        samples = processing.DecodedSamples([pixels])
-        assert samples.already_decoded
-        return samples
+        return torch.from_numpy(np.array(self.source, np.float32).transpose(2, 0, 1))[None] / 127.5 - 1
 
 
 def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B008
@@ -63,7 +65,11 @@ def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B0
         lowvram=False, is_sdxl=False, is_sd3=False,
         cond_stage_key="none", parameterization="eps", latent_channels=4, use_distilled_cfg_scale=False,
     )  # fmt: skip
-    stubs = {"manage_model_and_prompt_cache": lambda p: setattr(p, "sd_model", shared.sd_model), "get_fixed_seed": lambda seed: 1}
+    stubs = {
+        "manage_model_and_prompt_cache": lambda p: setattr(p, "sd_model", shared.sd_model),  # Forge
+        "get_fixed_seed": lambda seed: 1,
+        "decode_latent_batch": lambda model, samples, **_: list(samples),
+    }
     patches = [mock.patch.object(processing, name, stub) for name, stub in stubs.items() if hasattr(processing, name)]
     for name in ("reload_model_weights", "apply_token_merging", "apply_alpha_schedule_override", "forge_model_reload"):
         if hasattr(sd_models, name):
@@ -127,6 +133,7 @@ def state():
         "axes": [axis.label for plot in plots for axis in plot.axis_options],
         "settings": [key for key in shared.opts.data_labels if key.startswith("gpen_")],
         "on_path": [entry for entry in sys.path if (Path(entry) / "gpen_core").is_dir()],
+        "read_back": generation_parameters_copypaste.create_override_settings_dict(["Face restoration model: GPEN", "GPEN strength: 0.35"]),
         "infotext_scripts": [script.title() for script in scripts.scripts_txt2img.alwayson_scripts if "GPEN" in script.title()],
     }
 
