@@ -66,8 +66,9 @@ def fill_in(text: str, parameters: dict[str, Any]) -> None:
 def name_settings() -> None:
     """Has the host read back by whom faces were restored; of itself it reads back only whether they were."""
     if hasattr(shared.OptionInfo(), "infotext"):
-        choice = shared.opts.data_labels["face_restoration_model"]
-        choice.infotext = choice.infotext or CHOICE_KEY
+        choice = shared.opts.data_labels.get("face_restoration_model")
+        if choice is not None:
+            choice.infotext = choice.infotext or CHOICE_KEY
     else:  # before 1.6: one list of names, our own settings among them
         mapping = import_module("modules.generation_parameters_copypaste").infotext_to_setting_name_mapping
         names = [(CHOICE_KEY, "face_restoration_model"), *((infotext_key(option), setting_key(option)) for option in settings())]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from modules import script_callbacks, shared
+from modules import shared
 
 from gpen_core.options import Option, RestoreOptions
 
@@ -25,8 +25,11 @@ def current(changes: Mapping[str, Any] | None = None) -> RestoreOptions:
     return RestoreOptions.from_mapping({name: value for name, value in given.items() if value is not None})
 
 
-def add_options() -> None:
-    """Adds the section to the host's settings; doing it again changes nothing."""
+def register() -> None:
+    """Adds the section to the host's settings; doing it again changes nothing.
+
+    When the scripts are loaded, not when the page is built: with --nowebui none is, and the host's API lists the settings it finds.
+    """
     for option in settings():
         shared.opts.add_option(setting_key(option), _info(option))
         shared.opts.data.setdefault(setting_key(option), option.default)  # before 1.7 override_settings needs it there
@@ -48,9 +51,3 @@ def _info(option: Option) -> shared.OptionInfo:
     info.category_id = CATEGORY
     info.infotext = infotext_key(option)  # read back by the paste button, into "Override settings"; before 1.6 see infotext.py
     return info
-
-
-def register() -> None:
-    """Before the UI is built, and also where none is (--nowebui)."""
-    script_callbacks.on_before_ui(add_options)
-    script_callbacks.on_ui_settings(add_options)

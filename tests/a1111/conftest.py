@@ -46,7 +46,6 @@ class Host:
         scripts = self.module("scripts")
         scripts.load_scripts(ROOT, [scripts.ScriptClassData(scripts.Script, self.plot)])
         self.module("script_callbacks").run("before_ui")
-        self.module("script_callbacks").run("ui_settings")
 
     @property
     def opts(self) -> Any:

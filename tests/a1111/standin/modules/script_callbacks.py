@@ -11,10 +11,6 @@ def on_before_ui(callback: Callable[[], None]) -> None:
     registered["before_ui"].append(callback)
 
 
-def on_ui_settings(callback: Callable[[], None]) -> None:
-    registered["ui_settings"].append(callback)
-
-
 def on_app_started(callback: Callable[[Any, Any], None]) -> None:
     registered["app_started"].append(callback)
 
