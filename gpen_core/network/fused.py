@@ -60,11 +60,14 @@ class Encoding(nn.Module):
 class Styled(nn.Module):
     """A modulated 3x3 convolution, its demodulation, the encoder's feature beside it, bias and activation."""
 
-    def __init__(self, plain: StyledConv) -> None:
+    def __init__(self, plain: StyledConv, side: int) -> None:
+        """side: of the square map that comes in."""
         super().__init__()
         conv = plain.conv
         weight = conv.weight[0] * conv.scale
         self.up = conv.blur is not None
+        # By the map's own size, not by what of it arrives: strips then round as the whole map does.
+        self.scales_weight = weight.numel() <= weight.shape[1] * side**2
         self.outputs = weight.shape[0]
         self.weight = frozen(weight.transpose(0, 1) if self.up else weight)
         self.bias = frozen(plain.activate.bias * GAIN)
@@ -75,7 +78,7 @@ class Styled(nn.Module):
         """(activations, weight), the modulation in whichever of them is smaller. A batch shares its weights, so there it is activations."""
         inputs = modulation.shape[1]
         scale = modulation.to(x.dtype)
-        if x.shape[0] > 1 or self.weight.numel() > x.numel():
+        if x.shape[0] > 1 or not self.scales_weight:
             return x * scale.view(-1, inputs, 1, 1), self.weight
         return x, self.weight * scale.view((inputs, 1, 1, 1) if self.up else (1, inputs, 1, 1))
 
@@ -86,17 +89,16 @@ class Styled(nn.Module):
             return F.conv2d(x, weight, padding=1)
         return depthwise_fir(F.conv_transpose2d(x, weight, stride=2), self.kernel, (1, 1))
 
-    def finish(self, y: Tensor, demodulation: Tensor, feature: Tensor) -> Tensor:
-        """Demodulated, with the feature in the second half, biased and activated: (N, 2 * outputs, h, w)."""
+    def finish(self, y: Tensor, demodulation: Tensor, feature: Tensor, room: Tensor | None = None) -> Tensor:
+        """Demodulated, with the feature in the second half, biased and activated: (N, 2 * outputs, h, w). room: overwritten with it."""
         n, c, height, width = y.shape
-        both = torch.empty((n, 2 * c, height, width), dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
+        both = room
+        if both is None:
+            both = torch.empty((n, 2 * c, height, width), dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
         bias = self.bias.view(1, -1, 1, 1)
         torch.addcmul(bias[:, :c], y, demodulation.to(y.dtype).view(-1, c, 1, 1), out=both[:, :c])
         torch.addcmul(bias[:, c:], feature, self.feature_weight.view(1, 1, 1, 1), out=both[:, c:])
         return F.leaky_relu_(both, SLOPE)
-
-    def forward(self, x: Tensor, modulation: Tensor, demodulation: Tensor, feature: Tensor) -> Tensor:
-        return self.finish(self.convolve(x, modulation), demodulation, feature)
 
 
 class Painting(nn.Module):
@@ -109,14 +111,14 @@ class Painting(nn.Module):
         self.kernel = frozen(fir_kernel(4.0)) if plain.upsample is not None else None
 
     def paint(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, 3, h, w), without what is below."""
+        """(N, C, h, w) -> (N, 3, h, w), without what is below; in float32, so that the sum over all levels is not rounded at each."""
         weight = self.weight.float() * modulation[:, None, :]
         if x.shape[0] == 1:
-            return F.conv2d(x, weight[0, :, :, None, None].to(x.dtype), self.bias)
+            return F.conv2d(x, weight[0, :, :, None, None].to(x.dtype), self.bias).float()
         weight = weight.reshape(-1, x.shape[1], 1, 1).to(x.dtype)
         n, c, height, width = x.shape
         y = F.conv2d(x.reshape(1, n * c, height, width), weight, self.bias.repeat(n), groups=n)
-        return y.view(n, 3, height, width)
+        return y.view(n, 3, height, width).float()
 
     def enlarge(self, below: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:
         """Twice the size; padding as of conv_transpose2d: what is cut off above and below, and at the sides."""
@@ -186,7 +188,9 @@ class FusedGenerator(nn.Module):
         decoder = plain.generator
         self.styles = Styles(plain)
         self.constant = frozen(decoder.input.input)
-        self.styled = nn.ModuleList([Styled(layer) for layer in (decoder.conv1, *cast("list[StyledConv]", list(decoder.convs)))])
+        layers = [decoder.conv1, *cast("list[StyledConv]", list(decoder.convs))]
+        # Layers 2k + 1 and 2k + 2 make the level of 8 * 2^k pixels; the first of them starts from half of that.
+        self.styled = nn.ModuleList([Styled(layer, 4 << n // 2) for n, layer in enumerate(layers)])
         self.paintings = nn.ModuleList([Painting(layer) for layer in (decoder.to_rgb1, *cast("list[ToRGB]", list(decoder.to_rgbs)))])
 
     @property
@@ -196,7 +200,12 @@ class FusedGenerator(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, tiled: bool = False) -> Tensor:
-        """x: (N, 3, S, S), RGB in -1..1, in the weights' type. tiled: the resolutions above 512 in strips, for a third of the memory."""
+        """x: (N, 3, S, S), RGB in -1..1, in the weights' type.
+
+        tiled: the large resolutions in strips, for a third of the memory.
+
+        Returns float32 whatever the weights are.
+        """
         x = x.contiguous(memory_format=torch.channels_last)
         if tiled:
             from .tiles import run_in_strips
@@ -229,7 +238,7 @@ class Decoding:
         feature = features.pop()
         x = self.network.constant.expand(feature.shape[0], -1, -1, -1)
         layer, modulation, demodulation = self.styled(0)
-        x = layer(x, modulation, demodulation, feature)
+        x = layer.finish(layer.convolve(x, modulation), demodulation, feature)
         picture: Tensor | None = None
         level = 0
         while True:
@@ -240,7 +249,11 @@ class Decoding:
             feature = features.pop()
             for n in (2 * level + 1, 2 * level + 2):
                 layer, modulation, demodulation = self.styled(n)
-                x = layer(x, modulation, demodulation, feature)
+                y = layer.convolve(x, modulation)
+                room = None if layer.up else x  # of the same size as the result, and not needed any more
+                del x  # these maps are what most memory goes into
+                x = layer.finish(y, demodulation, feature, room)
+                del y, room
             level += 1
 
 

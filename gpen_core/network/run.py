@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
-# Numbers that are alive at once at the network's full size, a pixel of the picture: measured by benchmarks.memory, rounded up.
-_NUMBERS_PER_PIXEL = 110
+# Numbers that are alive at once, in feature maps of the full size and its least width (a test counts them).
+LIVE_MAPS = 8
 
 
 def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None) -> Pixels:
@@ -35,9 +35,9 @@ def run_batch(
     """The network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
 
     centred: pass -1..1 through the network, as all tasks do but segmentation-to-face (0..1). tiled: compute large resolutions in strips,
-    for a third of the memory (same result); None: where free memory asks for it.
+    for a third of the memory (same result to rounding); None: where free memory asks for it.
     Half precision can overflow: values that are not numbers are computed again in float32; if they stay, GpenError. Where memory does not
-    suffice, it is tried once more in strips; then the device's own error is raised.
+    suffice, it is tried once more, face by face and in strips; then the device's own error is raised.
     """
     import torch
 
@@ -61,21 +61,23 @@ def run_batch(
 
 
 def _run(network: Network, x: torch.Tensor, strips: bool) -> torch.Tensor:
+    import torch
+
     from .fused import FusedGenerator
 
     if not isinstance(network, FusedGenerator):
         return network(x)
-    if strips:
-        return network(x, tiled=True)
     try:
-        return network(x)
+        return network(x, tiled=strips)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or (strips and len(x) == 1):
             raise
-        log.warning("too little memory on %s for the whole face at once; it is computed in strips", x.device)
-    return network(x, tiled=True)
+        log.warning("too little memory on %s; it is tried again with one face at a time, in strips", x.device)
+    # Out here the error, and with it what its frames hold, is gone.
+    return torch.cat([network(one, tiled=True) for one in torch.split(x, 1)])
 
 
 def _wants_strips(network: Network, batch: int, parameter: torch.nn.Parameter) -> bool:
     free = free_memory(parameter.device)
-    return free is not None and free < _NUMBERS_PER_PIXEL * network.size**2 * batch * parameter.element_size()
+    pixels = batch * network.size**2
+    return free is not None and free < LIVE_MAPS * network.architecture.channels(network.size) * pixels * parameter.element_size()

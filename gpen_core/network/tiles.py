@@ -1,8 +1,8 @@
 """The largest resolutions in strips of rows: the same result (to float32 rounding) in a fraction of the memory.
 
-Up to WHOLE pixels a side everything is computed at once; above, only rows that are needed now exist. A strip of the picture asks the level
-below for its rows and a few neighbours, that one the next, and the encoder's features are computed again from the picture's own rows. Zeros
-stand only where the picture really ends, so there is no seam to hide.
+Up to WHOLE pixels a side (half the size of smaller networks) everything is computed at once; above, only rows that are needed now exist.
+A strip of the picture asks the level below for its rows and a few neighbours, that one the next, and the encoder's features are computed
+again from the picture's own rows. Zeros stand only where the picture really ends, so there is no seam to hide.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from .fused import Decoding, Encoding, FusedGenerator, depthwise_fir
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WHOLE = 512
+WHOLE = 512  # at most; a network of 512 or less is halved
 STRIP = 128  # rows of the result; neighbours of about eight rows are computed twice
 
 
-def run_in_strips(network: FusedGenerator, x: Tensor, *, whole: int = WHOLE, strip: int = STRIP) -> Tensor:
+def run_in_strips(network: FusedGenerator, x: Tensor, *, whole: int | None = None, strip: int = STRIP) -> Tensor:
     """What `network(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once."""
     size = network.size
+    whole = whole or min(WHOLE, size // 2)
     if size <= whole:
         return network(x)
     encoder = _Encoder(network, x)
@@ -34,7 +35,7 @@ def run_in_strips(network: FusedGenerator, x: Tensor, *, whole: int = WHOLE, str
         features.append(encoding(features[-1]))
     decoding = Decoding(network, features[-1])
     decoder = _Decoder(decoding, encoder, whole, *decoding.whole(features))
-    result = torch.empty_like(x)
+    result = torch.empty_like(x, dtype=torch.float32)
     for a, b in spans(size, strip):
         result[:, :, a:b] = decoder.rows(size, a, b)[1]
     return result
