@@ -19,14 +19,14 @@ from gpen_core.network.load import load_network
 from gpen_core.options import AUTO, RestoreOptions
 from gpen_core.restorer import FaceRestorer
 from gpen_core.results import RestoreResult
-from gpen_core.runtime import pick_device, pick_dtype
+from gpen_core.runtime import is_out_of_memory, pick_device, pick_dtype
 from gpen_core.weights.files import LOG, Resolved, resolve, search_folders
 
 from . import host
 from .progress import HostProgress
 
 if TYPE_CHECKING:
-    from gpen_core.network.modules import Generator
+    from gpen_core.network.fused import FusedGenerator
 
 _CPU = torch.device("cpu")
 _SILENT = logging.Logger("gpen_webui.silent", logging.CRITICAL)
@@ -49,7 +49,7 @@ class Engine:
         self._progress = HostProgress()
         self._lock = threading.RLock()
         self._key: _Key | None = None
-        self._network: Generator | None = None
+        self._network: FusedGenerator | None = None
         self._detector: tuple[str, torch.device, Detector] | None = None
         self._restorer: FaceRestorer | None = None
         self._auto_found = False
@@ -87,16 +87,16 @@ class Engine:
         try:
             with _own_modes(device):
                 return self._ready(options, device)(picture)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+        except Exception as error:
+            if not is_out_of_memory(error):
                 raise
         # Outside of the handler, or the failed call's tensors would live on in its traceback.
         host.make_room(everything=True)
         try:
             with _own_modes(device):
                 return self._ready(options, device)(picture)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+        except Exception as error:
+            if not is_out_of_memory(error):
                 raise
             raise GpenError(
                 f"there is not enough memory on {device} for {options.model}, even with all else moved away; choose a smaller model, "
@@ -166,8 +166,3 @@ def _own_modes(device: torch.device) -> Iterator[None]:
                 yield
         else:
             yield
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class of its own for it; the other devices say it in words."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error).lower()

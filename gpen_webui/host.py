@@ -29,7 +29,10 @@ def make_room(everything: bool = False) -> None:
             free = import_module(name).prepare_free_memory
         except (ImportError, AttributeError):
             continue
-        free(aggressive=everything)
+        if everything:
+            free(aggressive=True)
+        else:
+            free()
         break
     empty_caches()
 
