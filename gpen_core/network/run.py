@@ -78,6 +78,10 @@ def _run(network: Network, x: torch.Tensor, strips: bool) -> torch.Tensor:
 
 
 def _wants_strips(network: Network, batch: int, parameter: torch.nn.Parameter) -> bool:
+    from .fused import FusedGenerator
+
+    if not isinstance(network, FusedGenerator):
+        return False
     free = free_memory(parameter.device)
     pixels = batch * network.size**2
     return free is not None and free < LIVE_MAPS * network.architecture.channels(network.size) * pixels * parameter.element_size()
