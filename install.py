@@ -14,7 +14,7 @@ import sys
 # Import name -> what to install for it. OpenCV 4.12 and later need NumPy 2, which older hosts do not have; 4.11 works with both.
 INSTALLABLE = {
     "cv2": "opencv-python-headless>=4.8,<4.12",
-    "safetensors": "safetensors>=0.4",
+    "safetensors": "safetensors>=0.3.1",
     "tqdm": "tqdm>=4.60",
     "filelock": "filelock>=3.0",
 }
