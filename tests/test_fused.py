@@ -144,6 +144,15 @@ def test_official_state_dicts_become_fused(recipe: ModuleType) -> None:
     assert not any(parameter.requires_grad for parameter in fused.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loaded_in_a_hosts_inference_mode_and_moved_outside(dtype: torch.dtype) -> None:
+    """As ComfyUI does when its models are unloaded by hand between two runs."""
+    with torch.inference_mode():
+        network = load_network(LITE, dtype=dtype)
+    network.to(torch.bfloat16 if dtype == torch.float32 else torch.float32)
+    assert run_network(network, face(size=256)).shape == (256, 256, 3)
+
+
 # --- run.py -----------------------------------------------------------------------------------------------------------------------------
 
 

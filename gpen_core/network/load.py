@@ -43,9 +43,14 @@ def build_network(state: Mapping[str, Tensor]) -> Generator:
 
 def build_fused(state: Mapping[str, Tensor]) -> FusedGenerator:
     """The generator as it runs, from an official state dict, in float32 on the CPU. Raises WeightsError."""
+    import torch
+
     from .fused import FusedGenerator
 
-    return FusedGenerator(build_network(state)).eval()
+    plain = build_network(state)
+    # Hosts load in inference mode; what is made there could not be used again once it was moved outside of it.
+    with torch.inference_mode(False), torch.no_grad():
+        return FusedGenerator(plain).eval()
 
 
 def load_network(
