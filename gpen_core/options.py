@@ -164,7 +164,9 @@ class RestoreOptions:
     )  # fmt: skip
     aligned: bool = _option(False, "bool", "Aligned face", "The picture is one face, cropped to the model's template: restore all of it.")
     precision: str = _option(
-        PRECISIONS[0], "choice", "Precision", "Numbers the network computes with; auto is bf16 on processors that have it, else fp32.", choices=PRECISIONS
+        PRECISIONS[0], "choice", "Precision",
+        "Numbers the network computes with; auto is bf16 on processors that have it, else fp32.",
+        choices=PRECISIONS,
     )  # fmt: skip
     device: str = _option(AUTO, "text", "Device", "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu.")
 

@@ -123,7 +123,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
         template=entry.template if entry else "gpen",
         network=network,
         patcher=patcher,
-        note=None if found.note is None else f"{AUTO} is {found.path.stem}: {AUTO_MODEL} is not here (see the log).",
+        note=None if found.note is None else f"{AUTO} is {found.path.stem}; {AUTO_MODEL.split('-')[-1]} is missing",
     )
 
 

@@ -362,7 +362,7 @@ def test_files_of_the_wrong_kind_are_explained(comfy):
 
 def test_auto_says_what_it_is(comfy):
     loaded = node(comfy, "GPENLoadModel").load("auto", "auto")[0]
-    assert loaded.name == MODEL and loaded.note is not None and "GPEN-BFR-2048" in loaded.note
+    assert loaded.name == MODEL and loaded.note == f"auto is {MODEL}; 2048 is missing"
 
 
 def test_a_changed_file_is_noticed(comfy):
