@@ -96,8 +96,15 @@ class Styled(nn.Module):
         if both is None:
             both = torch.empty((n, 2 * c, height, width), dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
         bias = self.bias.view(1, -1, 1, 1)
-        torch.addcmul(bias[:, :c], y, demodulation.to(y.dtype).view(-1, c, 1, 1), out=both[:, :c])
-        torch.addcmul(bias[:, c:], feature, self.feature_weight.view(1, 1, 1, 1), out=both[:, c:])
+        factors = demodulation.to(y.dtype).view(-1, c, 1, 1), self.feature_weight.view(1, 1, 1, 1)
+        if y.dtype != torch.float32 and y.device.type == "cpu":
+            # There torch computes addcmul of half precision number by number, seven times slower than this.
+            torch.mul(y, factors[0], out=both[:, :c])
+            torch.mul(feature, factors[1], out=both[:, c:])
+            both.add_(bias)
+        else:
+            torch.addcmul(bias[:, :c], y, factors[0], out=both[:, :c])
+            torch.addcmul(bias[:, c:], feature, factors[1], out=both[:, c:])
         return F.leaky_relu_(both, SLOPE)
 
 
