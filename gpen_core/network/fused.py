@@ -206,14 +206,18 @@ class FusedGenerator(nn.Module):
         return self.architecture.size
 
     @torch.no_grad()
-    def forward(self, x: Tensor, tiled: bool = False) -> Tensor:
+    def forward(self, x: Tensor, tiled: bool | None = None) -> Tensor:
         """x: (N, 3, S, S), RGB in -1..1, in the weights' type.
 
-        tiled: the large resolutions in strips, for a third of the memory.
+        tiled: the large resolutions in strips, for a third of the memory; None: where that is faster, which is on CPUs.
 
         Returns float32 whatever the weights are.
         """
         x = x.contiguous(memory_format=torch.channels_last)
+        if tiled is None:
+            # A whole map is fresh memory from the system, page by page, and larger than any cache; a strip is neither. Measured at every
+            # official size: a fifth faster at 2048, in float32 from 512 on.
+            tiled = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
         if tiled:
             from .tiles import run_in_strips
 

@@ -35,7 +35,7 @@ def run_batch(
     """The network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
 
     centred: pass -1..1 through the network, as all tasks do but segmentation-to-face (0..1). tiled: compute large resolutions in strips,
-    for a third of the memory (same result to rounding); None: where free memory asks for it.
+    for a third of the memory (same result to rounding); None: where free memory asks for it, and where it is faster (on CPUs).
     Half precision can overflow: values that are not numbers are computed again in float32; if they stay, GpenError. Where memory does not
     suffice, it is tried once more, face by face and in strips; then the device's own error is raised.
     """
@@ -45,7 +45,9 @@ def run_batch(
     dtype, device = parameter.dtype, parameter.device
     x = torch.as_tensor(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))).to(device)
     x = (x * 2 - 1 if centred else x).contiguous(memory_format=torch.channels_last)
-    strips = _wants_strips(network, x.shape[0], parameter) if tiled is None else tiled
+    strips = tiled
+    if strips is None and _wants_strips(network, x.shape[0], parameter):
+        strips = True
     with torch.inference_mode():
         y = _run(network, x.to(dtype), strips).float()
         if dtype != torch.float32 and not bool(torch.isfinite(y).all()):
@@ -60,7 +62,7 @@ def run_batch(
         return list(np.ascontiguousarray(y.permute(0, 2, 3, 1).cpu().numpy(), np.float32))
 
 
-def _run(network: Network, x: torch.Tensor, strips: bool) -> torch.Tensor:
+def _run(network: Network, x: torch.Tensor, strips: bool | None) -> torch.Tensor:
     import torch
 
     from .fused import FusedGenerator

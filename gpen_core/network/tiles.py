@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WHOLE = 512  # at most; a network of 512 or less is halved
-STRIP = 128  # rows of the result; neighbours of about eight rows are computed twice
+STRIP_BYTES = 256  # of one column of the result: 64 rows of float32; neighbours of about eight rows are computed twice
 
 
-def run_in_strips(network: FusedGenerator, x: Tensor, *, whole: int | None = None, strip: int = STRIP) -> Tensor:
-    """What `network(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once."""
+def run_in_strips(network: FusedGenerator, x: Tensor, *, whole: int | None = None, strip: int | None = None) -> Tensor:
+    """What `network(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once.
+
+    strip: rows of the result that are computed at once.
+    """
     size = network.size
     whole = whole or min(WHOLE, size // 2)
+    strip = strip or STRIP_BYTES // x.element_size()
     if size <= whole:
-        return network(x)
+        return network(x, tiled=False)
     encoder = _Encoder(network, x)
     features = [torch.cat([encoder.rows(whole, a, b) for a, b in spans(whole, max(1, strip * whole // size))], dim=2)]
     features[0] = features[0].contiguous(memory_format=torch.channels_last)
