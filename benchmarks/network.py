@@ -85,7 +85,10 @@ def runners(size: int, device: torch.device, peers: list[str], precisions: list[
     table: dict[str, Runner] = {"official, float32": slow.to(device), "plain, float32": plain.to(device)}
     for dtype in precisions:
         fused = FusedGenerator(plain).to(device=device, dtype=dtype)
-        table[f"ours, {str(dtype).removeprefix('torch.')}"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype)).float()
+        name = f"ours, {str(dtype).removeprefix('torch.')}"
+        table[name] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype)).float()
+        if size >= 512:  # what strips of rows, which run by themselves on CPUs, are worth
+            table[f"{name}, not in strips"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype), tiled=False).float()
     if peers:
         model = exported(slow.cpu(), size)
         slow.to(device)

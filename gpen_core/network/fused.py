@@ -215,8 +215,8 @@ class FusedGenerator(nn.Module):
         """
         x = x.contiguous(memory_format=torch.channels_last)
         if tiled is None:
-            # A whole map is fresh memory from the system, page by page, and larger than any cache; a strip is neither. Measured at every
-            # official size: a fifth faster at 2048, in float32 from 512 on.
+            # A whole map is fresh memory from the system, page by page, and larger than any cache; a strip is neither. Where it
+            # pays was measured: benchmarks.network prints both.
             tiled = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
         if tiled:
             from .tiles import run_in_strips
