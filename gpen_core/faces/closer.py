@@ -44,6 +44,11 @@ def look_at(picture: Pixels, face: Face, detector: Detector, threshold: float) -
     return replace(face, landmarks=(points @ back[:, :2].T + back[:, 2]).astype(np.float32), score=float(score))
 
 
+def for_opencv(view: Pixels) -> Pixels:
+    """The view of a picture itself where OpenCV can read it, which needs whole pixels and rows downwards; else (turned) a copy of it."""
+    return view if view.strides[0] > 0 and view[:1].flags.c_contiguous else np.ascontiguousarray(view)
+
+
 def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float64]]:
     """The face upright in the middle of a square of _FRAME pixels, and the (2, 3) matrix from the picture's pixels to the square's."""
     left_eye, right_eye, _, left_mouth, right_mouth = face.landmarks.astype(np.float64)
@@ -62,7 +67,7 @@ def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float
     x0, x1 = (int(np.clip(v, 0, width)) for v in (centre[0] - reach, centre[0] + reach + 2))
     y0, y1 = (int(np.clip(v, 0, height)) for v in (centre[1] - reach, centre[1] + reach + 2))
     x0, y0 = min(x0, width - 1), min(y0, height - 1)
-    part = np.ascontiguousarray(picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
+    part = for_opencv(picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
     shrink = min(1.0, scale * 2)
     wide, tall = max(1, round(part.shape[1] * shrink)), max(1, round(part.shape[0] * shrink))
     sx, sy = wide / part.shape[1], tall / part.shape[0]

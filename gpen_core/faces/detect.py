@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 from ..progress import Progress
-from .closer import look_at
+from .closer import for_opencv, look_at
 from .face import Face, by_confidence, suppress
 
 Pixels = NDArray[np.float32]
@@ -180,10 +180,8 @@ def _resized(picture: Pixels, wide: int, tall: int) -> Pixels:
     if picture.shape[:2] == (tall, wide):
         return picture
     shrinks = wide * tall < picture.shape[0] * picture.shape[1]
-    # Turned and cut views of a picture are not contiguous in memory, which OpenCV requires.
-    return np.asarray(
-        cv2.resize(np.ascontiguousarray(picture), (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32
-    )
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(for_opencv(picture), (wide, tall), interpolation=how), np.float32)
 
 
 def _cut(face: Face, part: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
