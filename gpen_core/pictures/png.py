@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import struct
 import zlib
@@ -13,10 +12,11 @@ import numpy as np
 from PIL import PngImagePlugin
 
 from ..errors import PictureError
-from .arrays import eight_bit_image, pil_numbers, tidy_dpi
+from .arrays import pil_numbers, tidy_dpi
 from .form import AnyArray, Picture, fitting_profile, numbers
 from .libraries import Decoded, check_size, load, opencv, or_none
 from .metadata import EXIF_PREFIX, TextChunk, prefixed_exif, take_orientation
+from .pngpixels import packed_pixels
 
 log = logging.getLogger(__name__)
 
@@ -156,12 +156,9 @@ def _with_transparent_colour(array: AnyArray, transparent: bytes, depth: int) ->
 def encode_png(picture: Picture) -> bytes:
     """A PNG of `picture`: 8 bits where 8 came in, otherwise 16, with ICC profile, EXIF, dpi and texts."""
     form = picture.form
-    if form.dtype == np.uint8:
-        buffer = io.BytesIO()
-        eight_bit_image(picture).save(buffer, "PNG")
-        plain = buffer.getvalue()
-    else:
-        plain = _deep_png(numbers(picture, np.dtype(np.uint16)))
+    values = numbers(picture, np.dtype(np.uint8 if form.dtype == np.uint8 else np.uint16))
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 8 * values.itemsize, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
     chunks: list[bytes] = []
     if (profile := fitting_profile(form)) is not None:
         chunks.append(png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
@@ -172,33 +169,4 @@ def encode_png(picture: Picture) -> bytes:
     if form.exif is not None:
         chunks.append(png_chunk(b"eXIf", form.exif.removeprefix(EXIF_PREFIX)))
     chunks += [text_chunk(text) for text in form.text]
-    after_header = len(PNG_SIGNATURE) + 25
-    return plain[:after_header] + b"".join(chunks) + plain[after_header:]
-
-
-def _deep_png(values: AnyArray) -> bytes:
-    """A bare PNG of (H, W, 1..4) uint16 numbers; neither Pillow nor OpenCV can write them all."""
-    height, width, channels = values.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
-    packer = zlib.compressobj()
-    packed: list[bytes] = []
-    above = np.zeros((1, width * channels * 2), dtype=np.uint8)
-    for top in range(0, height, 64):  # in bands, so that little memory is needed
-        band = values[top : top + 64].astype(">u2")
-        rows: Any = np.frombuffer(band.tobytes(), dtype=np.uint8)
-        rows = rows.reshape(band.shape[0], -1)
-        packed.append(packer.compress(_average_filtered(rows, np.concatenate([above, rows[:-1]]), channels * 2)))
-        above = rows[-1:]
-    packed.append(packer.flush())
-    return PNG_SIGNATURE + png_chunk(b"IHDR", header) + b"".join(_pixel_chunks(b"".join(packed))) + png_chunk(b"IEND", b"")
-
-
-def _average_filtered(rows: AnyArray, above: AnyArray, step: int) -> bytes:
-    """`rows` of bytes after PNG's filter 3: each byte minus the mean of its left neighbour (`step` bytes away) and the one above."""
-    left = np.zeros_like(rows)
-    left[:, step:] = rows[:, :-step]
-    mean = ((left.astype(np.uint16) + above) >> 1).astype(np.uint8)
-    filtered = np.empty((rows.shape[0], rows.shape[1] + 1), dtype=np.uint8)
-    filtered[:, 0] = 3
-    np.subtract(rows, mean, out=filtered[:, 1:])
-    return filtered.tobytes()
+    return b"".join([PNG_SIGNATURE, png_chunk(b"IHDR", header), *chunks, *_pixel_chunks(packed_pixels(values)), png_chunk(b"IEND", b"")])
