@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -82,7 +82,7 @@ class Stopwatch:
         return run
 
     @contextmanager
-    def on_the_pipeline(self) -> Iterator[None]:
+    def on_the_pipeline(self) -> Generator[None, None, None]:
         """Within, the restorer's own steps are timed."""
         places: list[tuple[Any, str, str]] = [
             (FaceRestorer, "_choose", "detect"),
@@ -142,7 +142,7 @@ def print_growth(rounds: int) -> None:
     for width, height in ((1000, 750), (2000, 1500), (4000, 3000), (7680, 4320)):
         picture = from_array(np.zeros((height, width, 3), np.uint8))
         shifts = [(170 * (i % 5), 170 * (i // 5)) for i in range(max(counts))]
-        faces = [Face((x, y, x + 150.0, y + 150.0), (points + (x, y)).astype(np.float32), 1.0) for x, y in shifts]
+        faces = [Face((x, y, x + 150.0, y + 150.0), np.add(points, (x, y)).astype(np.float32), 1.0) for x, y in shifts]
         medians: list[float] = []
         for count in counts:
             seconds = [call(pipeline, picture, faces[:count]) for _ in range(rounds + 1)][1:]
