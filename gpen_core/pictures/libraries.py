@@ -80,8 +80,10 @@ def opencv(data: bytes) -> AnyArray:
     array: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
         raise PictureError("the file is damaged")
-    if array.ndim == 3:
+    if array.ndim == 3 and array.dtype == np.float64:  # which cvtColor does not know
         array = array[:, :, [2, 1, 0, 3][: array.shape[2]]]
+    elif array.ndim == 3:
+        cv2.cvtColor(array, cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=array)
     return array
 
 

@@ -129,7 +129,9 @@ def decode_png(data: bytes) -> Decoded:
             colour.append((kind, content))
     form["text"], form["colour_chunks"] = tuple(texts), tuple(colour)
     plain = b"".join(bare)
-    array = opencv(plain) if depth == 16 else pil_numbers(load(PngImagePlugin.PngImageFile, plain))
+    # Pillow knows no 16 bits of colour; large pictures it copies once more than OpenCV does.
+    by_opencv = depth == 16 or (depth == 8 and colour_type == 2)
+    array = opencv(plain) if by_opencv else pil_numbers(load(PngImagePlugin.PngImageFile, plain))
     if depth == 16 and colour_type == 4:  # OpenCV spreads grey and alpha over four channels
         array = array[:, :, 2:]
     if transparent:
