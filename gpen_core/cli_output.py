@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from .pipeline import about
 from .progress import Progress
 
 
@@ -89,8 +90,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = " ".join(record.getMessage().split())
-        about = self._console.input
-        self._console.error(text if not about or about in text else f"{about}: {text}")
+        name = about.get() or self._console.input  # other threads are at other inputs than the one that was begun last
+        self._console.error(text if not name or name in text else f"{name}: {text}")
         if record.exc_info and self._console.debug:
             self._console.raw_error(logging.Formatter().formatException(record.exc_info))
 

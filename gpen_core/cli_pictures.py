@@ -33,7 +33,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     bars = Bars(console, len(jobs))
     restorer = FaceRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
     results = run_batch(
-        _told(jobs, bars),
+        jobs,
         restorer,
         overwrite=arguments.overwrite,
         skip_existing=arguments.skip_existing,
@@ -41,6 +41,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
         crf=arguments.crf,
         faces_dir=arguments.faces_dir,
         progress=bars.frames,
+        started=lambda job: _announce(job, bars),
     )
     done = _collected(results, bars, console, _restored_line)
     return _finished(done, console, restorer.model_name)
@@ -146,8 +147,12 @@ def _run(
 def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
     """The jobs, each announced to the bars as its turn comes."""
     for job in jobs:
-        bars.begin(str(job.source), "frame" if job.kind == "video" else "face")
+        _announce(job, bars)
         yield job
+
+
+def _announce(job: Job, bars: Bars) -> None:
+    bars.begin(str(job.source), "frame" if job.kind == "video" else "face")
 
 
 def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line: Callable[[JobResult], str]) -> list[JobResult]:

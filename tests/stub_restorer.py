@@ -26,7 +26,7 @@ class StubRestorer:
     """What the doors use of FaceRestorer. `fail_at`: calls (from 0) that raise `error`."""
 
     def __init__(self, options=None, *, models_dir=None, extra_folders=(), progress=None, network=None, template=None, detector=None):
-        self.options = options or SimpleNamespace(output_size="keep", factor=2.0)
+        self.options = options or SimpleNamespace(output_size="keep", factor=2.0, aligned=False, device="cpu")
         self.models_dir, self.progress = models_dir, progress
         self.model_name, self.weights, self.note = "stub", None, None
         self.calls = self.prepared = 0
@@ -40,7 +40,7 @@ class StubRestorer:
     def detect(self, picture):
         return [StubFace(), StubFace()]
 
-    def __call__(self, picture):
+    def __call__(self, picture, *, faces=None):
         call = self.calls
         self.calls += 1
         if call in self.fail_at:

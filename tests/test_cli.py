@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,7 +176,7 @@ def test_sheet_and_faces(made, tmp_path, capsys):
 
 
 def test_warnings_of_the_core_name_the_input(made, tmp_path, capsys, monkeypatch):
-    def warn(self, picture):
+    def warn(self, picture, *, faces=None):
         logging.getLogger("gpen_core.restorer").warning("face 0 is left as it was:\nNaN")
         return SimpleNamespace(image=picture, faces=[], crops=[], restored=[], scale=1.0)
 
@@ -184,6 +185,30 @@ def test_warnings_of_the_core_name_the_input(made, tmp_path, capsys, monkeypatch
     code, _, err = run(capsys, "restore", a, "-o", tmp_path / "b.png")
     assert (code, err) == (0, f"gpen: {a}: face 0 is left as it was: NaN\n")
     assert logging.getLogger("gpen_core").handlers == [] and logging.getLogger("gpen_core").propagate
+
+
+def test_warnings_of_the_writing_thread_name_its_own_input(made, tmp_path, capsys, monkeypatch):
+    """What is said while a.png is written, and b.png restored, is about a.png."""
+    from gpen_core import batch
+
+    plain, restore, second = batch.write_picture, StubRestorer.__call__, threading.Event()
+
+    def write(image, path, **settings):
+        if path.name == "a.png":
+            assert second.wait(30)
+            logging.getLogger("gpen_core.pictures").warning("the profile does not fit")
+        return plain(image, path, **settings)
+
+    def restored(self, picture, *, faces=None):
+        if self.calls:
+            second.set()
+        return restore(self, picture, faces=faces)
+
+    monkeypatch.setattr(batch, "write_picture", write)
+    monkeypatch.setattr(StubRestorer, "__call__", restored)
+    inputs = [picture(tmp_path / f"{name}.png") for name in "ab"]
+    code, _, err = run(capsys, "restore", *inputs, "-o", tmp_path / "out")
+    assert (code, err) == (0, f"gpen: {inputs[0]}: the profile does not fit\n")
 
 
 # --- what ends a run -------------------------------------------------------------------------------------------------
@@ -213,7 +238,7 @@ def test_exit_codes(made, tmp_path, capsys, monkeypatch, error, code):
 
 
 def test_an_unexpected_error_in_one_input(made, tmp_path, capsys, monkeypatch):
-    def fail(self, picture):
+    def fail(self, picture, *, faces=None):
         raise ZeroDivisionError("a bug\nin two lines")
 
     monkeypatch.setattr(StubRestorer, "__call__", fail)
@@ -227,7 +252,7 @@ def test_an_unexpected_error_in_one_input(made, tmp_path, capsys, monkeypatch):
 def test_ctrl_c_leaves_what_is_done_and_nothing_half(made, tmp_path, capsys, monkeypatch):
     plain = StubRestorer.__call__
 
-    def interrupted(self, picture):
+    def interrupted(self, picture, *, faces=None):
         if self.calls:
             raise KeyboardInterrupt
         return plain(self, picture)

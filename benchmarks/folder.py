@@ -1,0 +1,126 @@
+"""A folder of pictures: how near the whole work comes to the network's own time, with reading and writing overlapped and without:
+
+    python -m benchmarks.folder [--pictures 200] [--size 512] [--suffix .jpg] [--precision auto]
+
+The pictures are made of examples/portrait.png (one face, 1 megapixel, each turned brighter, darker, larger or mirrored) in a temporary
+folder. Weights are random, of the official shape: speed does not depend on them. "Network alone": its calls on the very faces that were
+restored, one after another, with nothing else running. Ratio: that time over the time of the whole folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.network import SHAPES, processor, random_generator
+from gpen_core import FaceRestorer, RestoreOptions
+from gpen_core.batch import JobResult, plan_outputs, run_batch
+from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.run import run_network
+from gpen_core.picture import from_array, read_picture, write_picture
+from gpen_core.runtime import pick_dtype
+
+PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
+SIDE = 1000  # pixels: 1 megapixel
+
+Pixels = NDArray[np.float32]
+
+
+def make_pictures(folder: Path, count: int, suffix: str) -> None:
+    """`count` pictures of 1 megapixel, no two of them alike, each with one face."""
+    portrait = np.ascontiguousarray(read_picture(PORTRAIT).pixels[..., :3])
+    random = np.random.default_rng(5)
+    for number in range(count):
+        scale = SIDE / portrait.shape[0] * random.uniform(1.0, 1.15)
+        left, top = (random.uniform(0, scale * side - SIDE) for side in (portrait.shape[1], portrait.shape[0]))
+        placed = cv2.warpAffine(
+            portrait, np.array([[scale, 0, -left], [0, scale, -top]]), (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
+        if random.random() < 0.5:
+            placed = placed[:, ::-1]
+        # A little noise, as of a camera: a picture that is too smooth is encoded too fast.
+        pixels = placed * random.uniform(0.8, 1.1) + random.normal(0, 0.01, placed.shape)
+        write_picture(from_array(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)), folder / f"{number:04}{suffix}")
+
+
+def random_restorer(size: int, precision: str = "auto") -> FaceRestorer:
+    """A restorer whose network has random weights of the official shape."""
+    network = FusedGenerator(random_generator(size)).eval().to(pick_dtype(precision, torch.device("cpu")))
+    return FaceRestorer(RestoreOptions(device="cpu", precision=precision), network=network)
+
+
+def one_after_another(source: Path, out: Path, restorer: FaceRestorer) -> tuple[float, list[NDArray[np.uint8]]]:
+    """(seconds, the faces as the network saw them) of the folder without any overlap."""
+    crops: list[NDArray[np.uint8]] = []
+    started = time.perf_counter()
+    for path in sorted(source.iterdir()):
+        result = restorer(read_picture(path))
+        write_picture(result.image, out / path.name)
+        crops += [np.rint(crop * 255).astype(np.uint8) for crop in result.crops]  # a quarter of the memory
+    return time.perf_counter() - started, crops
+
+
+def overlapped(source: Path, out: Path, restorer: FaceRestorer) -> tuple[float, list[JobResult]]:
+    """(seconds, results) of the folder as the command line works on it."""
+    started = time.perf_counter()
+    results = list(run_batch(plan_outputs([source], out), restorer))
+    return time.perf_counter() - started, results
+
+
+def network_alone(restorer: FaceRestorer, crops: Sequence[NDArray[np.uint8]]) -> float:
+    """Seconds of the network's calls on these faces."""
+    seconds = 0.0
+    for crop in crops:
+        face = crop.astype(np.float32) / 255
+        started = time.perf_counter()
+        run_network(restorer.loaded_network, face)
+        seconds += time.perf_counter() - started
+    return seconds
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--suffix", default=".jpg", choices=[".jpg", ".png"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A folder of pictures: its time beside the network's own.")
+    add_options(parser)
+    parser.add_argument("--size", type=int, default=512, choices=list(SHAPES))
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    arguments = parser.parse_args()
+    print_table(arguments.pictures, arguments.size, arguments.suffix, arguments.precision)
+
+
+def print_table(pictures: int, size: int, suffix: str = ".jpg", precision: str = "auto") -> None:
+    restorer = random_restorer(size, precision)
+    with tempfile.TemporaryDirectory() as name:
+        source, plain, beside = (Path(name) / part for part in ("in", "plain", "beside"))
+        make_pictures(source, pictures, suffix)
+        restorer(read_picture(source / f"0000{suffix}"))  # builds what is built at first use
+        seconds, results = overlapped(source, beside, restorer)
+        if problems := [result.error for result in results if result.error is not None]:
+            raise SystemExit(problems[0])
+        serial, crops = one_after_another(source, plain, restorer)
+        alone = network_alone(restorer, crops)
+        same = all((beside / path.name).read_bytes() == path.read_bytes() for path in plain.iterdir())
+    dtype = str(next(restorer.loaded_network.parameters()).dtype).removeprefix("torch.")
+    print(f"{processor()}, {torch.get_num_threads()} threads; torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"{pictures} {suffix} pictures of 1 megapixel, {len(crops)} faces, network {size} in {dtype}\n")
+    print("| how | seconds | a picture | network alone / this |\n|---|---|---|---|")
+    for how, value in (("network alone", alone), ("read, restored, written in turn", serial), ("overlapped", seconds)):
+        print(f"| {how} | {value:.1f} | {value / pictures:.3f} | {alone / value:.2f} |")
+    print(f"\nthe files are {'the same both ways' if same else 'NOT the same'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
