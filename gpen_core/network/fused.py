@@ -27,8 +27,8 @@ SLOPE = 0.2
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
-    """A weight that is moved and cast with the module and never trained; 4-dimensional ones in channels_last."""
-    tensor = tensor.detach().clone()
+    """A weight that is moved and cast with the module, never trained; 4-dimensional ones in channels_last. May keep the tensor itself."""
+    tensor = tensor.detach()
     if tensor.dim() == 4:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
     return nn.Parameter(tensor, requires_grad=False)
@@ -114,7 +114,7 @@ class Painting(nn.Module):
     def __init__(self, plain: ToRGB) -> None:
         super().__init__()
         self.weight = frozen(plain.conv.weight[0, :, :, 0, 0] * plain.conv.scale)
-        self.bias = frozen(plain.bias.view(-1))
+        self.bias = frozen(plain.bias.view(-1).clone())
         self.kernel = frozen(fir_kernel(4.0)) if plain.upsample is not None else None
 
     def paint(self, x: Tensor, modulation: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class FusedGenerator(nn.Module):
             self.encodings.append(Encoding(block[-2], block[-1].bias, blurs=len(block) == 3))
         decoder = plain.generator
         self.styles = Styles(plain)
-        self.constant = frozen(decoder.input.input)
+        self.constant = frozen(decoder.input.input.clone())
         layers = [decoder.conv1, *cast("list[StyledConv]", list(decoder.convs))]
         # Layers 2k + 1 and 2k + 2 make the level of 8 * 2^k pixels; the first of them starts from half of that.
         self.styled = nn.ModuleList([Styled(layer, 4 << n // 2) for n, layer in enumerate(layers)])

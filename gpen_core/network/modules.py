@@ -28,9 +28,18 @@ def activation(x: Tensor) -> Tensor:
 
 def fir_kernel(gain: float) -> Tensor:
     """The separable low-pass filter [1, 3, 3, 1] as a 4x4 kernel with the given sum."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    kernel = torch.outer(taps, taps)
-    return kernel / kernel.sum() * gain
+    taps = (1.0, 3.0, 3.0, 1.0)
+    return torch.tensor([[a * b / 64 * gain for b in taps] for a in taps])
+
+
+def drawn(*shape: int) -> Tensor:
+    """Normally distributed numbers to begin training with.
+
+    On "meta", where weights are read into the shape, nothing is computed: for that torch would import its compiler, which takes longer
+    than reading the weights and more memory than a small network.
+    """
+    numbers = torch.empty(shape)
+    return numbers if numbers.is_meta else numbers.normal_()
 
 
 def depthwise(kernel: Tensor, x: Tensor) -> Tensor:
@@ -76,7 +85,7 @@ class EqualConv2d(nn.Module):
         super().__init__()
         self.stride = stride
         self.scale = 1 / math.sqrt(inputs * kernel_size**2)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
+        self.weight = nn.Parameter(drawn(outputs, inputs, kernel_size, kernel_size))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight * self.scale, stride=self.stride)
@@ -90,7 +99,8 @@ class EqualLinear(nn.Module):
         self.learning_rate = learning_rate
         self.activated = activated
         self.scale = learning_rate / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / learning_rate)
+        weight = drawn(outputs, inputs)
+        self.weight = nn.Parameter(weight if weight.is_meta else weight / learning_rate)
         self.bias = nn.Parameter(torch.full((outputs,), bias))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,7 +138,7 @@ class ModulatedConv2d(nn.Module):
         self.demodulate = demodulate
         self.padding = kernel_size // 2
         self.scale = 1 / math.sqrt(inputs * kernel_size**2)
-        self.weight = nn.Parameter(torch.randn(1, outputs, inputs, kernel_size, kernel_size))
+        self.weight = nn.Parameter(drawn(1, outputs, inputs, kernel_size, kernel_size))
         self.blur = Blur(padding=1, gain=4.0) if up else None
         self.modulation = EqualLinear(style_dim, inputs, bias=1.0)
 
@@ -192,7 +202,7 @@ class ConstantInput(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+        self.input = nn.Parameter(drawn(1, channels, 4, 4))
 
 
 class Decoder(nn.Module):
