@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
             task.add_argument("--hole-mask", type=Path, metavar="FILE", help="a picture of the same size, white where to fill")
         _add_models_dir(task)
         task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
-        _add_options(task, ("device",))
+        _add_options(task, ("precision", "device"))
 
     text = "weights: list, download, verify, where"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))

@@ -11,10 +11,12 @@ from .batch import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
 from .catalog import Catalog, Task
 from .cli_output import Bars, Console
 from .errors import PictureError, SettingsError
-from .options import RestoreOptions
+from .options import AUTO, RestoreOptions
 from .picture import Picture, read_picture, write_picture
+from .runtime import pick_device, pick_dtype
 from .sheet import eight_bits
 from .video import load_av
+from .weights.files import SUFFIXES
 
 if TYPE_CHECKING:
     from .network.fused import Network
@@ -25,6 +27,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     from .restorer import FaceRestorer
 
     options = RestoreOptions.from_mapping(_given(arguments))
+    _check_model(options.model, "restore")
     leave_out = [arguments.faces_dir] if arguments.faces_dir else []
     jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
     todo = [job for job in jobs if job.error is None]
@@ -101,17 +104,18 @@ def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Call
     """A network over whole pictures."""
     from .network.load import load_network
 
-    catalog = Catalog.default()
-    model: str = arguments.model or catalog.names(task)[0]
-    if model in catalog and not Path(model).is_file() and catalog.get(model).task != task:
-        raise SettingsError(f"{model} is made for another task ({catalog.get(model).task}); for {task} take {catalog.names(task)[0]}")
+    options = RestoreOptions.from_mapping(_given(arguments))
+    model = Catalog.default().names(task)[0] if options.model.lower() == AUTO else options.model
+    _check_model(model, task)
     jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
     bars = Bars(console, len(jobs))
     loaded: list[Network] = []
 
     def prepare() -> None:
         if not loaded:
-            loaded.append(load_network(model, device=arguments.device or "auto", models_dir=arguments.models_dir))
+            device = pick_device(options.device)
+            dtype = pick_dtype(options.precision, device)
+            loaded.append(load_network(model, device=device, dtype=dtype, models_dir=arguments.models_dir))
 
     def work(result: JobResult, target: Path | None) -> None:
         picture = read_picture(result.job.source)
@@ -132,6 +136,17 @@ def _given(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """The settings that stand on the command line."""
     values = {option.name: getattr(arguments, option.name, None) for option in RestoreOptions.table()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_model(model: str, task: Task) -> None:
+    """Raises SettingsError for a name that no weights have, or weights for another task: at once, even where nothing is to do.
+    Whether weights are there, and what is in a file, is seen when they are needed."""
+    path, catalog = Path(model), Catalog.default()
+    if model.lower() == AUTO or path.is_file() or (model not in catalog and (path.name != model or path.suffix.lower() in SUFFIXES)):
+        return
+    entry = catalog.get(model)
+    if entry.task != task:
+        raise SettingsError(f"{entry.name} is made for another task ({entry.task}); for {task} take {catalog.names(task)[0]}")
 
 
 def _run(

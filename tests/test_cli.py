@@ -12,10 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core import cli
+from gpen_core import cli, runtime
 from gpen_core.errors import FeatureMissingError, GpenError, WeightsError, WeightsMissingError
 from gpen_core.options import RestoreOptions
 
@@ -148,6 +149,21 @@ def test_an_existing_output_is_kept(made, tmp_path, capsys):
     assert (code, err) == (0, "") and b.read_bytes() == before
     code, _, err = run(capsys, "restore", a, "-o", b, "--overwrite")
     assert (code, err) == (0, "") and b.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "says"),
+    [
+        ("restore", "GPEN-BFR-513", "GPEN-BFR-512"),
+        ("restore", "GPEN-Inpainting-1024", "another task (inpaint)"),
+        ("colorize", "GPEN-BFR-512", "another task (restore)"),
+        ("colorize", "nonsense", "nonsense"),
+    ],
+)
+def test_a_wrong_model_is_said_first_even_where_nothing_is_to_do(made, tmp_path, capsys, command, model, says):
+    a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    code, out, err = run(capsys, command, a, "-o", b, "--model", model, "--skip-existing")
+    assert (code, out) == (2, "") and says in err and err.count("\n") == 1
 
 
 def test_quiet_says_errors_only(made, tmp_path, capsys):
@@ -293,7 +309,7 @@ def test_tasks(tmp_path, capsys, monkeypatch):
     asked: list[object] = []
 
     def load(name, **settings):
-        asked.append((name, settings["device"]))
+        asked.append((name, str(settings["device"]), settings["dtype"]))
         return "network"
 
     def task(what):
@@ -307,13 +323,14 @@ def test_tasks(tmp_path, capsys, monkeypatch):
     tasks = {name: task(name) for name in ("colorize", "inpaint", "segmentation_to_face")}
     monkeypatch.setitem(sys.modules, "gpen_core.tasks", SimpleNamespace(**tasks))
     a, b, hole = picture(tmp_path / "a.png"), picture(tmp_path / "b.png"), picture(tmp_path / "hole.png")
-    assert run(capsys, "colorize", a, b, "-o", tmp_path / "1")[0] == 0
-    assert run(capsys, "inpaint", a, "-o", tmp_path / "2", "--hole-mask", hole, "--device", "cpu")[0] == 0
-    assert run(capsys, "seg2face", a, "-o", tmp_path / "3.jpg")[0] == 0
+    monkeypatch.setattr(runtime, "computes_bf16", lambda: False)
+    assert run(capsys, "colorize", a, b, "-o", tmp_path / "1", "--device", "cpu")[0] == 0
+    assert run(capsys, "inpaint", a, "-o", tmp_path / "2", "--hole-mask", hole, "--device", "cpu", "--precision", "bf16")[0] == 0
+    assert run(capsys, "seg2face", a, "-o", tmp_path / "3.jpg", "--device", "cpu", "--model", "auto")[0] == 0
     assert asked == [
-        ("GPEN-Colorization-1024", "auto"), ("colorize", "network", None), ("colorize", "network", None),
-        ("GPEN-Inpainting-1024", "cpu"), ("inpaint", "network", (16, 24)),
-        ("GPEN-Seg2face-512", "auto"), ("segmentation_to_face", "network", None),
+        ("GPEN-Colorization-1024", "cpu", torch.float32), ("colorize", "network", None), ("colorize", "network", None),
+        ("GPEN-Inpainting-1024", "cpu", torch.bfloat16), ("inpaint", "network", (16, 24)),
+        ("GPEN-Seg2face-512", "cpu", torch.float32), ("segmentation_to_face", "network", None),
     ]  # fmt: skip
     assert (tmp_path / "3.jpg").is_file()
 
