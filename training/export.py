@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from gpen_core.network.architecture import Architecture
-from training.train import Plan
+from training.plan import Plan
 
 
 def export(run: Path, target: Path, half: bool = True) -> str:

@@ -27,3 +27,13 @@ def psnr_loss(y: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """
     squares = ((y - target) * mask).square().sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3))).clamp_min(1)
     return (squares + 1e-4).log().mean()
+
+
+def sharpness(y: Tensor, target: Tensor) -> Tensor:
+    """Gradient energy of the green channel over the target's: mean absolute difference of neighbours. 1.0 is right."""
+
+    def energy(picture: Tensor) -> Tensor:
+        green = picture[:, 1]
+        return (green[:, :, 1:] - green[:, :, :-1]).abs().mean() + (green[:, 1:] - green[:, :-1]).abs().mean()
+
+    return energy(y) / energy(target).clamp_min(1e-6)

@@ -1,9 +1,9 @@
 """Trains a GPEN generator on FFHQ-aligned faces.
 
-    python -m training.train --data DATA --run runs/lite256
+    python -m training.train --config training/configs/lite256.yaml --data DATA --run runs/lite256
 
 Resumes by itself where RUN holds a checkpoint. Ends when --pictures have been seen or --minutes of training are over,
-whichever comes first; the learning rate falls to zero towards that end. Export: `python -m training.export`.
+whichever comes first. Export: `python -m training.export`.
 """
 
 from __future__ import annotations
@@ -13,90 +13,45 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, fields
+from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
-from training.degrade import Damage, random_damage, spoil
+from gpen_core.weights.checkpoint import read_generator
+from training.adversary import Adversary
+from training.dataset import SpoiltFaces, to_pixels, to_tensor
+from training.degrade import random_damage, spoil
+from training.detector_features import DetectorFeatures, landmark_loss, perceptual_loss
 from training.faces import FaceFile, decoded, list_faces
-from training.losses import pixel_loss, psnr_loss
+from training.losses import pixel_loss, psnr_loss, sharpness
+from training.plan import Plan, add_options, read_plan
 from training.start import identity_generator
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is trained and how. Every field is a command-line option."""
-
-    size: int = 256
-    channel_multiplier: float = 1
-    narrow: float = 0.25
-    batch: int = 8
-    pictures: int = 100_000
-    minutes: float = 1e9
-    learning_rate: float = 6e-3
-    warm_up: int = 800  # pictures
-    ema: float = 0.998
-    psnr_weight: float = 0.04  # of psnr_loss beside pixel_loss
-    clean_share: float = 0.04  # share of pictures that are not spoilt: what is good must stay as it is
-    photo_share: float = 0.35  # share of photographs (all but the painterly data set) among the pictures drawn
-    seed: int = 2048
-    workers: int = 1
-    bf16: bool = True
-    compile: bool = True
-    save_every: int = 4000  # pictures
-
-
-class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
-    """Item n is (spoilt, good, mask), the same for the same seed and n in every process."""
-
-    def __init__(self, faces: list[FaceFile], pixels: np.ndarray, plan: Plan, first: int) -> None:
-        kept = [n for n, face in enumerate(faces) if not face.held_out]
-        self.painted = [n for n in kept if faces[n].watermark]
-        self.photos = [n for n in kept if not faces[n].watermark]
-        self.faces, self.pixels, self.plan, self.first = faces, pixels, plan, first
-
-    def __len__(self) -> int:
-        return max(0, self.plan.pictures - self.first)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng((self.plan.seed, self.first + index))
-        photo = (rng.random() < self.plan.photo_share and self.photos) or not self.painted
-        n = int(rng.choice(self.photos if photo else self.painted))
-        good = np.array(self.pixels[n])
-        mask = np.ones(good.shape[:2], np.float32)
-        if box := self.faces[n].watermark:
-            x0, y0, x1, y1 = (round(v * self.plan.size / 256) for v in box)
-            mask[y0:y1, x0:x1] = 0
-        if rng.random() < 0.5:
-            good, mask = good[:, ::-1], mask[:, ::-1]
-        if rng.random() < 0.15:
-            good = good.mean(axis=2, keepdims=True).round().astype(np.uint8).repeat(3, axis=2)  # old photographs
-        good = np.ascontiguousarray(good)
-        damage = Damage() if rng.random() < self.plan.clean_share else random_damage(rng)
-        bad = spoil(good, damage, rng)
-        return to_tensor(bad), to_tensor(good), torch.from_numpy(np.ascontiguousarray(mask))[None]
-
-
-def to_tensor(picture: np.ndarray) -> torch.Tensor:
-    """(S, S, 3) uint8 RGB -> (3, S, S) float32 in -1..1, as the official code normalises."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
-
-
 class Trainer:
-    """Network, its moving average and the optimiser, saved and resumed together."""
+    """Network, its moving average, the discriminator if there is one, and their optimisers, saved and resumed together."""
 
     def __init__(self, plan: Plan, run: Path, device: torch.device) -> None:
         self.plan, self.run, self.device = plan, run, device
         architecture = Architecture(plan.size, plan.channel_multiplier, plan.narrow)
-        self.network = identity_generator(architecture, plan.seed).to(device).use_channels_last()
+        network = identity_generator(architecture, plan.seed)
+        if plan.start and not self.checkpoint.is_file():
+            network.load_state_dict(starting_weights(Path(plan.start), architecture))
+        self.network = network.to(device).use_channels_last()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
+        self.adversary = Adversary(plan, device) if plan.adversarial > 0 else None
+        wants_detector = plan.perceptual_weight > 0 or plan.landmark_weight > 0
+        self.detector = DetectorFeatures().to(device) if wants_detector else None
         self.seen, self.minutes = 0, 0.0
         if self.checkpoint.is_file():
             # Our own file, written below; weights_only all the same.
@@ -104,6 +59,8 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
+            if self.adversary is not None and "adversary" in state:
+                self.adversary.load_state(state["adversary"])
             self.seen, self.minutes = state["seen"], state["minutes"]
 
     @property
@@ -116,56 +73,124 @@ class Trainer:
         return min(1.0, max(self.seen / self.plan.pictures, self.minutes / self.plan.minutes))
 
     def save(self) -> None:
-        state = {
+        state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "seen": self.seen,
             "minutes": self.minutes,
         }
+        if self.adversary is not None:
+            state["adversary"] = self.adversary.state()
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.checkpoint)
 
     def train(self, faces: list[FaceFile], pixels: np.ndarray) -> None:
-        """Trains until the plan is fulfilled, writing checkpoint.pt and log.jsonl into the run's folder."""
+        """Trains until the plan is fulfilled, writing checkpoint.pt, log.jsonl and samples/ into the run's folder."""
         plan = self.plan
         data = SpoiltFaces(faces, pixels, plan, self.seen)
         loader = DataLoader(data, batch_size=plan.batch, num_workers=plan.workers, drop_last=True, persistent_workers=False)
         network = cast(Generator, torch.compile(self.network)) if plan.compile else self.network
-        lately: list[float] = []
+        samples = sample_pairs(faces, pixels, plan)
+        lately: dict[str, list[float]] = defaultdict(list)
         saved, logged, clock = self.seen, self.seen, time.monotonic()
         with (self.run / "log.jsonl").open("a", encoding="utf-8") as log:
-            for bad, good, mask in loader:
+            for batch in loader:
                 if self.done >= 1.0:
                     break
-                warm = min(1.0, (self.seen + plan.batch) / plan.warm_up)
-                rate = plan.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.done))
-                for group in self.optimiser.param_groups:
-                    group["lr"] = rate
-                bad, good, mask = (t.to(self.device).contiguous(memory_format=torch.channels_last) for t in (bad, good, mask))
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
-                    y = network(bad)
-                loss = pixel_loss(y.float(), good, mask) + plan.psnr_weight * psnr_loss(y.float(), good, mask)
-                self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-                self.optimiser.step()
+                rate = self._set_rate()
+                bad, good, mask = (t.to(self.device).contiguous(memory_format=torch.channels_last) for t in batch)
+                for name, value in self._step(network, bad, good, mask).items():
+                    lately[name].append(value)
                 self.seen += plan.batch
                 decay = min(plan.ema, 1 - 1 / (1 + self.seen / plan.batch / 10))
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-                lately.append(float(loss.detach()))
                 now = time.monotonic()
                 self.minutes += (now - clock) / 60
                 clock = now
                 if self.seen - logged >= 400:
-                    line = {"seen": self.seen, "minutes": round(self.minutes, 2), "rate": rate, "loss": round(float(np.mean(lately)), 5)}
-                    print(json.dumps(line), file=log, flush=True)
-                    lately, logged = [], self.seen
+                    means = {name: round(float(np.mean(values)), 5) for name, values in lately.items()}
+                    print(json.dumps({"seen": self.seen, "minutes": round(self.minutes, 2), "rate": rate, **means}), file=log, flush=True)
+                    lately.clear()
+                    logged = self.seen
                 if self.seen - saved >= plan.save_every:
                     self.save()
                     saved = self.seen
+                if plan.sheet_every and self.seen // plan.sheet_every != (self.seen - plan.batch) // plan.sheet_every:
+                    self._write_sheet(*samples)
         self.save()
+
+    def _set_rate(self) -> float:
+        plan = self.plan
+        warm = min(1.0, (self.seen + plan.batch) / plan.warm_up)
+        rate = plan.learning_rate * warm * (0.5 * (1 + math.cos(math.pi * self.done)) if plan.falling else 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _step(self, network: Generator, bad: Tensor, good: Tensor, mask: Tensor) -> dict[str, float]:
+        """One step of the network, and of the discriminator; returns what the log tells."""
+        plan = self.plan
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+            output = network(bad)
+        # The losses pull on the picture; what they pull together then goes through the network once.
+        y = output.detach().float().requires_grad_(True)
+        loss = pixel_loss(y, good, mask) + plan.psnr_weight * psnr_loss(y, good, mask)
+        # A watermark is shown to no judge: there the true picture stands in both.
+        shown = y * mask + good * (1 - mask)
+        told = {}
+        if self.detector is not None:
+            with torch.no_grad():
+                true = self.detector(good)
+            seen = self.detector(shown)
+            apart, misplaced = perceptual_loss(seen, true), landmark_loss(seen, true)
+            loss = loss + plan.perceptual_weight * apart + plan.landmark_weight * misplaced
+            told |= {"perceptual": float(apart.detach()), "landmarks": float(misplaced.detach())}
+        (pull,) = torch.autograd.grad(loss, y, retain_graph=self.adversary is not None)
+        told |= {"loss": float(loss.detach())}
+        if self.adversary is not None:
+            more, verdict = self.adversary.pull(y, shown, good, pull)
+            pull = pull + more
+            told |= verdict
+        self.optimiser.zero_grad(set_to_none=True)
+        output.backward(pull.to(output.dtype))
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        if self.adversary is not None:
+            told |= self.adversary.learn(shown.detach(), good)
+        return told | {"sharpness": float(sharpness(shown.detach(), good))}
+
+    def _write_sheet(self, bad: Tensor, good: np.ndarray) -> None:
+        with torch.inference_mode():
+            restored = to_pixels(self.average(bad.to(self.device)))
+        columns = [np.concatenate(part) for part in (to_pixels(bad), restored, good)]
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(np.concatenate(columns, axis=1), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        if done:
+            path = self.run / "samples" / f"{self.seen:07d}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data.tobytes())
+
+
+def sample_pairs(faces: list[FaceFile], pixels: np.ndarray, plan: Plan, count: int = 6) -> tuple[Tensor, np.ndarray]:
+    """(spoilt (N, 3, S, S), good (N, S, S, 3)) of faces kept out of training: photographs first, then painted ones, for the sheets."""
+    kept_out = sorted((n for n, face in enumerate(faces) if face.held_out), key=lambda n: (faces[n].watermark is not None, n))
+    photos = sum(faces[n].watermark is None for n in kept_out)
+    half = min(photos, count // 2)
+    chosen = [*kept_out[:photos][:: max(1, photos // max(1, half))][:half], *kept_out[photos:]][:count]
+    chosen = chosen or list(range(min(count, len(faces))))  # few faces, as in a trial: none is kept out
+    good = np.stack([np.array(pixels[n]) for n in chosen])
+    rngs = [np.random.default_rng((plan.seed, 10**9 + n)) for n in range(len(chosen))]
+    return torch.stack([to_tensor(spoil(face, random_damage(rng), rng)) for face, rng in zip(good, rngs, strict=True)]), good
+
+
+def starting_weights(source: Path, architecture: Architecture) -> dict[str, Tensor]:
+    """The state dict of a run's moving average, or of a weight file; the FIR kernels are filled in."""
+    if source.is_dir():
+        state: dict[str, Tensor] = torch.load(source / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
+    else:
+        state = read_generator(source)
+    return Generator.kernels(architecture) | {key: tensor.float() for key, tensor in state.items()}
 
 
 def main() -> None:
@@ -173,14 +198,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with zip files named faces-*.zip, or with pictures")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint and log; resumed where it exists")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for field in fields(Plan):
-        kind = type(field.default)
-        if kind is bool:
-            parser.add_argument(f"--{field.name.replace('_', '-')}", action=argparse.BooleanOptionalAction, default=field.default)
-        else:
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    add_options(parser)
     arguments = vars(parser.parse_args())
-    plan = Plan(**{field.name: arguments[field.name] for field in fields(Plan)})
+    plan = read_plan(arguments)
     run: Path = arguments["run"]
     run.mkdir(parents=True, exist_ok=True)
     (run / "plan.json").write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
