@@ -182,7 +182,7 @@ class _Restoration:
 
 def _computes_elsewhere(restorer: FaceRestorer) -> bool:
     """Whether the network is on a device of its own. Faces are looked for ahead only then: on processors both would compete for the same
-    cores, whose threads wait for one another (2 cores, 512 pixels: a folder took up to a tenth longer)."""
+    cores, whose threads wait for one another (2 cores, 512 pixels: a folder took a tenth to a sixth longer)."""
     return pick_device(restorer.options.device).type != "cpu"
 
 
