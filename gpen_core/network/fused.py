@@ -26,12 +26,14 @@ GAIN = math.sqrt(2)
 SLOPE = 0.2
 
 
-def frozen(tensor: Tensor) -> nn.Parameter:
-    """A weight that is moved and cast with the module, never trained; 4-dimensional ones in channels_last. May keep the tensor itself."""
-    tensor = tensor.detach()
-    if tensor.dim() == 4:
-        tensor = tensor.contiguous(memory_format=torch.channels_last)
-    return nn.Parameter(tensor, requires_grad=False)
+def frozen(tensor: Tensor, scale: float = 1.0) -> nn.Parameter:
+    """A scaled copy, which is moved and cast with the module and never trained; of 4-dimensional ones in channels_last.
+
+    It is written where it stays: large numbers in between would leave holes in the process's memory for as long as it lives.
+    """
+    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+    result = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=layout)
+    return nn.Parameter(torch.mul(tensor.detach(), scale, out=result), requires_grad=False)
 
 
 def depthwise_fir(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
@@ -44,8 +46,8 @@ class Encoding(nn.Module):
 
     def __init__(self, conv: EqualConv2d, bias: Tensor, blurs: bool) -> None:
         super().__init__()
-        self.weight = frozen(conv.weight * (conv.scale * GAIN))
-        self.bias = frozen(bias * GAIN)
+        self.weight = frozen(conv.weight, conv.scale * GAIN)
+        self.bias = frozen(bias, GAIN)
         self.kernel = frozen(fir_kernel(1.0)) if blurs else None
 
     def forward(self, x: Tensor, rows: int = 2) -> Tensor:
@@ -64,14 +66,14 @@ class Styled(nn.Module):
         """side: of the square map that comes in."""
         super().__init__()
         conv = plain.conv
-        weight = conv.weight[0] * conv.scale
+        weight = conv.weight[0]
         self.up = conv.blur is not None
         # By the map's own size, not by what of it arrives: strips then round as the whole map does.
         self.scales_weight = weight.numel() <= weight.shape[1] * side**2
         self.outputs = weight.shape[0]
-        self.weight = frozen(weight.transpose(0, 1) if self.up else weight)
-        self.bias = frozen(plain.activate.bias * GAIN)
-        self.feature_weight = frozen(plain.noise.weight * GAIN)
+        self.weight = frozen(weight.transpose(0, 1) if self.up else weight, conv.scale)
+        self.bias = frozen(plain.activate.bias, GAIN)
+        self.feature_weight = frozen(plain.noise.weight, GAIN)
         self.kernel = frozen(fir_kernel(4.0)) if self.up else None
 
     def modulated(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +115,8 @@ class Painting(nn.Module):
 
     def __init__(self, plain: ToRGB) -> None:
         super().__init__()
-        self.weight = frozen(plain.conv.weight[0, :, :, 0, 0] * plain.conv.scale)
-        self.bias = frozen(plain.bias.view(-1).clone())
+        self.weight = frozen(plain.conv.weight[0, :, :, 0, 0], plain.conv.scale)
+        self.bias = frozen(plain.bias.view(-1))
         self.kernel = frozen(fir_kernel(4.0)) if plain.upsample is not None else None
 
     def paint(self, x: Tensor, modulation: Tensor) -> Tensor:
@@ -149,11 +151,11 @@ class Styles(nn.Module):
         self.count = len(styled)
         convs: list[ModulatedConv2d] = [*(layer.conv for layer in styled), *(layer.conv for layer in painted)]
         self.inputs = [conv.weight.shape[2] for conv in convs]
-        self.weights = nn.ParameterList([frozen(linear.weight * (linear.scale * GAIN)) for linear in linears])
-        self.biases = nn.ParameterList([frozen(linear.bias * (linear.learning_rate * GAIN)) for linear in linears])
+        self.weights = nn.ParameterList([frozen(linear.weight, linear.scale * GAIN) for linear in linears])
+        self.biases = nn.ParameterList([frozen(linear.bias, linear.learning_rate * GAIN) for linear in linears])
         self.weight = frozen(torch.cat([conv.modulation.weight * conv.modulation.scale for conv in convs]))
         self.bias = frozen(torch.cat([conv.modulation.bias * conv.modulation.learning_rate for conv in convs]))
-        energies = [(layer.conv.weight[0] * layer.conv.scale).square().sum(dim=(2, 3)) for layer in styled]
+        energies = [(layer.conv.weight[0] * layer.conv.scale).square_().sum(dim=(2, 3)) for layer in styled]
         self.energies = nn.ParameterList([frozen(energy) for energy in energies])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -194,7 +196,7 @@ class FusedGenerator(nn.Module):
             self.encodings.append(Encoding(block[-2], block[-1].bias, blurs=len(block) == 3))
         decoder = plain.generator
         self.styles = Styles(plain)
-        self.constant = frozen(decoder.input.input.clone())
+        self.constant = frozen(decoder.input.input)
         layers = [decoder.conv1, *cast("list[StyledConv]", list(decoder.convs))]
         # Layers 2k + 1 and 2k + 2 make the level of 8 * 2^k pixels; the first of them starts from half of that.
         self.styled = nn.ModuleList([Styled(layer, 4 << n // 2) for n, layer in enumerate(layers)])
