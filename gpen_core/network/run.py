@@ -29,9 +29,7 @@ def run_network(network: Network, picture: Pixels, *, centred: bool = True, tile
     return run_batch(network, [picture], centred=centred, tiled=tiled)[0]
 
 
-def run_batch(
-    network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None
-) -> list[Pixels]:
+def run_batch(network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None) -> list[Pixels]:
     """The network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
 
     centred: pass -1..1 through the network, as all tasks do but segmentation-to-face (0..1). tiled: compute large resolutions in strips,
