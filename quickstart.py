@@ -35,7 +35,7 @@ MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 OPTIONAL = ("facexlib", "basicsr", "av")  # one feature each; `--full` installs them, nothing else misses them
-TEST_TOOLS = ("pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "av", "fastapi", "httpx")
+TEST_TOOLS = ("pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx")
 BASICSR_NEEDS = ("addict", "future", "lmdb", "pyyaml", "requests", "scikit-image", "scipy", "yapf", "setuptools")
 CHILD = {"cwd": str(ROOT), "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
 IMPORTS = ("torch", "numpy", "cv2", "PIL", "safetensors", "tqdm", "filelock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -360,3 +361,16 @@ def test_a_bar_on_a_terminal(server, folder, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     download(entry_for(server.url()), folder)
     assert FILE in capsys.readouterr().err
+
+
+def test_no_bar_where_only_errors_are_wanted(server, folder, monkeypatch, capsys):
+    """As `restore --quiet` asks for: its console lets the package's logger tell of errors only."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    logger = logging.getLogger("gpen_core")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        download(entry_for(server.url()), folder)
+    finally:
+        logger.setLevel(before)
+    assert FILE not in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """The discriminator's side of the training: what it wants of a picture, and its own learning.
 
-Its weight is adaptive (as in VQGAN, Esser et al., CVPR 2021): its gradient on the picture is scaled to a share of the gradient of all other
+Its weight is adaptive (as in VQGAN, Esser et al., CVPR 2021): its gradient on the picture is scaled to a share of the gradient of the pixel
 losses. If a sharpness is aimed at, that share is raised while restored pictures are softer, and lowered while they are sharper.
 """
 
@@ -16,7 +16,7 @@ from training.discriminator import Discriminator, discriminator_loss, feature_ma
 from training.losses import sharpness
 from training.plan import Plan
 
-SHARE_RANGE = (0.05, 4.0)
+SHARE_RANGE = (0.05, 2.0)  # beyond, the picture is the discriminator's and no longer the person's
 STEERING = 0.005  # how fast the share follows the sharpness, a step
 
 
@@ -47,7 +47,7 @@ class Adversary:
         self.share, self.steps = state["share"], state["steps"]
 
     def pull(self, y: Tensor, shown: Tensor, good: Tensor, others: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The gradient on y, scaled to `share` times that of the other losses; and what the log tells.
+        """The gradient on y, scaled to `share` times that of `others`; and what the log tells.
 
         y: restored (N, 3, S, S); shown: the same as the discriminator may see it, a function of y; good: the true pictures.
         """

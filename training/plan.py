@@ -28,13 +28,13 @@ class Plan:
     psnr_weight: float = 0.04  # of psnr_loss beside pixel_loss
     perceptual_weight: float = 0.0  # of the features of the face detector that ships with the project
     landmark_weight: float = 0.0  # of the places where it sees eyes, nose and mouth
-    adversarial: float = 0.0  # the discriminator's pull on the picture, in parts of that of all other losses together; 0: none
+    adversarial: float = 0.0  # the discriminator's pull on the picture, in parts of the pixel losses' pull; 0: none
     feature_matching: float = 1.0  # within that pull: features of the discriminator beside its verdict
     sharpness: float = 0.0  # above 0: the pull is steered until restored pictures are as sharp as that, in parts of the true ones
     crop: int = 128  # side of the squares that the discriminator looks at
     discriminator_rate: float = 2e-3
     discriminator_top: int = 16  # channels at the full size; they double with every halving
-    r1: float = 0.2
+    r1: float = 0.01
     r1_every: int = 16  # steps
     clean_share: float = 0.04  # share of pictures that are not spoilt: what is good must stay as it is
     photo_share: float = 0.35  # share of photographs (all but the painterly data set) among the pictures drawn
@@ -42,8 +42,9 @@ class Plan:
     workers: int = 1
     bf16: bool = True
     compile: bool = True
-    save_every: int = 4000  # pictures
-    sheet_every: int = 8000  # pictures; sample sheets in RUN/samples, 0 for none
+    log_every: int = 400  # pictures, as are the next two
+    save_every: int = 4000
+    sheet_every: int = 8000  # sample sheets in RUN/samples, 0 for none
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

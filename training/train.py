@@ -109,7 +109,7 @@ class Trainer:
                 now = time.monotonic()
                 self.minutes += (now - clock) / 60
                 clock = now
-                if self.seen - logged >= 400:
+                if self.seen - logged >= plan.log_every:
                     means = {name: round(float(np.mean(values)), 5) for name, values in lately.items()}
                     print(json.dumps({"seen": self.seen, "minutes": round(self.minutes, 2), "rate": rate, **means}), file=log, flush=True)
                     lately.clear()
@@ -139,18 +139,20 @@ class Trainer:
         loss = pixel_loss(y, good, mask) + plan.psnr_weight * psnr_loss(y, good, mask)
         # A watermark is shown to no judge: there the true picture stands in both.
         shown = y * mask + good * (1 - mask)
-        told = {}
+        told = {"loss": float(loss.detach())}
+        (pull,) = torch.autograd.grad(loss, y)
+        others = pull  # what the adversary's share is a share of: closeness to the true picture has to stay in sight
         if self.detector is not None:
             with torch.no_grad():
                 true = self.detector(good)
             seen = self.detector(shown)
             apart, misplaced = perceptual_loss(seen, true), landmark_loss(seen, true)
-            loss = loss + plan.perceptual_weight * apart + plan.landmark_weight * misplaced
             told |= {"perceptual": float(apart.detach()), "landmarks": float(misplaced.detach())}
-        (pull,) = torch.autograd.grad(loss, y, retain_graph=self.adversary is not None)
-        told |= {"loss": float(loss.detach())}
+            judged = plan.perceptual_weight * apart + plan.landmark_weight * misplaced
+            (more,) = torch.autograd.grad(judged, y, retain_graph=self.adversary is not None)
+            pull = pull + more
         if self.adversary is not None:
-            more, verdict = self.adversary.pull(y, shown, good, pull)
+            more, verdict = self.adversary.pull(y, shown, good, others)
             pull = pull + more
             told |= verdict
         self.optimiser.zero_grad(set_to_none=True)

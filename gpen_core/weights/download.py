@@ -336,13 +336,13 @@ def _give_notice(entry: WeightFile, folder: Path, notice: Callable[[str], None] 
 
 @contextlib.contextmanager
 def _bar(filename: str, progress: Progress | None) -> Generator[Progress, None, None]:
-    """The caller's progress, else a bar on a terminal, else nothing."""
+    """The caller's progress, else a bar on a terminal, else nothing; nothing too where only errors are to be told of (--quiet)."""
     if progress is not None:
         yield progress
         return
     stream: Any = sys.stderr  # None in programs without a console
     tqdm: Any = None
-    if stream is not None and stream.isatty():
+    if stream is not None and stream.isatty() and LOG.isEnabledFor(logging.WARNING):
         with contextlib.suppress(ImportError):
             from tqdm import tqdm
     if tqdm is None:
