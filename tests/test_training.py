@@ -21,7 +21,7 @@ from gpen_core.network.architecture import Architecture
 from training import evaluate, quality
 from training.adversary import Adversary
 from training.dataset import SpoiltFaces
-from training.degrade import FIXED, Damage, random_damage, spoil
+from training.degrade import FIXED, Damage, faded, random_damage, spoil
 from training.detector_features import DetectorFeatures, landmark_loss, perceptual_loss
 from training.discriminator import Discriminator, discriminator_loss, feature_matching, generator_loss, r1_penalty, spread
 from training.export import export
@@ -65,6 +65,15 @@ def test_damage_is_the_same_for_the_same_seed_and_grows(folder: Path) -> None:
     assert errors[0] == 0 and errors == sorted(errors)
     for n in range(40):
         assert spoil(good, random_damage(np.random.default_rng(n)), np.random.default_rng(n)).shape == good.shape
+
+
+def test_webp_and_faded_prints() -> None:
+    good = np.kron(np.random.default_rng(0).integers(0, 255, (32, 32, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    jpeg, webp = (spoil(good, Damage(jpeg=40, webp=webp), np.random.default_rng(5)) for webp in (False, True))
+    assert not np.array_equal(jpeg, webp) and np.abs(webp.astype(int) - good).mean() < 40
+    for n in range(5):
+        old = faded(good, np.random.default_rng(n))
+        assert old.dtype == np.uint8 and old.std() < 0.97 * good.std()
 
 
 def test_held_out_people_are_never_trained_on(folder: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from training.degrade import Damage, random_damage, spoil
+from training.degrade import Damage, faded, random_damage, spoil
 from training.faces import FaceFile
 from training.plan import Plan
 
@@ -36,8 +38,11 @@ class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
             good, mask = good[:, ::-1], mask[:, ::-1]
         if rng.random() < 0.15:
             good = good.mean(axis=2, keepdims=True).round().astype(np.uint8).repeat(3, axis=2)  # old photographs
+        elif rng.random() < 0.1:
+            good = faded(good, rng)  # and prints. Their colours are their own: to bring back others is not this network's task
         good = np.ascontiguousarray(good)
         damage = Damage() if rng.random() < self.plan.clean_share else random_damage(rng)
+        damage = dataclasses.replace(damage, webp=rng.random() < 0.2)
         bad = spoil(good, damage, rng)
         return to_tensor(bad), to_tensor(good), torch.from_numpy(np.ascontiguousarray(mask))[None]
 

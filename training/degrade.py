@@ -15,12 +15,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Damage:
-    """One way to spoil a picture. blur: sigma in pixels; shrink: factor; noise: sigma in grey levels; jpeg: quality or 0 for none."""
+    """One way to spoil a picture. blur: sigma in pixels; shrink: factor; noise: sigma in grey levels; jpeg: quality or 0 for none.
+
+    webp: the quality is one of WebP, which smears where JPEG makes blocks.
+    """
 
     shrink: float = 1.0
     blur: float = 0.0
     noise: float = 0.0
     jpeg: int = 0
+    webp: bool = False
     aspect: float = 1.0  # the blur's second axis over its first
     angle: float = 0.0  # of the blur's first axis, radians
     motion: int = 0  # length of a motion blur in pixels
@@ -77,6 +81,13 @@ def motion_kernel(length: int, angle: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float64)
 
 
+def faded(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As an old print: less contrast, blacks lifted, a cast towards yellow and red. (S, S, 3) uint8."""
+    contrast, lift = rng.uniform(0.55, 0.95), rng.uniform(0, 40)
+    cast = np.array([rng.uniform(0.95, 1.05), rng.uniform(0.9, 1.0), rng.uniform(0.7, 1.0)])
+    return np.clip(np.rint((picture * contrast + lift) * cast), 0, 255).astype(np.uint8)
+
+
 def spoil(picture: np.ndarray, damage: Damage, rng: np.random.Generator) -> np.ndarray:
     """The damaged picture, (S, S, 3) uint8, enlarged back to the size it had."""
     size = picture.shape[0]
@@ -96,9 +107,10 @@ def spoil(picture: np.ndarray, damage: Damage, rng: np.random.Generator) -> np.n
         noise = rng.standard_normal((small, small, channels), dtype=np.float32) * np.float32(damage.noise)
         y = np.clip(np.rint(y.astype(np.float32) + noise), 0, 255).astype(np.uint8)
     if damage.jpeg:
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(y, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, damage.jpeg])
+        suffix, setting = (".webp", cv2.IMWRITE_WEBP_QUALITY) if damage.webp else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
+        done, data = cv2.imencode(suffix, cv2.cvtColor(y, cv2.COLOR_RGB2BGR), [setting, damage.jpeg])
         if not done:
-            raise RuntimeError("OpenCV could not write a JPEG")
+            raise RuntimeError(f"OpenCV could not write a {suffix} picture")
         y = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     if small != size:
         y = cv2.resize(y, (size, size), interpolation=damage.enlarge)
