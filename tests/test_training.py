@@ -266,13 +266,13 @@ def test_the_watermark_counts_in_no_figure() -> None:
 def test_an_evaluation_compares_all_methods(folder: Path) -> None:
     network = load_network("GPEN-BFR-256-lite")
     figures = evaluate.evaluate({"lite": network}, list_faces(folder)[:3], None)
-    assert set(figures) == {"clean", "mild", "medium", "strong", "random"}
+    assert set(figures) == {"clean", "mild", "medium", "strong", "random", "mean of the damaged"}
     assert set(figures["mild"]) == {"input", "Lanczos + unsharp mask", "lite"}
     rows = figures["medium"]
     assert rows["lite"]["gain"] == pytest.approx(rows["lite"]["psnr"] - rows["input"]["psnr"])
     assert rows["Lanczos + unsharp mask"]["sharpness"] > rows["input"]["sharpness"]
     text = evaluate.table(figures)
-    assert text.count("\n") == 1 + 1 + 4 * 3 and "gain" in text and "YuNet" not in text
+    assert text.count("\n") == 1 + 1 + 5 * 3 and "gain" in text and "YuNet" not in text
 
 
 # --- the whole way ---------------------------------------------------------------------------------------------------

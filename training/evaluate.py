@@ -46,7 +46,7 @@ COLUMNS = {  # name of the figure -> heading, format
     "sharpness": ("sharpness", "{:.2f}"),
     "landmarks": ("landmarks", "{:.2f}"),
     "landmarks_yunet": ("landmarks, YuNet", "{:.2f}"),
-    "frechet": ("Fréchet", "{:.1f}"),
+    "frechet": ("Fréchet", "{:.3f}"),
     "colour": ("colour", "{:.2f}"),
 }
 
@@ -133,6 +133,10 @@ def evaluate(networks: dict[str, Network], faces: list[FaceFile], yunet: Path | 
         if look:
             means["frechet"] = quality.frechet_distance(np.stack(features[damage_name, method]), np.stack(features["original", ""]))
         figures[damage_name][method] = means
+    damaged = [methods for name, methods in figures.items() if name != "clean"]
+    for method in damaged[0]:
+        of_method = [methods[method] for methods in damaged]
+        figures["mean of the damaged"][method] = {name: float(np.mean([row[name] for row in of_method])) for name in of_method[0]}
     return figures
 
 
