@@ -99,4 +99,5 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     ridge = 1e-6 * np.eye(a.shape[1])  # fewer pictures than numbers leave the covariances singular
     root = np.real(sqrtm((cov_a + ridge) @ (cov_b + ridge)))
-    return float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(cov_a + cov_b - 2 * root))
+    # Never below 0, but for rounding.
+    return max(0.0, float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(cov_a + cov_b - 2 * root)))
