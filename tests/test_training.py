@@ -282,8 +282,8 @@ def test_a_killed_training_goes_on_and_lowers_its_loss(folder: Path, tmp_path: P
     """As a user runs it, discriminator and all: killed without warning, started again, finished."""
     run = tmp_path / "run ü"
     small = {"size": 64, "narrow": 0.125, "channel_multiplier": 2, "batch": 4, "workers": 0, "compile": "false", "warm_up": 40}
-    small |= {"adversarial": 0.1, "learning_rate": 0.01, "sharpness": 0.9, "perceptual_weight": 0.05, "landmark_weight": 0.1, "crop": 32, "discriminator_top": 8}
-    small |= {"save_every": 80, "sheet_every": 160, "log_every": 160, "pictures": 480, "bf16": "false"}
+    small |= {"adversarial": 0.1, "sharpness": 0.9, "perceptual_weight": 0.05, "landmark_weight": 0.1, "crop": 32, "discriminator_top": 8}
+    small |= {"save_every": 80, "sheet_every": 160, "log_every": 160, "pictures": 480, "learning_rate": 0.01, "bf16": "false"}
     config = tmp_path / "small.yaml"
     config.write_text("\n".join(f"{key}: {value}" for key, value in small.items()), encoding="utf-8")
     command = [sys.executable, "-m", "training.train", "--config", str(config), "--data", str(folder), "--run", str(run)]
