@@ -68,6 +68,7 @@ class Compositor:
         # The face goes on beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
         face = warp(restored, to_box, shape, border="replicate", antialias=antialias)
         weight = warp(mask, to_box, shape, border="constant", antialias=antialias)
+        np.clip(weight, 0, 1, out=weight)  # the prefilter's sums round to a little more than 1
 
         area = np.s_[box.top : box.bottom, box.left : box.right]
         wins = weight > self._mask[area]

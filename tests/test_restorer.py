@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -98,6 +98,7 @@ def test_untouched_pixels_are_bit_identical(dtype: Any, channels: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.floats(-60, 90), st.floats(-60, 90), st.floats(4, 200), st.booleans(), st.floats(0, 1))
+@example(13, 17, 0.0, 0.0, 33.0, False, 0.0)  # its mask rounded to 1.0000001
 def test_any_face_anywhere(height: int, width: int, x: float, y: float, side: float, colour_match: bool, fidelity: float) -> None:
     picture = noise((height, width, 3), seed=height * 100 + width)
     result = restore(picture, [face_at(x, y, side)], colour_match=colour_match, fidelity=fidelity)
