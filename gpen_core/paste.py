@@ -68,7 +68,6 @@ class Compositor:
         # The face goes on beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
         face = warp(restored, to_box, shape, border="replicate", antialias=antialias)
         weight = warp(mask, to_box, shape, border="constant", antialias=antialias)
-        np.clip(weight, 0, 1, out=weight)  # the prefilter's sums round to a little more than 1
 
         area = np.s_[box.top : box.bottom, box.left : box.right]
         wins = weight > self._mask[area]
@@ -81,8 +80,9 @@ class Compositor:
         return box
 
     def result(self) -> tuple[Picture, Mask]:
-        """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change both."""
-        return self._picture, self._mask
+        """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change the picture."""
+        # The prefilter's sums round to a little more than 1. Not cut off earlier: which of two faces wins would change with it.
+        return self._picture, np.minimum(self._mask, np.float32(1))
 
     def _box(self, mask: Mask, matrix: ArrayLike) -> Box:
         """The part of the picture that the mask can reach."""
