@@ -80,7 +80,7 @@ class Compositor:
         return box
 
     def result(self) -> tuple[Picture, Mask]:
-        """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change the picture."""
+        """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change it."""
         # The prefilter's sums round to a little more than 1. Not cut off earlier: which of two faces wins would change with it.
         return self._picture, np.minimum(self._mask, np.float32(1))
 
