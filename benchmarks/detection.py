@@ -1,53 +1,184 @@
-"""How many faces are found, at which threshold, how fast.
+"""How many faces are found, at which threshold and size, where there is none, how exactly, how fast.
 
-    python -m benchmarks.detection DATA [--portraits 40]
+    python -m benchmarks.detection DATA [--portraits 40] [--no-sizes] [--no-engines]
 
-DATA: a folder with Solvay_conference_1927.png (29 people) and portraits-cc0-512.zip (one person each, seldom somebody behind).
+DATA: a folder with Solvay_conference_1927.png (29 people) and portraits-cc0-512.zip (one person each, seldom somebody behind). Pictures
+without faces: scikit-image's (where it is installed), and portraits whose faces are painted over.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from gpen_core.faces import find_faces, make_detector
+from gpen_core.faces import Face, find_faces, make_detector
+from gpen_core.faces.detect import Detector
+from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.picture import read_picture
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+SIZES = (11, 14, 19, 29, 48, 72, 96, 140, 200)  # shorter side of a face, pixels
+SHEETS = ((1000, 1000), (2000, 1500), (4000, 3000))
+THINGS = ["brick", "cat", "checkerboard", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "horse"]  # of scikit-image
+THINGS += ["hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms", "moon", "page", "retina", "rocket", "text"]
+
+Pixels = NDArray[np.float32]
+
+
+def portraits_of(data: Path, count: int) -> list[NDArray[np.uint8]]:
+    with zipfile.ZipFile(data / "portraits-cc0-512.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".webp"))
+        files = [archive.read(name) for name in names[:: max(1, len(names) // count)][:count]]
+    return [np.asarray(cv2.imdecode(np.frombuffer(f, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], np.uint8) for f in files]
+
+
+def as_float(picture: NDArray[np.uint8]) -> Pixels:
+    return picture.astype(np.float32) / 255
+
+
+def without_faces(portraits: list[NDArray[np.uint8]], faces: list[Face]) -> list[Pixels]:
+    """Pictures of things, and portraits with a soft disc of the picture's mean colour over the head."""
+    pictures: list[Pixels] = []
+    try:
+        from skimage import data as things
+    except ImportError:
+        print("scikit-image is not installed: its pictures without faces are left out")
+    else:
+        for name in THINGS:
+            try:
+                thing = getattr(things, name)()
+            except Exception as error:  # some need a download
+                print(f"left out: {name} ({type(error).__name__})")
+                continue
+            thing = thing.astype(np.float32) / (1.0 if thing.dtype == bool else 255.0)
+            pictures.append(np.ascontiguousarray(np.dstack([thing] * 3) if thing.ndim == 2 else thing[..., :3]))
+    for portrait, face in zip(portraits[::2], faces[::2], strict=True):
+        picture = as_float(portrait)
+        cover = np.zeros(picture.shape[:2], np.float32)
+        cv2.circle(cover, (round(face.centre[0]), round(face.centre[1])), round(face.height * 0.8), 1.0, -1)
+        cover = cv2.GaussianBlur(cover, (0, 0), face.height * 0.05)[..., None]
+        pictures.append(picture * (1 - cover) + picture.mean(axis=(0, 1)) * cover)
+    return pictures
+
+
+def sheets(portraits: list[NDArray[np.uint8]], faces: list[Face], side: int, wide: int, tall: int) -> Iterator[tuple[Pixels, list[Face]]]:
+    """Sheets full of portraits shrunk until their faces have `side` pixels, with noise and JPEG 60, and where the faces are."""
+    rng = np.random.default_rng(7)
+
+    def spoilt(sheet: NDArray[np.uint8]) -> Pixels:
+        noisy = np.clip(np.rint(sheet + rng.normal(0, 5, sheet.shape)), 0, 255).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 60])
+        return as_float(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8))
+
+    sheet, there = np.full((tall, wide, 3), 118, np.uint8), list[Face]()
+    x = y = row = 0
+    for portrait, face in zip(portraits, faces, strict=True):
+        scale = side / face.shorter_side
+        small = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if x + small.shape[1] > wide:
+            x, y, row = 0, y + row, 0
+        if y + small.shape[0] > tall:
+            yield spoilt(sheet), there
+            sheet, there = np.full((tall, wide, 3), 118, np.uint8), []
+            x = y = row = 0
+        small = small[: tall - y, : wide - x]  # a portrait may be larger than the sheet
+        sheet[y : y + small.shape[0], x : x + small.shape[1]] = small
+        there.append(face.scaled(scale, scale).moved(x, y))
+        x, row = x + small.shape[1], max(row, small.shape[0])
+    yield spoilt(sheet), there
+
+
+def is_same(found: Face, there: Face) -> bool:
+    apart = np.hypot(found.centre[0] - there.centre[0], found.centre[1] - there.centre[1])
+    return bool(apart < 0.35 * there.shorter_side) and 0.5 < found.shorter_side / there.shorter_side < 2
+
+
+def by_size(detector: Detector, portraits: list[NDArray[np.uint8]], faces: list[Face], wide: int, tall: int) -> None:
+    print(f"\nfaces of one size in pictures of {wide}x{tall}; landmarks' mean error as in a face of 300 px\n")
+    print(f"| face, px | missed of {len(faces)} | other finds | landmarks |")
+    print("|---|---|---|---|")
+    for side in SIZES:
+        if side * 4 > min(wide, tall):  # there is no room for a portrait
+            continue
+        missed = others = 0
+        errors: list[float] = []
+        for sheet, there in sheets(portraits, faces, side, wide, tall):
+            found = find_faces(sheet, detector)
+            for face in there:
+                match = next((f for f in found if is_same(f, face)), None)
+                if match is None:
+                    missed += 1
+                else:
+                    errors.append(float(np.abs(match.landmarks - face.landmarks).mean()) * 300 / side)
+                    found.remove(match)
+            others += len(found)
+        print(f"| {side} | {missed} | {others} | {np.mean(errors):.1f} |", flush=True)
+
+
+def engines(rounds: int = 9) -> None:
+    """OpenCV and torch, in turn, on one look."""
+    detector = RetinaFaceMobile()
+    network = detector.torch_network()
+    print("\n| one look at | OpenCV, ms | torch, ms | torch / OpenCV |\n|---|---|---|---|")
+    for side in (192, 512, 640, 800, 1120):
+        picture = np.random.default_rng(0).random((side, side, 3), np.float32)
+        ways: list[Callable[[], object]] = [lambda p=picture: detector.by_opencv(p), lambda p=picture: network(p[None])]
+        seconds: list[list[float]] = [[], []]
+        for _ in range(rounds + 1):
+            for way, times in zip(ways, seconds, strict=True):
+                started = time.perf_counter()
+                way()
+                times.append(time.perf_counter() - started)
+        first, second = (statistics.median(times[1:]) * 1000 for times in seconds)
+        print(f"| {side}x{side} | {first:.1f} | {second:.1f} | {second / first:.2f} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Faces found, by threshold, and seconds.")
+    parser = argparse.ArgumentParser(description="Faces found, by threshold and size, and seconds.")
     parser.add_argument("data", type=Path)
     parser.add_argument("--portraits", type=int, default=40)
+    parser.add_argument("--no-sizes", action="store_true", help="leave out the sheets of faces of one size")
+    parser.add_argument("--no-engines", action="store_true", help="leave out OpenCV against torch")
     arguments = parser.parse_args()
     detector = make_detector()
     solvay = read_picture(arguments.data / "Solvay_conference_1927.png").pixels
-    with zipfile.ZipFile(arguments.data / "portraits-cc0-512.zip") as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".webp"))
-        files = [archive.read(name) for name in names[:: max(1, len(names) // arguments.portraits)][: arguments.portraits]]
-    portraits = [cv2.imdecode(np.frombuffer(f, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255 for f in files]
+    portraits = portraits_of(arguments.data, arguments.portraits)
 
     find_faces(solvay, detector)  # builds the networks
+    faces: list[Face] = []
     for closer in (True, False):
         started = time.perf_counter()
         group = find_faces(solvay, detector, threshold=THRESHOLDS[0], look_closer=closer)
         group_seconds = time.perf_counter() - started
         started = time.perf_counter()
-        found = [find_faces(picture, detector, threshold=THRESHOLDS[0], look_closer=closer) for picture in portraits]
+        found = [find_faces(as_float(picture), detector, threshold=THRESHOLDS[0], look_closer=closer) for picture in portraits]
         seconds = (time.perf_counter() - started) / len(portraits)
+        faces = faces or [max(several, key=lambda face: face.area) for several in found]
+        empty = [find_faces(picture, detector, threshold=THRESHOLDS[0], look_closer=closer) for picture in without_faces(portraits, faces)]
         print(f"\nlooking closer: {'yes' if closer else 'no'}; Solvay {group_seconds:.2f} s, a portrait {seconds:.2f} s\n")
-        print(f"| threshold | Solvay (29 people) | {len(portraits)} portraits: person missed | other finds |\n|---|---|---|---|")
+        print(
+            f"| threshold | Solvay (29 people) | {len(portraits)} portraits: person missed | other finds | in {len(empty)} without faces |"
+        )
+        print("|---|---|---|---|---|")
         for threshold in THRESHOLDS:
-            kept = [[face for face in faces if face.score >= threshold] for faces in found]
-            missed = sum(not any(face.shorter_side > 100 for face in faces) for faces in kept)
-            others = sum(sum(face.shorter_side <= 100 for face in faces) for faces in kept)
-            print(f"| {threshold} | {sum(face.score >= threshold for face in group)} | {missed} | {others} |")
+            kept = [[face for face in several if face.score >= threshold] for several in found]
+            missed = sum(not any(face.shorter_side > 100 for face in several) for several in kept)
+            others = sum(sum(face.shorter_side <= 100 for face in several) for several in kept)
+            wrong = sum(face.score >= threshold for several in empty for face in several)
+            print(f"| {threshold} | {sum(face.score >= threshold for face in group)} | {missed} | {others} | {wrong} |", flush=True)
+    if not arguments.no_sizes:
+        for wide, tall in SHEETS:
+            by_size(detector, portraits, faces, wide, tall)
+    if not arguments.no_engines:
+        engines()
 
 
 if __name__ == "__main__":

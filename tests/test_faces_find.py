@@ -253,6 +253,6 @@ def test_a_detectors_landmarks_in_one_point_do_no_harm(two_rows: Pixels, detecto
 
     for face in find_faces(two_rows, detector, look_closer=False):
         blind = Face(face.box, np.full((5, 2), face.centre, np.float32), face.score)
-        seen = look_at(two_rows, blind, detector, 0.5)
-        assert seen is not None and same_place(face, seen)
-    assert look_at(two_rows, Face((1e7, 1e7, 1e7, 1e7), np.full((5, 2), 1e7, np.float32), 1.0), detector, 0.5) is None
+        (seen,) = look_at(two_rows, [blind], detector, 0.5)
+        assert same_place(face, seen)
+    assert look_at(two_rows, [Face((1e7, 1e7, 1e7, 1e7), np.full((5, 2), 1e7, np.float32), 1.0)], detector, 0.5) == []

@@ -10,7 +10,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from gpen_core.faces.detect import Detector
-from training.detector_features import OnnxFeatures
+from gpen_core.faces.onnx_network import OnnxNetwork
 
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MISSED = 0.5  # landmark error of a face that is not found any more, in distances between the eyes
@@ -85,7 +85,7 @@ class YuNetFeatures:
     RESULTS = ("236", "246", "256")  # the ends of its three grids
 
     def __init__(self, file: Path) -> None:
-        self.network = OnnxFeatures(file)
+        self.network = OnnxNetwork(file)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(picture[..., ::-1])).permute(2, 0, 1)[None].float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,28 +21,34 @@ _SIDE = 128  # of the face as it is shown to the detector, in pixels: of 32 to 2
 _FRAME = 192  # of the square around it
 _WEAK = 0.05  # a find this weak still says where the landmarks are; the threshold is for their mean score
 _AGREES = 0.3  # least overlap with the box that the face should have
+_TOGETHER = 16  # faces whose views are held in memory, a megabyte for each
 _MEAN_COLOUR = np.array([123, 117, 104], np.float64) / 255  # RetinaFace's mean colour, RGB: shown beyond the picture's border
 _MIRRORED = [1, 0, 2, 4, 3]  # the landmarks' order in a mirrored face
 
 
-def look_at(picture: Pixels, face: Face, detector: Detector, threshold: float) -> Face | None:
-    """The face with the landmarks of two looks at it alone, and their score where it is lower; None where they do not confirm it.
+def look_at(picture: Pixels, faces: Sequence[Face], detector: Detector, threshold: float) -> list[Face]:
+    """The faces with the landmarks of two looks at each alone, and their score where it is lower; without those they do not confirm.
 
-    picture: float32 RGB (H, W, 3), 0..1, in which `face` was found. The face is set upright by its eyes and mouth and brought to one
+    picture: float32 RGB (H, W, 3), 0..1, in which the faces were found. A face is set upright by its eyes and mouth and brought to one
     size, and looked at as it is and mirrored: the means of the two are free of any leaning to the left or right. Its box stays.
     """
-    view, matrix = _upright_view(picture, face)
-    looks = [_best(view, detector), _mirror(_best(np.ascontiguousarray(view[:, ::-1]), detector))]
-    seen = [look for look in looks if look is not None]
-    if not seen:
-        return None
-    # Never surer than the find itself: so a higher threshold gives exactly those faces of a lower one that reach it.
-    score = min(face.score, sum(look.score for look in seen) / len(looks))
-    if score < threshold:
-        return None
-    points = np.mean([look.landmarks for look in seen], axis=0, dtype=np.float64)
-    back = cv2.invertAffineTransform(matrix)
-    return replace(face, landmarks=(points @ back[:, :2].T + back[:, 2]).astype(np.float32), score=float(score))
+    groups = (faces[start : start + _TOGETHER] for start in range(0, len(faces), _TOGETHER))
+    return [face for group in groups for face in _look_at_some(picture, group, detector, threshold)]
+
+
+def _look_at_some(picture: Pixels, faces: Sequence[Face], detector: Detector, threshold: float) -> Iterator[Face]:
+    views = [_upright_view(picture, face) for face in faces]
+    both_ways = [way for view, _ in views for way in (view, np.ascontiguousarray(view[:, ::-1]))]
+    detect_many: Callable[[list[Pixels], float], list[list[Face]]] | None = getattr(detector, "detect_many", None)
+    found = detect_many(both_ways, _WEAK) if detect_many else [detector.detect(view, _WEAK) for view in both_ways]
+    for face, (_, matrix), plain, mirrored in zip(faces, views, found[::2], found[1::2], strict=True):
+        seen = [look for look in (_best(plain), _mirror(_best(mirrored))) if look is not None]
+        # Never surer than the find itself: so a higher threshold gives exactly those faces of a lower one that reach it.
+        score = min(face.score, sum(look.score for look in seen) / 2)
+        if seen and score >= threshold:
+            points = np.mean([look.landmarks for look in seen], axis=0, dtype=np.float64)
+            back = cv2.invertAffineTransform(matrix)
+            yield replace(face, landmarks=(points @ back[:, :2].T + back[:, 2]).astype(np.float32), score=float(score))
 
 
 def for_opencv(view: Pixels) -> Pixels:
@@ -89,11 +96,11 @@ def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float
     return np.asarray(view, np.float32), matrix
 
 
-def _best(view: Pixels, detector: Detector) -> Face | None:
-    """The face in the middle of the view, where the detector sees one."""
+def _best(found: list[Face]) -> Face | None:
+    """The face in the middle of the view in which these were found, where there is one."""
     middle, half = (_FRAME - 1) / 2, _SIDE / 2
     expected = Face((middle - half, middle - half, middle + half, middle + half), np.zeros((5, 2), np.float32), 1.0)
-    faces = [face for face in detector.detect(view, _WEAK) if face.is_finite]
+    faces = [face for face in found if face.is_finite]
     near = overlap(expected, np.array([face.box for face in faces], np.float64).reshape(-1, 4))
     fitting = [face for face, shared in zip(faces, near, strict=True) if shared >= _AGREES]
     return fitting[0] if fitting else None

@@ -28,7 +28,9 @@ _NATIVE_SIDE = 1500  # the official code's bound for looking at a picture as it 
 _TRUSTED_NATIVE = 400.0  # of faces whose longer side seems larger than this (pixels as seen), the coarser look is the better judge
 _TRUSTED_CLOSER = 192.0
 _CLOSER_SCALE = 2.0
+_CLOSE_ENOUGH = 4.0  # where the closer look's scale is at most so many times the coarse one's, nothing is missed between them
 _CLOSER_PIXELS = 16_000_000  # the most pixels of the closer look: 8K pictures are looked at a little smaller than they are
+_LITTLE_SMALLER = 0.6
 _TILE = 1280
 _TILE_OVERLAP = 224  # more than a trusted face: each of them is whole in some tile
 _EDGE = 2.0  # a box that reaches a tile's inner edge this closely is taken for cut
@@ -50,13 +52,14 @@ def make_detector(
     """The detector of that name, ready for use.
 
     name: "retinaface-mobile" (ships with the project), "yunet" (needs its ONNX file), "retinaface-r50" (needs facexlib and its weights).
-    model_file: the detector's own file, else looked for in weights_folders. device: for "retinaface-r50"; the others run on the CPU.
+    model_file: the detector's own file, else looked for in weights_folders. device: torch's; "retinaface-r50" runs there, and the large
+    pictures of "retinaface-mobile". "yunet" runs on the CPU.
     Raises SettingsError for an unknown name, FeatureMissingError for a missing package, WeightsMissingError or WeightsError for weights.
     """
     if name == "retinaface-mobile":
         from .retinaface import RetinaFaceMobile
 
-        return RetinaFaceMobile(model_file)
+        return RetinaFaceMobile(model_file, device)
     if name == "yunet":
         from .yunet import make_yunet
 
@@ -104,7 +107,7 @@ def find_faces(
         turned = np.rot90(picture, angle // 90)
         faces = suppress(_search(turned, detector, threshold, look_closer), nms)
         if look_closer:
-            faces = [closer for face in faces if (closer := look_at(turned, face, detector, threshold)) is not None]
+            faces = look_at(turned, faces, detector, threshold)
         found += [face.turned_back(angle, height, width) for face in faces]
     progress.report(len(angles), len(angles), "looking for faces")
     if mask is not None:
@@ -133,10 +136,10 @@ def _search(picture: Pixels, detector: Detector, threshold: float, look_closer: 
     coarse = min(1.0, _COARSE_SIDE / longest)
     native = min(1.0, _NATIVE_SIDE / longest)
     yield from _look(picture, detector, threshold, coarse, trusted=np.inf)
-    if native > coarse:
+    closer = min(_CLOSER_SCALE, (_CLOSER_PIXELS / (height * width)) ** 0.5) if look_closer else 0.0
+    if native > coarse and not native < closer <= _CLOSE_ENOUGH * coarse:
         yield from _look(picture, detector, threshold, native, trusted=_TRUSTED_NATIVE)
-    closer = min(_CLOSER_SCALE, (_CLOSER_PIXELS / (height * width)) ** 0.5)
-    if look_closer and closer > native:
+    if closer > native:
         yield from _look(picture, detector, threshold, closer, trusted=_TRUSTED_CLOSER)
 
 
@@ -179,8 +182,9 @@ def _resized_part(picture: Pixels, part: tuple[int, int, int, int], size: tuple[
 def _resized(picture: Pixels, wide: int, tall: int) -> Pixels:
     if picture.shape[:2] == (tall, wide):
         return picture
-    shrinks = wide * tall < picture.shape[0] * picture.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    scale = (wide * tall / (picture.shape[0] * picture.shape[1])) ** 0.5
+    # A little smaller needs no averaging, which takes three times as long.
+    how = cv2.INTER_CUBIC if scale >= 1 else cv2.INTER_LINEAR if scale >= _LITTLE_SMALLER else cv2.INTER_AREA
     return np.asarray(cv2.resize(for_opencv(picture), (wide, tall), interpolation=how), np.float32)
 
 

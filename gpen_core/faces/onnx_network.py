@@ -1,0 +1,94 @@
+"""Small convolutional ONNX networks in torch: on any device of torch's, and differentiable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..weights.onnx_graph import Graph, Node, read_graph
+
+
+class OnnxNetwork(nn.Module):
+    """The convolutional part of an ONNX network, from its picture to its heads' convolutions; what follows is up to the caller.
+
+    Knows the operations that RetinaFace mobile0.25 and YuNet are made of. Weights are frozen; gradients pass to the picture.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Raises WeightsError where the file is no ONNX network."""
+        super().__init__()
+        graph = read_graph(file)
+        same = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.op == "Identity"}
+        self._nodes = _convolutional(graph)
+        self._readers = Counter(name for node in self._nodes for name in node.inputs)
+        for name in {name for node in self._nodes if node.op == "Conv" for name in node.inputs[1:]}:
+            source = name
+            while source in same:
+                source = same[source]
+            constant = torch.as_tensor(np.array(graph.tensors[source].array(), np.float32))
+            if constant.ndim == 4:  # oneDNN is nearly twice as fast with weights that lie so, whatever the picture does
+                constant = constant.contiguous(memory_format=torch.channels_last)
+            self.register_buffer(_key(name), constant, persistent=False)
+
+    @property
+    def first_weight(self) -> Tensor:
+        """The weight, (C, 3, k, k), of the convolution that reads the picture."""
+        return self.get_buffer(_key(next(node.inputs[1] for node in self._nodes if node.inputs[0] == "input")))
+
+    def values(self, x: Tensor) -> Iterator[tuple[str, str, Tensor]]:
+        """(kind of operation, name of its result, result) of every step; x: (N, 3, H, W) as the network wants it.
+
+        A convolution's result is no longer its own once the next step is asked for: an activation that alone reads it works in place.
+        """
+        values: dict[str, Tensor] = {"input": x}
+        left = self._readers.copy()
+        for node in self._nodes:
+            inputs = [values[name] for name in node.inputs if name in values]
+            y = self._step(node, inputs)
+            for name in node.inputs:
+                left[name] -= 1
+                if not left[name]:
+                    values.pop(name, None)  # in a large picture these are what memory goes to
+            values[node.outputs[0]] = y
+            del inputs
+            yield node.op, node.outputs[0], y
+
+    def _step(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        x, a = inputs[0], node.attributes
+        if node.op == "Conv":
+            weight, bias = (self.get_buffer(_key(name)) for name in node.inputs[1:3])
+            return F.conv2d(x, weight, bias, stride=a["strides"][0], padding=a["pads"][0], groups=a["group"])
+        alone = self._readers[node.inputs[0]] == 1
+        if node.op == "LeakyRelu":
+            return F.leaky_relu(x, a["alpha"], inplace=alone)
+        if node.op == "Relu":
+            return F.relu(x, inplace=alone)
+        if node.op == "MaxPool":
+            return F.max_pool2d(x, 2)
+        if node.op == "Add":
+            return x + inputs[1]
+        if node.op == "Resize":  # of the feature pyramid: always by two, nearest neighbour
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return torch.cat(inputs, dim=1)
+
+
+def _key(name: str) -> str:
+    return "of_" + name.replace(".", "_").replace("::", "_")
+
+
+def _convolutional(graph: Graph) -> list[Node]:
+    """The nodes from the picture to the heads' convolutions, without the arithmetic of shapes around them."""
+    reached, nodes = {"input"}, list[Node]()
+    for node in graph.nodes:
+        computes = node.op in ("Conv", "LeakyRelu", "Relu", "MaxPool", "Resize") and node.inputs[0] in reached
+        joins = node.op in ("Add", "Concat") and all(name in reached for name in node.inputs)
+        if computes or joins:
+            nodes.append(node)
+            reached.add(node.outputs[0])
+    return nodes
