@@ -72,12 +72,14 @@ class TorchRetinaFace:
     def _look(self, pictures: Pixels, exact: bool) -> Iterator[Seen]:
         count, height, width = pictures.shape[:3]
         dtype = torch.float32 if exact else self._dtype
-        # Padding, in the network's terms: the mean colour.
-        x = torch.zeros((count, *padded((height, width)), 3), dtype=dtype, device=self._device)
-        mean = torch.tensor(MEAN[::-1], device=self._device) / 255
-        x[:, :height, :width] = torch.as_tensor(np.ascontiguousarray(pictures)).to(self._device) - mean
+        tall, wide = padded((height, width))
+        # Padding, in the network's terms: the mean colour. Whole rows at once are four times as fast as three numbers at a time.
+        x = torch.zeros((count, tall, wide * 3), dtype=dtype, device=self._device)
+        rows = torch.as_tensor(np.ascontiguousarray(pictures).reshape(count, height, width * 3)).to(self._device)
+        x[:, :height, : width * 3] = rows - (torch.tensor(MEAN[::-1], device=self._device) / 255).repeat(width)
+        x = x.view(count, tall, wide, 3).permute(0, 3, 1, 2)
         grids: dict[str, list[Tensor]] = {name: [] for name in _HEADS}
-        for _, name, y in (self._exact if exact else self._network).values(x.permute(0, 3, 1, 2)):
+        for _, name, y in (self._exact if exact else self._network).values(x):
             for head, numbers in _HEADS.items():
                 if name.startswith(f"/{head}"):
                     grids[head].append(y.permute(0, 2, 3, 1).reshape(count, -1, numbers))
