@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.float32]
 
-_SIDE = 128  # of the face as it is shown to the detector, in pixels: of 32 to 256 the size of the smallest landmark error (docs/faces.md)
+_SIDE = 128  # of the face as it is shown to the detector, in pixels: of 32 to 256 the size of the smallest landmark error
 _FRAME = 192  # of the square around it
 _WEAK = 0.05  # a find this weak still says where the landmarks are; the threshold is for their mean score
 _AGREES = 0.3  # least overlap with the box that the face should have
