@@ -4,6 +4,7 @@ Against the plain form (equal to it within 2e-5 in float32):
 - scales, gains and the factor sqrt(2) of the activation are multiplied into weights and biases once, at load;
 - modulation and demodulation are computed for all layers at once, in float32 whatever the weights are, and the modulation is brought to at
   most 1 before it meets activations, so that half precision has room (Karras et al., StyleGAN2-ADA, NeurIPS 2020, section B);
+- 3x3 convolutions of many channels take fewer multiplications on processors (`winograd`);
 - a layer's result and the encoder's feature are written straight into the two halves of their concatenation;
 - `tiles` computes the largest resolutions in strips of rows where memory is short.
 
@@ -13,6 +14,7 @@ Inference only. Shapes as in `modules`: pictures (N, 3, S, S), RGB in -1..1.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,7 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import winograd
 from .modules import EqualConv2d, EqualLinear, Generator, ModulatedConv2d, StyledConv, ToRGB, fir_kernel
+
+# Where a Winograd convolution pays on processors, in float32: with fewer channels or larger maps its sums cost what its products save.
+_WINOGRAD_OUTPUTS = 256
+_WINOGRAD_SIDES = range(16, 129)
+_TRANSFORMING = threading.Lock()
 
 GAIN = math.sqrt(2)
 SLOPE = 0.2
@@ -75,17 +83,36 @@ class Styled(nn.Module):
         self.bias = frozen(plain.activate.bias, GAIN)
         self.feature_weight = frozen(plain.noise.weight, GAIN)
         self.kernel = frozen(fir_kernel(4.0)) if self.up else None
+        self.can_transform = not self.up and self.outputs >= _WINOGRAD_OUTPUTS and side in _WINOGRAD_SIDES
+        self.transformed = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if self.transformed:  # another device or type wants the weights as they were
+            self.weight, self.transformed = frozen(winograd.restore_weight(self.weight)), False
+        return cast(Any, super())._apply(fn, recurse)
+
+    def _transformed_weight(self) -> Tensor:
+        """The weight for `winograd`, in the place of the other from the first use on: no network holds both."""
+        with _TRANSFORMING:
+            if not self.transformed:
+                # As in load.build_fused: what is made in inference mode could not be used outside of it.
+                with torch.inference_mode(False), torch.no_grad():
+                    self.weight, self.transformed = frozen(winograd.transform_weight(self.weight)), True
+            return self.weight
 
     def modulated(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
         """(activations, weight), the modulation in whichever of them is smaller. A batch shares its weights, so there it is activations."""
         inputs = modulation.shape[1]
+        weight = winograd.restore_weight(self.weight) if self.transformed else self.weight
         scale = modulation.to(x.dtype)
         if x.shape[0] > 1 or not self.scales_weight:
-            return x * scale.view(-1, inputs, 1, 1), self.weight
-        return x, self.weight * scale.view((inputs, 1, 1, 1) if self.up else (1, inputs, 1, 1))
+            return x * scale.view(-1, inputs, 1, 1), weight
+        return x, weight * scale.view((inputs, 1, 1, 1) if self.up else (1, inputs, 1, 1))
 
     def convolve(self, x: Tensor, modulation: Tensor) -> Tensor:
         """Before the demodulation: (N, inputs, h, w) -> (N, outputs, h, w), or twice as large."""
+        if self.can_transform and x.dtype == torch.float32 and x.device.type == "cpu":
+            return winograd.convolve(x, self._transformed_weight(), modulation)
         x, weight = self.modulated(x, modulation)
         if self.kernel is None:
             return F.conv2d(x, weight, padding=1)
