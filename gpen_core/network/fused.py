@@ -97,7 +97,8 @@ class Styled(nn.Module):
             if not self.transformed:
                 # As in load.build_fused: what is made in inference mode could not be used outside of it.
                 with torch.inference_mode(False), torch.no_grad():
-                    self.weight, self.transformed = frozen(winograd.transform_weight(self.weight)), True
+                    transformed = nn.Parameter(winograd.transform_weight(self.weight), requires_grad=False)
+                self.weight, self.transformed = transformed, True
             return self.weight
 
     def modulated(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,19 +239,18 @@ class FusedGenerator(nn.Module):
     def forward(self, x: Tensor, tiled: bool | None = None) -> Tensor:
         """x: (N, 3, S, S), RGB in -1..1, in the weights' type.
 
-        tiled: the large resolutions in strips, for a third of the memory; None: where that is faster, which is on CPUs.
+        tiled: the large resolutions in strips, for a third to half of the memory; None: some of them, where that is faster, on CPUs.
 
         Returns float32 whatever the weights are.
         """
         x = x.contiguous(memory_format=torch.channels_last)
-        if tiled is None:
-            # A whole map is fresh memory from the system, page by page, and larger than any cache; a strip is neither. Where it
-            # pays was measured: benchmarks.network prints both.
-            tiled = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
-        if tiled:
-            from .tiles import run_in_strips
+        # A whole map is fresh memory from the system, page by page, and larger than any cache; a strip is neither. Where it pays was
+        # measured: benchmarks.network prints both.
+        faster = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
+        if tiled or (tiled is None and faster):
+            from .tiles import FAST, SPARING, run_in_strips
 
-            return run_in_strips(self, x)
+            return run_in_strips(self, x, whole=min(SPARING if tiled else FAST, self.size // 2))
         features = [self.encodings[0](x)]
         for encoding in list(self.encodings)[1:]:
             features.append(encoding(features[-1]))

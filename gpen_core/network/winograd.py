@@ -14,9 +14,16 @@ _TILES = 256  # of 2x2 results that are computed at once: what lies between the 
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (16, C, O), four thirds squared as many numbers."""
-    rows = _combined(weight.permute(2, 3, 1, 0).unbind(0))  # 4 of (3, C, O)
-    return torch.stack([part for row in rows for part in _combined(row.unbind(0))])
+    """(O, C, 3, 3) -> (16, C, O): 16 / 9 as many numbers. Written where they stay, so that nothing large is needed in between."""
+    outputs, channels = weight.shape[:2]
+    result = weight.new_empty((4, 4, channels, outputs))
+    for column, into in enumerate((result[:, 0], result[:, 1], result[:, 3])):
+        for row, part in zip((0, 1, 3), weight[..., column].unbind(2), strict=True):
+            into[row] = part.t()
+        _combine(into)
+    for row in result:
+        _combine(row)
+    return result.flatten(0, 1)
 
 
 def restore_weight(transformed: Tensor) -> Tensor:
@@ -25,9 +32,10 @@ def restore_weight(transformed: Tensor) -> Tensor:
     return torch.stack(_separated([torch.stack(row) for row in rows])).permute(3, 2, 0, 1)
 
 
-def _combined(taps: tuple[Tensor, ...]) -> list[Tensor]:
-    outer = taps[0] + taps[2]
-    return [taps[0], (outer + taps[1]) / 2, (outer - taps[1]) / 2, taps[2]]
+def _combine(parts: Tensor) -> None:
+    """Along one axis (G g): parts 0, 1 and 3 are the three taps, and become with part 2 the four factors."""
+    torch.add(parts[0], parts[3], out=parts[2]).sub_(parts[1]).div_(2)
+    parts[1].add_(parts[2])
 
 
 def _separated(parts: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:
