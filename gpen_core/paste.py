@@ -39,6 +39,7 @@ class Compositor:
         self._base = picture
         self._picture = picture.copy()
         self._mask = np.zeros(picture.shape[:2], np.float32)
+        self._areas: list[tuple[slice, slice]] = []
 
     def add(
         self, restored: Picture, mask: Mask, matrix: ArrayLike, *, strength: float = 1.0, smooth_small: bool = False, antialias: bool = True
@@ -74,6 +75,7 @@ class Compositor:
         for start in range(0, shape[0], _ROWS):
             rows = np.s_[box.top + start : min(box.top + start + _ROWS, box.bottom), box.left : box.right]
             self._blend(rows, face[start : start + _ROWS], weight[start : start + _ROWS], np.float32(strength))
+        self._areas.append(np.s_[box.top : box.bottom, box.left : box.right])
         return box
 
     def _blend(self, area: tuple[slice, slice], face: Picture, weight: Mask, strength: np.float32) -> None:
@@ -91,7 +93,10 @@ class Compositor:
     def result(self) -> tuple[Picture, Mask]:
         """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change it."""
         # The prefilter's sums round to a little more than 1. Not cut off earlier: which of two faces wins would change with it.
-        return self._picture, np.minimum(self._mask, np.float32(1))
+        mask = np.zeros_like(self._mask)
+        for area in self._areas:  # elsewhere no memory is touched: in a large picture that would take longer than all faces
+            np.minimum(self._mask[area], np.float32(1), out=mask[area])
+        return self._picture, mask
 
     def _box(self, mask: Mask, matrix: ArrayLike) -> Box:
         """The part of the picture that the mask can reach."""
