@@ -89,6 +89,11 @@ def runners(size: int, device: torch.device, peers: list[str], precisions: list[
         table[name] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype)).float()
         if size >= 512:  # what strips of rows, which run by themselves on CPUs, are worth
             table[f"{name}, not in strips"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype), tiled=False).float()
+        if dtype == torch.float32 and device.type == "cpu":
+            direct = FusedGenerator(plain)
+            for layer in direct.styled:
+                layer.can_transform = False
+            table[f"{name}, without Winograd"] = direct
     if peers:
         model = exported(slow.cpu(), size)
         slow.to(device)
