@@ -2,7 +2,7 @@
 Convolutional Neural Networks", CVPR 2016.
 
 Their error in float32 is below that of the direct sum, which adds up nine times as many products at once (tests/test_winograd.py). The
-larger F(4x4, 3x3) is faster still, and seven times less exact than the direct sum.
+larger F(4x4, 3x3) is less exact than that sum.
 """
 
 from __future__ import annotations
