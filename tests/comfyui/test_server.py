@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import host
 import numpy as np
@@ -57,7 +58,7 @@ def test_the_pack_was_loaded(server):
 def test_help_pages_are_served(server):
     ours = [name for name in server.get("/object_info") if name.startswith("GPEN")]
     for name in ours:
-        page = server.get(f"/extensions/{host.ROOT.name}/docs/{name}.md", raw=True).decode("utf-8")
+        page = server.get(f"/extensions/{quote(host.ROOT.name)}/docs/{name}.md", raw=True).decode("utf-8")
         assert page.startswith("# ")
     texts = server.get("/i18n")
     assert {"en", "zh", "de"} <= set(texts)
