@@ -34,8 +34,13 @@ OUT = ROOT / "out"
 MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
 
 OLDEST, NEWEST = (3, 10), (3, 13)
-OPTIONAL = ("facexlib", "basicsr", "av")  # one feature each; `--full` installs them, nothing else misses them
-TEST_TOOLS = ("pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx")
+OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
+# One feature each; `--full` installs them, nothing else misses them. Extras in pyproject.toml say the same.
+OPTIONAL = {"facexlib": "facexlib>=0.3.0", "basicsr": "basicsr>=1.4.2", "av": "av"}
+TEST_TOOLS = (
+    "pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx",
+    "setuptools",
+)  # fmt: skip
 BASICSR_NEEDS = ("addict", "future", "lmdb", "pyyaml", "requests", "scikit-image", "scipy", "yapf", "setuptools")
 CHILD = {"cwd": str(ROOT), "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
 IMPORTS = ("torch", "numpy", "cv2", "PIL", "safetensors", "tqdm", "filelock")
@@ -68,10 +73,9 @@ def name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match.group()).lower() if match else ""
 
 
-def needed(requirements: Iterable[str]) -> list[str]:
-    """The requirements that a restoration cannot do without, torch first."""
-    lines = [line for line in requirements if name_of(line) not in OPTIONAL]
-    return sorted(lines, key=lambda line: name_of(line) != "torch")
+def torch_first(requirements: Iterable[str]) -> list[str]:
+    """The requirements, torch before all that would bring it along in another build."""
+    return sorted(requirements, key=lambda line: name_of(line) != "torch")
 
 
 def stamp_key(groups: Iterable[str], version: Sequence[int], index: str = "") -> str:
@@ -238,26 +242,23 @@ def install_torch(requirement: str, index: str) -> None:
     install_tested("torch", [requirement])
 
 
-def install_tested(what: str, packages: list[str]) -> None:
+def install_tested(what: str, packages: list[str], options: Sequence[str] = ()) -> None:
     """The tested versions, or where those are not made for this machine, the newest that are. Raises Trouble with pip's words."""
-    error = pip(packages)
+    error = pip(packages, options=options)
     if "No matching distribution" in error or "ResolutionImpossible" in error:
         say("The tested versions are not to be had here (another system, or no network); trying the newest that are.")
-        error = pip(packages, constraints=None)
+        error = pip(packages, constraints=None, options=options)
     if error:
         raise Trouble(f"{what} could not be installed: {last_line(error)}\nIs the network there, and room on the disk? Then start again.")
 
 
-def check_opencv() -> None:
-    """opencv-python needs a desktop's libraries on Linux; without them its headless twin is taken."""
-    code, text = output_of([str(venv_python()), "-c", "import cv2"])
-    if code == 0 or sys.platform != "linux":
+def install_opencv() -> None:
+    """The build that needs no desktop, where there is none that works: any of the four serves, and two would spoil each other."""
+    code, _ = output_of([str(venv_python()), "-c", "import cv2; cv2.resize"])
+    if code == 0:
         return
-    say(f"opencv-python cannot start here ({last_line(text, 'Error')}); taking opencv-python-headless, which needs no desktop.")
-    output_of([str(venv_python()), "-m", "pip", "uninstall", "-y", "-q", "opencv-python"])
-    error = pip(["opencv-python-headless"], options=["--force-reinstall", "--no-deps"])
-    if error:
-        raise Trouble(f"opencv-python-headless could not be installed: {last_line(error)}")
+    output_of([str(venv_python()), "-m", "pip", "uninstall", "-y", "-q", *OPENCV])  # one that does not start; .venv is ours
+    install_tested(OPENCV[0], [f"{OPENCV[0]}>=4.8"], options=["--no-deps"])
 
 
 def check_imports() -> None:
@@ -268,19 +269,21 @@ def check_imports() -> None:
         raise Trouble(f"What was installed cannot be imported: {last_line(text, 'Error')}.{hint}")
 
 
-def install_optional(requirements: Iterable[str]) -> None:
+def install_optional() -> None:
     """facexlib, basicsr and av, each as far as it goes here. Nothing is an error."""
-    lines = {name_of(line): line.split(";")[0].strip() for line in requirements}
-    for name in OPTIONAL:
+    for name, requirement in OPTIONAL.items():
         say(f"Installing {name} (optional) ...")
         if name == "basicsr" and sys.version_info[:2] >= (3, 13):
             say("  basicsr cannot be built on Python 3.13; the Real-ESRGAN background is left out.")
             continue
         if name == "basicsr":
             # Its set-up asks for torch while it is built: built apart from the environment that means the newest CUDA build, gigabytes.
-            error = pip(BASICSR_NEEDS) or pip([lines[name]], options=["--no-build-isolation", "--no-deps"])
+            error = pip(BASICSR_NEEDS) or pip([requirement], options=["--no-build-isolation", "--no-deps"])
+        elif name == "facexlib":
+            # What it asks for brings a second OpenCV and numba; what is used of it needs torchvision alone.
+            error = pip([requirement], options=["--no-deps"]) or pip(["torchvision"])
         else:
-            error = pip([lines.get(name, name)])
+            error = pip([requirement])
         if error:
             say(f"  {name} could not be installed; only its own feature is missing. ({last_line(error)})")
     code, text = output_of([str(venv_python()), "-c", "import torchvision"])
@@ -303,14 +306,14 @@ def install(wanted: Iterable[str], index: str) -> None:
     write_stamp({"unfinished": True, "groups": sorted(groups), "index": index})
     try:
         requirements = requirement_lines(REQUIREMENTS.read_text("utf-8"))
-        torch, *others = needed(requirements)
+        torch, *others = torch_first(requirements)
         install_torch(torch, index)
         others += TEST_TOOLS if "test" in groups else ()
         say(f"Installing {', '.join(name_of(line) for line in others)} ...")
         install_tested("The rest", others)
-        check_opencv()
+        install_opencv()
         if "full" in groups:
-            install_optional(requirements)
+            install_optional()
         check_imports()
     except Trouble:
         write_stamp(stamp)  # as before: a finished environment whose renewal failed is not thrown away

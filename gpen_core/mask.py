@@ -191,7 +191,7 @@ def _facexlib_parsenet() -> Any:
                 found.loader.exec_module(module)
                 sys.modules[name] = module
                 return module
-    raise FeatureMissingError("The parsing mask needs the package facexlib: pip install facexlib, or use the landmark mask.")
+    raise FeatureMissingError("The parsing mask needs the package facexlib: pip install --no-deps facexlib, or use the landmark mask.")
 
 
 def _check_feather(feather: float) -> None:

@@ -8,23 +8,26 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..gpen_core.errors import FeatureMissingError
 
 log = logging.getLogger(__name__)
+INSTALLER = Path(__file__).resolve().parents[1] / "install.py"
 
 
 def advice() -> str:
     return (
-        "The GPEN nodes need the package opencv-python, which this ComfyUI does not have. "
-        f'Install it with "{sys.executable}" -m pip install opencv-python (or opencv-python-headless), then start ComfyUI again.'
+        "The GPEN nodes need OpenCV, which does not work in this ComfyUI. "
+        f'Run "{sys.executable}" "{INSTALLER}", which installs it or says what it lacks, then start ComfyUI again.'
     )
 
 
 def say_what_is_missing() -> None:
     """One line in the log while the pack is loaded. Nothing is imported for it."""
-    if importlib.util.find_spec("cv2") is None:
+    found = importlib.util.find_spec("cv2")
+    if found is None or found.origin is None:  # no origin: the folder that an uninstalled OpenCV leaves behind
         log.warning("%s", advice())
 
 

@@ -68,7 +68,7 @@ def test_r50_without_facexlib(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(FeatureMissingError, match="pip install facexlib"):
+    with pytest.raises(FeatureMissingError, match="pip install --no-deps facexlib"):
         make_detector("retinaface-r50")
 
 

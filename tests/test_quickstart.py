@@ -32,7 +32,7 @@ def elsewhere(quickstart: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     """quickstart with its .venv, out and constraints in a folder of the test's."""
     for name, path in (("VENV", ".venv"), ("STAMP", ".venv/quickstart.json"), ("OUT", "out")):
         monkeypatch.setattr(quickstart, name, tmp_path / path)
-    for name, text in (("REQUIREMENTS", "torch>=2.0\nnumpy\nbasicsr\n"), ("CONSTRAINTS", "torch==2.13.0\n")):
+    for name, text in (("REQUIREMENTS", "torch>=2.0\nnumpy\n"), ("CONSTRAINTS", "torch==2.13.0\n")):
         monkeypatch.setattr(quickstart, name, tmp_path / name)
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
@@ -66,10 +66,52 @@ def test_requirement_lines_and_names(quickstart):
 
 def test_only_what_a_restoration_needs_is_installed_torch_first(quickstart):
     lines = quickstart.requirement_lines((ROOT / "requirements.txt").read_text("utf-8"))
-    names = [quickstart.name_of(line) for line in quickstart.needed(lines)]
+    names = [quickstart.name_of(line) for line in quickstart.torch_first(reversed(lines))]
     assert names[0] == "torch"
-    assert {"numpy", "opencv-python", "pillow"} <= set(names)
-    assert not set(names) & set(quickstart.OPTIONAL)
+    assert {"numpy", "pillow"} <= set(names)
+    assert not set(names) & {*quickstart.OPTIONAL, *quickstart.OPENCV}
+
+
+class Child:
+    """Stands in for .venv's Python: notes its commands, in short, and fails for those that hold one of `broken`."""
+
+    def __init__(self, quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.broken: tuple[str, ...] = ()
+        monkeypatch.setattr(quickstart, "output_of", self.run)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        self.asked.append(" ".join(command[1:]))
+        failed = any(word in self.asked[-1] for word in self.broken)
+        return int(failed), "ERROR: No matching distribution found" if failed else ""
+
+
+@pytest.fixture
+def child(quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Child:
+    return Child(quickstart, monkeypatch)
+
+
+def test_an_opencv_that_works_stays_alone(quickstart, child):
+    quickstart.install_opencv()
+    assert child.asked == ["-c import cv2; cv2.resize"]
+
+
+def test_an_opencv_that_does_not_work_goes_before_the_headless_one_comes(quickstart, child):
+    child.broken = ("import cv2", "-c " + str(ROOT / "constraints.txt"))  # and the tested one is not made for this machine
+    quickstart.install_opencv()
+    _, away, *installed = child.asked
+    assert away.startswith("-m pip uninstall -y") and away.split()[-4:] == list(quickstart.OPENCV)
+    assert len(installed) == 2 and all(command.endswith("--no-deps opencv-python-headless>=4.8") for command in installed)
+
+
+def test_optional_packages_bring_no_second_opencv(quickstart, child):
+    """facexlib and basicsr both ask for opencv-python."""
+    quickstart.install_optional()
+    for name in ("facexlib", "basicsr"):
+        commands = [command for command in child.asked if name in command]
+        assert all("--no-deps" in command for command in commands), commands
+    assert any("facexlib" in command for command in child.asked)
 
 
 def test_stamp_changes_with_everything_that_matters(quickstart, elsewhere):
@@ -127,10 +169,10 @@ class Steps:
         monkeypatch.setattr(quickstart, "runs", lambda python: self.runs)
         monkeypatch.setattr(quickstart, "make_venv", self.make)
         monkeypatch.setattr(quickstart, "install_torch", lambda requirement, index: self.done.append("torch"))
-        monkeypatch.setattr(quickstart, "install_tested", lambda what, packages: self.rest(packages))
-        for name in ("check_opencv", "check_imports"):
+        monkeypatch.setattr(quickstart, "install_tested", lambda what, packages, options=(): self.rest(packages))
+        for name in ("install_opencv", "check_imports"):
             monkeypatch.setattr(quickstart, name, lambda: None)
-        monkeypatch.setattr(quickstart, "install_optional", lambda requirements: self.done.append("optional"))
+        monkeypatch.setattr(quickstart, "install_optional", lambda: self.done.append("optional"))
 
     def make(self) -> None:
         self.done.append("venv")

@@ -20,7 +20,7 @@ BINARY = (*PICTURES, ".gif", ".ico", ".onnx", ".safetensors", ".npz", ".npy", ".
 CODE = (".py", ".js", ".mjs", ".css", ".sh")
 
 # import name -> the package that brings it
-PACKAGES = {"cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
+PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
 
 
 @cache
@@ -79,8 +79,15 @@ def test_requirements_hold_no_host_back():
     for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
         requirement = line.split("#")[0].split(";")[0]
         assert "==" not in requirement and "<" not in requirement, f"{line}: a bound that would change what a host has"
-    assert {"torch", "numpy", "opencv-python", "facexlib", "basicsr"} <= requirements()
-    assert re.search(r'^basicsr\b.*; *python_version < "3\.13"', (ROOT / "requirements.txt").read_text("utf-8"), re.MULTILINE)
+    assert {"torch", "numpy", "pillow"} <= requirements()
+
+
+def test_requirements_bring_no_second_opencv_and_nothing_of_one_feature():
+    """ComfyUI Manager hands every line to pip, whatever OpenCV is there: install.py looks first."""
+    assert not [name for name in requirements() if name.startswith("opencv")]
+    assert not requirements() & {"facexlib", "basicsr", "numba", "av", "torchvision"}
+    for path in ("install.py", "quickstart.py"):
+        assert "opencv-python-headless" in (ROOT / path).read_text("utf-8")
 
 
 def test_constraints_pin_everything_needed_and_tested():
@@ -93,9 +100,9 @@ def test_constraints_pin_everything_needed_and_tested():
         for node in source.body
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name) and target.id in ("TEST_TOOLS", "OPTIONAL")
+        if isinstance(target, ast.Name) and target.id == "TEST_TOOLS"
     }
-    wanted = (requirements() | {tool.split("[")[0] for tool in lists["TEST_TOOLS"]}) - (set(lists["OPTIONAL"]) - {"av"})
+    wanted = requirements() | {tool.split("[")[0] for tool in lists["TEST_TOOLS"]} | {"opencv-python-headless"}
     assert wanted <= pinned
     assert any(line.startswith("torch==2.13.0") for line in lines)
 

@@ -36,7 +36,7 @@ def make_retinaface_r50(model_file: Path | None, weights_folders: Sequence[Path]
     except Exception as error:  # not only ImportError: a torchvision that does not fit its torch raises RuntimeError
         raise FeatureMissingError(
             f"The detector retinaface-r50 needs the package facexlib, which cannot be imported here ({error}). Install it with "
-            "`pip install facexlib` (it needs torchvision), or choose the detector retinaface-mobile, which needs nothing."
+            "`pip install --no-deps facexlib` (it needs torchvision), or choose the detector retinaface-mobile, which needs nothing."
         ) from error
     path = model_file or next((folder / WEIGHTS for folder in weights_folders if (folder / WEIGHTS).is_file()), None)
     if path is None or not path.is_file():

@@ -1,13 +1,9 @@
-"""The Extras accordion, install.py and preload.py."""
+"""The Extras accordion and preload.py."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -93,38 +89,3 @@ def test_the_flag_names_a_further_folder(host, tmp_path):
     host.module("shared").cmd_opts.gpen_models_path = parser.parse_args(["--gpen-models-path", str(folder)]).gpen_models_path
     assert own.name in host.ours("models").choices()
     assert own.name in [row["name"] for row in host.ours("models").listing()]
-
-
-def install(tmp_path, *, lacking=(), returns=0):
-    """install.py run as a host runs it, in another folder; `lacking` cannot be found, and pip only writes down what it is asked."""
-    (tmp_path / "pip.py").write_text(
-        f"import sys; from pathlib import Path; Path({str(tmp_path / 'asked')!r}).write_text(' '.join(sys.argv[1:])); sys.exit({returns})"
-    )
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as u; real = u.find_spec\n"
-        f"u.find_spec = lambda name, *rest: None if name in {set(lacking)!r} else real(name, *rest)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "INDEX_URL": ""}
-    command = [sys.executable, str(ROOT / "install.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
-    asked = tmp_path / "asked"
-    return done, asked.read_text() if asked.exists() else None
-
-
-def test_install_does_nothing_where_nothing_is_missing(tmp_path):
-    started = time.perf_counter()
-    done, asked = install(tmp_path)
-    assert time.perf_counter() - started < 1
-    assert (done.returncode, done.stdout, asked) == (0, "", None), done.stderr
-
-
-@pytest.mark.parametrize("returns", [0, 1])
-def test_install_takes_only_what_is_missing_and_nothing_along_with_it(tmp_path, returns):
-    done, asked = install(tmp_path, lacking=("cv2", "filelock"), returns=returns)
-    assert done.returncode == returns and ("Install by hand" in done.stdout) is bool(returns)
-    assert asked == "install --no-deps --prefer-binary opencv-python-headless>=4.8,<4.12 filelock>=3.0"
-
-
-def test_install_never_touches_what_is_the_hosts(tmp_path):
-    done, asked = install(tmp_path, lacking=("torch", "cv2"))
-    assert done.returncode == 1 and asked is None and "torch cannot be imported here" in done.stdout
