@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 @dataclass
 class JobResult:
     """What became of a job. output: the file that was written (None where none was). faces: `FaceResult.to_json()` of each, with the
-    number of its frame in a video. skipped: the output was there already. failure: the exception behind `error`, if there was one."""
+    number of its frame in a video. cut: a video that is cut short. skipped: the output was there already. failure: the exception behind
+    `error`, if there was one."""
 
     job: Job
     output: Path | None = None
@@ -41,6 +42,7 @@ class JobResult:
     faces: list[dict[str, Any]] = field(default_factory=lambda: [])
     scale: float | None = None
     frames: int | None = None
+    cut: bool = False
     skipped: bool = False
     error: str | None = None
     failure: Exception | None = None
@@ -59,6 +61,7 @@ class JobResult:
             values["skipped"] = True
         if self.frames is not None:
             values["frames"] = self.frames
+            values["cut"] = self.cut
         return values
 
 
@@ -145,6 +148,7 @@ class _Restoration:
                     self.job.source, self.job.target, run.restorer, overwrite=run.overwrite, crf=run.crf, progress=run.progress
                 )
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
+                result.cut = video.cut
                 return
             self._restored = run.restorer(self._picture, faces=self._faces)
             result.faces, result.scale = [face.to_json() for face in self._restored.faces], self._restored.scale

@@ -1,7 +1,8 @@
 """Videos: every frame is restored, everything else stays. Needs PyAV (`pip install av`), imported when the first video comes.
 
 Kept: the number of frames and the time of each (variable rates too), size, shape of the pixels, colour space and range, bit depth,
-audio and subtitles (copied, never encoded again), chapters and titles. A video stored turned is stored upright, as pictures are.
+audio and subtitles (copied, never encoded again) and the order of all tracks, chapters and titles. A video stored turned is stored
+upright, as pictures are. What cannot be kept is said: pixel formats that H.264 does not have, tracks that do not fit into the container.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import logging
 import os
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,7 +22,8 @@ import numpy as np
 
 from .errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
 from .progress import Progress
-from .videoframes import Colours, from_rgb, pixel_format, to_rgb
+from .videocut import is_cut_short
+from .videoframes import Colours, format_change, from_rgb, pixel_format, to_rgb
 
 if TYPE_CHECKING:
     from .restorer import FaceRestorer
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
 CRF = 18  # x264's scale: 0 is lossless, 23 its own default, 18 hardly to be told from the original
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_CUT = "the file is cut short, and what is left of it holds no whole frame"
 # What a frame can meet that says nothing about the next one. Others (a host's interrupt among them) end the video.
 _FRAME_ERRORS = (GpenError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
@@ -50,11 +53,12 @@ def container_suffix(path: str | os.PathLike[str]) -> str:
 @dataclass
 class VideoResult:
     """What became of a video. faces: `FaceResult.to_json()` of every face, with its frame's number. kept: frames that failed and are
-    as they were. scale: output size over input size."""
+    as they were. scale: output size over input size. cut: the file ends before its end; `frames` counts those that could be read."""
 
     frames: int = 0
     kept: int = 0
     scale: float = 1.0
+    cut: bool = False
     faces: list[dict[str, Any]] = field(default_factory=lambda: [])
 
 
@@ -78,9 +82,12 @@ def restore_video(
     """Restores all frames of a video; the target appears when it is whole, or not at all.
 
     target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: told of every frame; once its `stop` says yes, the frames
-    left are written as they are. A frame that fails keeps its pixels. Raises PictureError or FeatureMissingError.
+    left are written as they are. A frame that fails keeps its pixels. Of a file that is cut short what can be read is kept, and the result
+    says so. Raises PictureError, SettingsError or FeatureMissingError.
     """
     source, target = Path(source), Path(target)
+    if not 0 <= crf <= 51:
+        raise SettingsError(f"crf is between 0 (lossless) and 51; {crf} is not")
     av = load_av()
     if restorer.options.output_size == "native":
         raise PictureError(f"{source}: the output size 'native' differs from frame to frame; take 'keep' or 'factor' for videos")
@@ -115,8 +122,9 @@ def _opened(av: Any, source: Path) -> Generator[Any, None, None]:
         container = av.open(str(source), metadata_errors="replace")
     except FileNotFoundError:
         raise PictureError(f"cannot read the video {source}: there is no such file") from None
-    except (av.FFmpegError, OSError) as error:
-        raise PictureError(f"cannot read the video {source}: {getattr(error, 'strerror', None) or error}") from error
+    except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: PyAV of a file that ends before its first track
+        reason = _CUT if is_cut_short(source) else getattr(error, "strerror", None) or error
+        raise PictureError(f"cannot read the video {source}: {reason}") from error
     try:
         yield container
     finally:
@@ -147,53 +155,74 @@ class _Work:
         self.restorer, self.crf, self.progress = restorer, crf, progress
         pictures = [stream for stream in reading.streams.video if not _is_cover(stream)]
         if not pictures:
-            raise PictureError(f"cannot read the video {source}: there are no moving pictures in it")
+            raise PictureError(f"cannot read the video {source}: {_CUT if is_cut_short(source) else 'there are no moving pictures in it'}")
         if len(pictures) > 1:
             log.warning("%s: only the first of %d picture tracks is taken", source, len(pictures))
         self.video = pictures[0]
-        self.copies = self._add_copies()
-        self.result = VideoResult()
-        self.encoder: Any = None  # made with the first frame, which tells its size
+        self.result = VideoResult(cut=is_cut_short(source))
+        self.encoder: Any = None  # the output's picture track
+        self.begun = False  # the encoder knows its size, which the first frame tells
+        self.copies: dict[int, Any] = {}  # tracks of the output by the index of the input's
+        self._add_tracks()
         self.colours = Colours()
         self.waiting: list[Any] = []  # packets to copy that came before
         self.last_pts: int | None = None
-        self.packets = 0
+        self.packets = self.damaged = 0
         self.last_error: Exception | None = None
 
     def run(self) -> VideoResult:
         total = self._expected_frames()
-        damaged = 0
-        for packet in self.reading.demux([self.video, *(self.reading.streams[index] for index in self.copies)]):
-            if packet.stream.index != self.video.index:
-                self._copy(packet)
-                continue
-            try:
-                frames = packet.decode()
-            except self.av.error.InvalidDataError:
-                damaged += 1
-                continue
-            for frame in frames:
-                self._encode(self._restored(frame))
-                self.result.frames += 1
-                self.progress.report(self.result.frames, total, "frame")
-        if self.encoder is None:
-            raise PictureError(f"cannot read the video {self.source}: not one frame of it can be decoded")
+        for frame in self._frames():
+            self._encode(self._restored(frame))
+            self.result.frames += 1
+            self.progress.report(self.result.frames, total, "frame")
+        if not self.begun:
+            raise PictureError(f"cannot read the video {self.source}: {_CUT if self.result.cut else 'not one frame of it can be decoded'}")
         if self.result.kept == self.result.frames:
             raise PictureError(f"{self.source}: not one frame could be restored ({self.last_error})") from self.last_error
         self._mux(self.encoder.encode(None))
         if self.packets != self.result.frames:
             raise PictureError(f"{self.source}: {self.result.frames} frames were read, but {self.packets} written")
-        if damaged:
-            log.warning("%s: %d damaged places were passed over", self.source, damaged)
+        if self.result.cut:
+            log.warning("%s: the file is cut short; the %d frames that could be read are kept", self.source, self.result.frames)
+        if self.damaged:
+            log.warning("%s: %d damaged places were passed over", self.source, self.damaged)
         if self.result.kept:
             log.warning("%s: %d frames could not be restored and are as they were", self.source, self.result.kept)
         return self.result
+
+    def _frames(self) -> Generator[Any, None, None]:
+        """The frames of the picture track, as far as they can be read; packets of other tracks are copied on the way."""
+        packets = self.reading.demux([self.video, *(self.reading.streams[index] for index in self.copies)])
+        while True:
+            try:
+                packet = next(packets, None)
+            except (self.av.error.InvalidDataError, EOFError) as error:  # nothing that FFmpeg can find its way in
+                log.debug("%s: reading ended early: %s", self.source, error)
+                self.result.cut = True
+                yield from self._decoded(self.video.codec_context.decode)  # what the decoder still holds
+                return
+            except (self.av.FFmpegError, OSError) as error:
+                raise PictureError(f"cannot read the video {self.source}: {getattr(error, 'strerror', None) or error}") from error
+            if packet is None:
+                return
+            if packet.stream.index == self.video.index:
+                yield from self._decoded(packet.decode)
+            else:
+                self._copy(packet)
+
+    def _decoded(self, decode: Callable[[], Any]) -> Any:
+        try:
+            return decode()
+        except self.av.error.InvalidDataError:
+            self.damaged += 1
+            return ()
 
     # --- the frames
 
     def _restored(self, frame: Any) -> Any:
         """The frame with its faces restored, at its own time, ready for the encoder."""
-        if self.encoder is None:
+        if not self.begun:
             self.colours = Colours.of(frame)
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         pixels = None if self.progress.stop() else self._restored_pixels(frame, turns)
@@ -203,9 +232,9 @@ class _Work:
             done = frame  # untouched: not even a detour over RGB
         else:
             done = from_rgb(self.av, pixels, self.colours)
-        if self.encoder is None:
+        if not self.begun:
             scale = 1.0 if pixels is not None else self._scale()
-            self._add_encoder(frame, turns, round(done.width * scale), round(done.height * scale))
+            self._begin(frame, turns, round(done.width * scale), round(done.height * scale))
         encoder: Any = self.encoder
         fitted = done.reformat(width=encoder.width, height=encoder.height, format=encoder.pix_fmt, **self.colours.kept(done))
         fitted.pict_type = 0  # the encoder chooses its own key frames
@@ -248,17 +277,14 @@ class _Work:
         if duration and hasattr(fitted, "duration"):
             fitted.duration = duration
 
-    def _add_encoder(self, frame: Any, turns: int, width: int, height: int) -> None:
-        source = self.video.codec_context
-        rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
-        try:
-            encoder: Any = self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
-        except ValueError as error:
-            raise FeatureMissingError(
-                "PyAV here was built without the H.264 encoder x264; install the usual one with: pip install av"
-            ) from error
+    def _begin(self, frame: Any, turns: int, width: int, height: int) -> None:
+        """Tells the encoder all that the first frame says."""
+        encoder, source = self.encoder, self.video.codec_context
         encoder.width, encoder.height = width, height
         encoder.pix_fmt = pixel_format(frame.format, width, height)
+        change = format_change(frame.format, encoder.pix_fmt)
+        if change:
+            log.warning("%s: %s", self.source, change)
         encoder.time_base = encoder.codec_context.time_base = frame.time_base or self.video.time_base
         aspect = self.video.sample_aspect_ratio
         if aspect:
@@ -266,7 +292,7 @@ class _Work:
         encoder.codec_context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame stays as long as it did
         self.colours.tag(encoder.codec_context, source)
         encoder.metadata.update(self.video.metadata)
-        self.encoder = encoder
+        self.begun = True
         self.result.scale = width / (frame.height if turns % 2 else frame.width)
 
     def _encode(self, frame: Any) -> None:
@@ -289,34 +315,45 @@ class _Work:
 
     # --- everything else
 
-    def _add_copies(self) -> dict[int, Any]:
-        """Streams of the output by the index of the input's: sound and subtitles, as far as the container takes them."""
+    def _add_tracks(self) -> None:
+        """The tracks of the output in the order of the input's: the picture, and sound and subtitles as far as the container takes them."""
         self.writing.metadata.update(self.reading.metadata)
         if hasattr(self.writing, "set_chapters") and self.reading.chapters():
             self.writing.set_chapters(self.reading.chapters())
-        copies: dict[int, Any] = {}
         for stream in self.reading.streams:
-            if stream.type not in ("audio", "subtitle"):
-                continue
-            decoder: Any = stream.codec_context  # None where FFmpeg does not know the format
-            name = getattr(decoder, "name", "unknown")
-            try:
-                if decoder.codec.canonical_name not in self.writing.supported_codecs:
-                    raise ValueError(name)
-                copy = self.writing.add_stream_from_template(stream, opaque=True)
-            except (AttributeError, ValueError, self.av.FFmpegError):
-                log.warning("%s: the %s track (%s) does not fit into %s and is left out; .mkv would take it",
-                            self.source, stream.type, name, self.writing.format.name)  # fmt: skip
-                continue
-            copy.metadata.update(stream.metadata)
-            copies[stream.index] = copy
-        return copies
+            if stream.index == self.video.index:
+                self.encoder = self._new_encoder()
+            elif stream.type in ("audio", "subtitle"):
+                self._add_copy(stream)
+
+    def _new_encoder(self) -> Any:
+        rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
+        try:
+            return self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
+        except ValueError as error:
+            raise FeatureMissingError(
+                "PyAV here was built without the H.264 encoder x264; install the usual one with: pip install av"
+            ) from error
+
+    def _add_copy(self, stream: Any) -> None:
+        decoder: Any = stream.codec_context  # None where FFmpeg does not know the format
+        name = getattr(decoder, "name", "unknown")
+        try:
+            if decoder.codec.canonical_name not in self.writing.supported_codecs:
+                raise ValueError(name)
+            copy = self.writing.add_stream_from_template(stream, opaque=True)
+        except (AttributeError, ValueError, self.av.FFmpegError):
+            log.warning("%s: the %s track (%s) does not fit into %s and is left out; .mkv would take it",
+                        self.source, stream.type, name, self.writing.format.name)  # fmt: skip
+            return
+        copy.metadata.update(stream.metadata)
+        self.copies[stream.index] = copy
 
     def _copy(self, packet: Any) -> None:
         if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
             return
         packet.stream = self.copies[packet.stream.index]
-        if self.encoder is None:
+        if not self.begun:
             self.waiting.append(packet)
         else:
             self.writing.mux(packet)

@@ -75,8 +75,32 @@ def from_rgb(av: Any, pixels: Any, colours: Colours) -> Any:
 def pixel_format(form: Any, width: int, height: int) -> str:
     """The pixel format H.264 takes that is nearest to a frame's. Sampling that halves an odd side is widened to 4:4:4."""
     deep = form.components[0].bits > 8
-    name = form.name.replace("yuvj", "yuv")
+    name = _plain(form.name)
     if name not in _KEPT_FORMATS:
         name = ("yuv444p" if form.is_rgb else "yuv420p") + ("10le" if deep else "")
     odd = (width % 2 and "444" not in name) or (height % 2 and "420" in name)
     return name.replace("420", "444").replace("422", "444") if odd else name
+
+
+def format_change(form: Any, name: str) -> str:
+    """What a user should know of frames of the format `form` that are stored as `name`; empty where every number has its place."""
+    before = _plain(form.name)
+    if before == name:
+        return ""
+    alpha = "; its transparency is left out" if _has_alpha(form) else ""
+    if before.replace("420", "444").replace("422", "444") == name:
+        return (
+            f"the pixel format {before} is for even sides only in H.264: the frames are stored as {name}, with their colours at full size"
+        )
+    return f"the pixel format {before} cannot be kept in H.264: the frames are stored as {name}{alpha}"
+
+
+def _plain(name: str) -> str:
+    """The name of the pixel format that has the same numbers, as H.264's encoder calls it."""
+    same = {"nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le"}
+    name = name.replace("yuvj", "yuv")
+    return same.get(name, name[:-2] + "le" if name.endswith("10be") else name)
+
+
+def _has_alpha(form: Any) -> bool:
+    return any(part.is_alpha for part in form.components)

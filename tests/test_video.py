@@ -11,19 +11,33 @@ import numpy as np
 import pytest
 from stub_restorer import StubRestorer
 
+from gpen_core import videocut
+from gpen_core.batch import Job, run_batch
 from gpen_core.errors import FeatureMissingError, PictureError, SettingsError
 from gpen_core.progress import Progress
 from gpen_core.video import container_suffix, is_video_path, restore_video
+from gpen_core.videocut import is_cut_short
 
 FRAMES = 12
 
 
 def make_video(
-    path: Path, *, codec="libx264", pix_fmt="yuv420p", size=(96, 64), rate=Fraction(25), times=None, audio="aac", turn=0, tags=None
+    path: Path,
+    *,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    size=(96, 64),
+    rate=Fraction(25),
+    times=None,
+    audio="aac",
+    turn=0,
+    tags=None,
+    index_first=False,
 ):
     """FRAMES frames, frame i of grey 40 + 10 i with its right half darker, and a sine. times: pts in 1/1000 s (variable rate)."""
     av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
+    options = {"movflags": "+faststart"} if index_first and path.suffix in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", options=options) as container:
         video = container.add_stream(codec, rate=rate)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
         if times:
@@ -274,6 +288,141 @@ def test_a_video_that_is_cut_short(tmp_path):
     assert 0 < result.frames < FRAMES and len(read_video(tmp_path / "b.mkv").times) == result.frames
 
 
+WHOLE = [("a.mp4", "mpeg4"), ("a.mov", "mjpeg"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4"), ("a.ts", "mpeg2video")]
+
+
+@pytest.mark.parametrize(("name", "codec"), WHOLE)
+def test_a_cut_video_is_said_to_be_cut_and_a_whole_one_is_not(tmp_path, caplog, name, codec):
+    source = make_video(tmp_path / name, codec=codec, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p", audio=None, index_first=True)
+    whole = restore_video(source, tmp_path / "b.mkv", StubRestorer())
+    assert not whole.cut and whole.frames == FRAMES and not caplog.messages
+    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.8)])
+    cut = restore_video(source, tmp_path / "c.mkv", StubRestorer())
+    told = [message for message in caplog.messages if "cut short" in message]
+    assert cut.cut and told == [f"{source}: the file is cut short; the {cut.frames} frames that could be read are kept"]
+    assert 0 < cut.frames < FRAMES and len(read_video(tmp_path / "c.mkv").times) == cut.frames
+
+
+def test_a_cut_video_without_its_table_of_frames(tmp_path):
+    source = make_video(tmp_path / "a.mp4")
+    for share in (0.8, 0.4):
+        source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
+        with pytest.raises(PictureError, match=r"cannot read the video .*cut short"):
+            restore_video(source, tmp_path / "b.mkv", StubRestorer())
+
+
+def test_what_fails_while_it_is_read(tmp_path, monkeypatch):
+    """FFmpeg lost its way: what came before is kept. The disk failed: the video that is read is named, not the one that is written."""
+    import av
+
+    source = make_video(tmp_path / "a.mkv", audio=None)
+
+    class Container:
+        def __init__(self, error):
+            self.container, self.error = real(str(source)), error
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def demux(self, streams):
+            for count, packet in enumerate(self.container.demux(streams)):
+                if count == 8:
+                    raise self.error
+                yield packet
+
+    real = av.open
+
+    def opened(file, mode="r", **more):
+        return real(file, mode, **more) if mode == "w" else Container(error)
+
+    for kind in (av.error.InvalidDataError, av.error.EOFError):
+        error = kind(1, "lost")
+        monkeypatch.setattr(av, "open", opened)
+        result = restore_video(source, tmp_path / "b.mkv", StubRestorer(), overwrite=True)
+        monkeypatch.undo()
+        assert result.cut and result.frames == len(read_video(tmp_path / "b.mkv").times) == 8  # every frame that was read
+    monkeypatch.setattr(av, "open", opened)
+    error = OSError(5, "Input/output error")
+    with pytest.raises(PictureError, match=r"cannot read the video .*a\.mkv: Input/output error"):
+        restore_video(source, tmp_path / "c.mkv", StubRestorer())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_looking_for_a_cut_takes_any_file(tmp_path, seed):
+    """Bytes that begin like a container: an answer, and no endless walk."""
+    rng = np.random.default_rng(seed)
+    for start in (
+        b"\0\0\0\x18ftyp",
+        b"\0\0\0\x08moov",
+        b"RIFF\0\0\0\0",
+        b"\x1aE\xdf\xa3",
+        b"\x1aE\xdf\xa3\x01",
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+        b"G",
+    ):
+        for length in (0, 3, 17, 2000):
+            file = tmp_path / "a.mp4"
+            file.write_bytes(start + rng.bytes(length))
+            assert is_cut_short(file) in (True, False)
+
+
+def test_looking_for_a_cut_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(videocut, "_PIECES", 100)
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"\0\0\0\x08moov" * 98 + b"\0\0\0\x09moov")
+    assert is_cut_short(file)
+    file.write_bytes(b"\0\0\0\x08moov" * 100 + b"\0\0\0\x09moov")
+    assert not is_cut_short(file) and not is_cut_short(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("first", ["audio", "video"])
+def test_tracks_keep_their_order(tmp_path, first):
+    import av
+
+    made, source = make_video(tmp_path / "made.mp4"), tmp_path / "a.mkv"
+    with av.open(str(made)) as reading, av.open(str(source), "w") as writing:
+        streams = sorted(reading.streams, key=lambda stream: stream.type != first)
+        copies = {stream.index: writing.add_stream_from_template(stream, opaque=True) for stream in streams}
+        for packet in reading.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                writing.mux(packet)
+    for target in (tmp_path / "b.mkv", tmp_path / "b.mp4"):
+        restore_video(source, target, StubRestorer())
+        with av.open(str(target)) as container:
+            assert [stream.type for stream in container.streams] == [first, "audio" if first == "video" else "video"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "size", "told"),
+    [
+        ("ffv1", "gray", (96, 64), "gray cannot be kept in H.264: the frames are stored as yuv420p"),
+        ("libx264rgb", "rgb24", (96, 64), "gbrp cannot be kept in H.264: the frames are stored as yuv444p"),
+        ("qtrle", "argb", (96, 64), "argb cannot be kept in H.264: the frames are stored as yuv444p; its transparency is left out"),
+        ("ffv1", "yuv420p12le", (96, 64), "yuv420p12le cannot be kept in H.264: the frames are stored as yuv420p10le"),
+        ("ffv1", "yuv420p", (95, 63), "yuv420p is for even sides only in H.264: the frames are stored as yuv444p"),
+        ("ffv1", "yuv444p", (95, 63), None),
+        ("mjpeg", "yuvj420p", (96, 64), None),
+    ],
+)
+def test_a_pixel_format_that_changes_is_said_once(tmp_path, caplog, codec, pix_fmt, size, told):
+    source = make_video(tmp_path / ("a.mov" if codec == "qtrle" else "a.mkv"), codec=codec, pix_fmt=pix_fmt, size=size, audio=None)
+    restore_video(source, tmp_path / "b.mkv", StubRestorer())
+    assert len(caplog.messages) == (told is not None) and (told is None or told in caplog.text)
+    assert told is None or read_video(tmp_path / "b.mkv").pix_fmt in caplog.text
+
+
+@pytest.mark.parametrize("crf", [-1, 52])
+def test_a_quality_that_cannot_be_is_refused_before_any_work(tmp_path, crf):
+    restorer = StubRestorer()
+    with pytest.raises(SettingsError, match="crf"):
+        restore_video(make_video(tmp_path / "a.mp4"), tmp_path / "b.mp4", restorer, crf=crf)
+    native = StubRestorer(SimpleNamespace(output_size="native", factor=2.0))
+    with pytest.raises(PictureError, match="native"):
+        restore_video(tmp_path / "a.mp4", tmp_path / "b.mp4", native)
+    assert restorer.prepared == restorer.calls == native.prepared == native.calls == 0
+
+
 def test_what_exists_is_kept_and_ctrl_c_leaves_nothing(tmp_path):
     source, target = make_video(tmp_path / "a.mp4"), tmp_path / "b.mp4"
     target.write_bytes(b"mine")
@@ -307,3 +456,11 @@ def test_without_pyav(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(FeatureMissingError, match="pip install av"):
         restore_video(tmp_path / "a.mp4", tmp_path / "b.mp4", StubRestorer())
+
+
+def test_a_job_says_that_its_video_is_cut(tmp_path):
+    source = make_video(tmp_path / "a.mkv", codec="mpeg4", audio=None)
+    for cut in (False, True):
+        (done,) = run_batch([Job(source, tmp_path / "b.mkv", "video")], StubRestorer(), overwrite=True)
+        assert done.error is None and done.to_json()["cut"] is cut
+        source.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.8)])
