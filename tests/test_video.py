@@ -4,89 +4,16 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from stub_restorer import StubRestorer
+from video_files import FRAMES, make_video, read_video
 
-from gpen_core import videocut
-from gpen_core.batch import Job, run_batch
 from gpen_core.errors import FeatureMissingError, PictureError, SettingsError
 from gpen_core.progress import Progress
 from gpen_core.video import container_suffix, is_video_path, restore_video
-from gpen_core.videocut import is_cut_short
-
-FRAMES = 12
-
-
-def make_video(
-    path: Path,
-    *,
-    codec="libx264",
-    pix_fmt="yuv420p",
-    size=(96, 64),
-    rate=Fraction(25),
-    times=None,
-    audio="aac",
-    turn=0,
-    tags=None,
-    index_first=False,
-):
-    """FRAMES frames, frame i of grey 40 + 10 i with its right half darker, and a sine. times: pts in 1/1000 s (variable rate)."""
-    av = pytest.importorskip("av")
-    options = {"movflags": "+faststart"} if index_first and path.suffix in (".mp4", ".mov") else {}
-    with av.open(str(path), "w", options=options) as container:
-        video = container.add_stream(codec, rate=rate)
-        video.width, video.height, video.pix_fmt = *size, pix_fmt
-        if times:
-            video.time_base = video.codec_context.time_base = Fraction(1, 1000)
-        for name, value in (tags or {}).items():
-            setattr(video.codec_context, name, value)
-        if turn:
-            if not hasattr(video, "set_display_rotation"):
-                pytest.skip("this PyAV cannot make a turned video")
-            video.set_display_rotation(turn)
-        sound = container.add_stream(audio, rate=48000, layout="mono") if audio else None
-        for index in range(FRAMES):
-            pixels = np.full((size[1], size[0], 3), 40 + 10 * index, np.uint8)
-            pixels[:, size[0] // 2 :] = 20
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-            if times:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if sound is not None:
-            wave = (np.sin(np.arange(24000) / 20) * 8000).astype(np.int16)[None]
-            samples = av.AudioFrame.from_ndarray(wave, "s16", "mono")
-            samples.rate, samples.pts = 48000, 0
-            container.mux(sound.encode(samples))
-            container.mux(sound.encode(None))
-    return path
-
-
-def read_video(path: Path):
-    import av
-
-    with av.open(str(path)) as container:
-        video = container.streams.video[0]
-        frames = list(container.decode(video))
-        context = video.codec_context
-        found = SimpleNamespace(
-            times=[frame.pts * frame.time_base for frame in frames],
-            pixels=[frame.to_ndarray(format="rgb24") for frame in frames],
-            rate=video.average_rate, codec=context.name, pix_fmt=context.pix_fmt, colours=(context.colorspace, context.color_range),
-            rotation=frames[0].rotation, duration=container.duration,
-        )  # fmt: skip
-    with av.open(str(path)) as container:
-        copied = [stream for stream in container.streams if stream.type in ("audio", "subtitle")]
-        packets = {stream.index: [] for stream in copied}
-        for packet in container.demux(copied) if copied else ():
-            if packet.dts is not None:
-                packets[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
-        found.streams = [(stream.type, packets[stream.index]) for stream in copied]
-    return found
 
 
 def test_names():
@@ -280,101 +207,6 @@ def test_what_is_no_video(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "sound.mkv", "v.mkv"]
 
 
-def test_a_video_that_is_cut_short(tmp_path):
-    whole = make_video(tmp_path / "whole.ts", codec="mpeg2video", audio=None)
-    cut = tmp_path / "cut.ts"
-    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.8)])
-    result = restore_video(cut, tmp_path / "b.mkv", StubRestorer())
-    assert 0 < result.frames < FRAMES and len(read_video(tmp_path / "b.mkv").times) == result.frames
-
-
-WHOLE = [("a.mp4", "mpeg4"), ("a.mov", "mjpeg"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4"), ("a.ts", "mpeg2video")]
-
-
-@pytest.mark.parametrize(("name", "codec"), WHOLE)
-def test_a_cut_video_is_said_to_be_cut_and_a_whole_one_is_not(tmp_path, caplog, name, codec):
-    source = make_video(tmp_path / name, codec=codec, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p", audio=None, index_first=True)
-    whole = restore_video(source, tmp_path / "b.mkv", StubRestorer())
-    assert not whole.cut and whole.frames == FRAMES and not caplog.messages
-    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.8)])
-    cut = restore_video(source, tmp_path / "c.mkv", StubRestorer())
-    told = [message for message in caplog.messages if "cut short" in message]
-    assert cut.cut and told == [f"{source}: the file is cut short; the {cut.frames} frames that could be read are kept"]
-    assert 0 < cut.frames < FRAMES and len(read_video(tmp_path / "c.mkv").times) == cut.frames
-
-
-def test_a_cut_video_without_its_table_of_frames(tmp_path):
-    source = make_video(tmp_path / "a.mp4")
-    for share in (0.8, 0.4):
-        source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
-        with pytest.raises(PictureError, match=r"cannot read the video .*cut short"):
-            restore_video(source, tmp_path / "b.mkv", StubRestorer())
-
-
-def test_what_fails_while_it_is_read(tmp_path, monkeypatch):
-    """FFmpeg lost its way: what came before is kept. The disk failed: the video that is read is named, not the one that is written."""
-    import av
-
-    source = make_video(tmp_path / "a.mkv", audio=None)
-
-    class Container:
-        def __init__(self, error):
-            self.container, self.error = real(str(source)), error
-
-        def __getattr__(self, name):
-            return getattr(self.container, name)
-
-        def demux(self, streams):
-            for count, packet in enumerate(self.container.demux(streams)):
-                if count == 8:
-                    raise self.error
-                yield packet
-
-    real = av.open
-
-    def opened(file, mode="r", **more):
-        return real(file, mode, **more) if mode == "w" else Container(error)
-
-    for kind in (av.error.InvalidDataError, av.error.EOFError):
-        error = kind(1, "lost")
-        monkeypatch.setattr(av, "open", opened)
-        result = restore_video(source, tmp_path / "b.mkv", StubRestorer(), overwrite=True)
-        monkeypatch.undo()
-        assert result.cut and result.frames == len(read_video(tmp_path / "b.mkv").times) == 8  # every frame that was read
-    monkeypatch.setattr(av, "open", opened)
-    error = OSError(5, "Input/output error")
-    with pytest.raises(PictureError, match=r"cannot read the video .*a\.mkv: Input/output error"):
-        restore_video(source, tmp_path / "c.mkv", StubRestorer())
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_looking_for_a_cut_takes_any_file(tmp_path, seed):
-    """Bytes that begin like a container: an answer, and no endless walk."""
-    rng = np.random.default_rng(seed)
-    for start in (
-        b"\0\0\0\x18ftyp",
-        b"\0\0\0\x08moov",
-        b"RIFF\0\0\0\0",
-        b"\x1aE\xdf\xa3",
-        b"\x1aE\xdf\xa3\x01",
-        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
-        b"G",
-    ):
-        for length in (0, 3, 17, 2000):
-            file = tmp_path / "a.mp4"
-            file.write_bytes(start + rng.bytes(length))
-            assert is_cut_short(file) in (True, False)
-
-
-def test_looking_for_a_cut_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(videocut, "_PIECES", 100)
-    file = tmp_path / "a.mp4"
-    file.write_bytes(b"\0\0\0\x08moov" * 98 + b"\0\0\0\x09moov")
-    assert is_cut_short(file)
-    file.write_bytes(b"\0\0\0\x08moov" * 100 + b"\0\0\0\x09moov")
-    assert not is_cut_short(file) and not is_cut_short(tmp_path / "none.mp4")
-
-
 @pytest.mark.parametrize("first", ["audio", "video"])
 def test_tracks_keep_their_order(tmp_path, first):
     import av
@@ -456,11 +288,3 @@ def test_without_pyav(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(FeatureMissingError, match="pip install av"):
         restore_video(tmp_path / "a.mp4", tmp_path / "b.mp4", StubRestorer())
-
-
-def test_a_job_says_that_its_video_is_cut(tmp_path):
-    source = make_video(tmp_path / "a.mkv", codec="mpeg4", audio=None)
-    for cut in (False, True):
-        (done,) = run_batch([Job(source, tmp_path / "b.mkv", "video")], StubRestorer(), overwrite=True)
-        assert done.error is None and done.to_json()["cut"] is cut
-        source.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.8)])
