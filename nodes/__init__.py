@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .convert_faces import FacesFromBoxes, FacesToBoxes, FacesToMask
+from .example import ExamplePicture
 from .folders import register_folder
 from .load import LoadModel
 from .packages import say_what_is_missing, with_opencv
@@ -27,6 +28,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "GPENColorizeFace": ColorizeFace,
     "GPENInpaintFace": InpaintFace,
     "GPENSegmentationToFace": SegmentationToFace,
+    "GPENExamplePicture": ExamplePicture,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
 

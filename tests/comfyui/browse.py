@@ -25,6 +25,7 @@ FIT = """() => {
   app.canvas.ds.offset = [110 / s - a, 140 / s - b];
   app.graph.setDirtyCanvas(true, true);
 }"""
+LOAD = "async graph => { await app.loadGraphData(graph); }"
 RUN = """async () => {
   const ended = new Promise(resolve => {
     for (const kind of ['execution_success', 'execution_error']) app.api.addEventListener(kind, () => resolve(kind), {once: true});
@@ -54,7 +55,11 @@ def main() -> None:
         page.wait_for_function(READY, timeout=120_000)
         page.wait_for_timeout(2000)
         page.keyboard.press("Escape")  # the dialog of a first visit
-        page.evaluate("async graph => { await app.loadGraphData(graph); }", json.loads(Path(workflow).read_text("utf-8")))
+        seen["prompts"] = {}
+        for path in Path(workflow).parent.glob("*.json"):
+            page.evaluate(LOAD, json.loads(path.read_text("utf-8")))
+            seen["prompts"][path.stem] = page.evaluate("async () => (await app.graphToPrompt()).output")
+        page.evaluate(LOAD, json.loads(Path(workflow).read_text("utf-8")))
         page.wait_for_timeout(500)
         seen["missing"] = page.evaluate("() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)")
         seen["titles"] = page.evaluate("() => app.graph.nodes.map(n => n.title)")

@@ -20,10 +20,10 @@ def comfy_python() -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfy_python, tmp_path_factory):
-    """A running ComfyUI with the pack, and example.png among its inputs."""
+    """A running ComfyUI with the pack, and one picture among its inputs, under a name that no workflow as shipped can know."""
     base = tmp_path_factory.mktemp("comfy base ä")
     (base / "input").mkdir()
-    (base / "input" / "example.png").write_bytes((host.ROOT / "examples" / "portrait.png").read_bytes())
+    (base / "input" / "mine.png").write_bytes((host.ROOT / "examples" / "portrait.png").read_bytes())
     (base / "models" / "GPEN").mkdir(parents=True)
     mine = base / "weights of mine" / "gpen"
     mine.mkdir(parents=True)

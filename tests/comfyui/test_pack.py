@@ -80,6 +80,25 @@ def test_workflows_use_inputs_that_exist(path):
             ]
 
 
+@pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)
+def test_workflows_say_what_to_see_and_how_to_go_on(path):
+    (text,) = workflows.notes(workflows.read(path))
+    assert re.search(r"Press \*Run\*\. .{40}", text)
+    assert re.search(r"\*\*Your own (picture|video):\*\* .*\*Load (Image|Video)\*", text)
+    assert "285 MB" in text and "`GPEN-BFR-256-lite`" in text
+
+
+@pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)
+def test_workflows_have_a_square_picture(path):
+    """The cards of the templates browser are square."""
+    from PIL import Image
+
+    thumbnail = path.with_suffix(".jpg")
+    with Image.open(thumbnail) as picture:
+        assert picture.width == picture.height >= 400
+    assert thumbnail.stat().st_size < 80_000
+
+
 def test_the_root_does_nothing_outside_comfyui():
     code = "import importlib, sys; m = importlib.import_module(sys.argv[1]); print(len(m.NODE_CLASS_MAPPINGS), 'torch' in sys.modules)"
     done = subprocess.run(

@@ -28,6 +28,12 @@ def test_a_workflow_opens_and_runs(seen):
     assert seen["trouble"] == []
 
 
+@pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)
+def test_the_page_queues_what_the_other_tests_run(seen, path):
+    queued = {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in seen["prompts"][path.stem].items()}
+    assert queued == workflows.prompt(workflows.read(path))
+
+
 def test_the_picture_of_the_page_shows_something(seen):
     import numpy as np
     from PIL import Image

@@ -8,6 +8,8 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 
+NOTES = ("Note", "MarkdownNote")  # of the page alone: they are not queued
+
 
 def files() -> list[Path]:
     return sorted(FOLDER.glob("*.json"))
@@ -18,6 +20,8 @@ def prompt(graph: dict[str, Any]) -> dict[str, Any]:
     sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
     result: dict[str, Any] = {}
     for node in graph["nodes"]:
+        if node["type"] in NOTES:
+            continue
         values = iter(node.get("widgets_values", []))
         inputs: dict[str, Any] = {}
         for given in node["inputs"]:
@@ -28,6 +32,11 @@ def prompt(graph: dict[str, Any]) -> dict[str, Any]:
                 inputs[given["name"]] = value
         result[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return result
+
+
+def notes(graph: dict[str, Any]) -> list[str]:
+    """What the graph's notes say."""
+    return [node["widgets_values"][0] for node in graph["nodes"] if node["type"] in NOTES]
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Example Picture: a face for the example workflows, which have to run before anybody has uploaded anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .load import CATEGORY
+from .tensors import from_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
+PICTURES = ("portrait", "pair", "clip")
+FRAMES = 8  # of the clip
+WINDOW = 256  # side of the part of the portrait that a frame of the clip shows
+
+
+class ExamplePicture:
+    TITLE = "Example Picture (GPEN)"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "A small portrait that ships with the nodes, soft, noisy and with JPEG blocks, to try them with. "
+        "Connect Load Image in its place for a picture of yours. NASA's portrait of the astronaut Eileen Collins, public domain."
+    )
+    SEARCH_ALIASES = ("gpen", "sample image", "test picture")
+    FUNCTION = "give"
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("One picture, or the frames of the clip.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        what = "portrait: one face. pair: the portrait and its mirror image, two faces. clip: frames of a video that passes over it."
+        return {"required": {"picture": (list(PICTURES), {"default": PICTURES[0], "tooltip": what})}}
+
+    def give(self, picture: str) -> tuple[Any]:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(PORTRAIT) as opened:
+            portrait = np.asarray(opened.convert("RGB"), np.float32) / np.float32(255)
+        return (from_arrays(_frames(portrait, picture)),)
+
+
+def _frames(portrait: NDArray[np.float32], picture: str) -> list[NDArray[np.float32]]:
+    import numpy as np
+
+    if picture == "pair":
+        return [np.concatenate([portrait, portrait[:, ::-1]], axis=1)]
+    if picture == "clip":
+        starts = np.linspace(0, portrait.shape[1] - WINDOW, FRAMES).round().astype(int)
+        return [portrait[:WINDOW, start : start + WINDOW] for start in starts]
+    return [portrait]
