@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from .align import Picture, scale_of
 from .errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError
 from .progress import Progress
+from .runtime import is_out_of_memory
 
 Upscaler = Callable[[Picture], Picture]
 
@@ -156,17 +157,15 @@ class RealEsrgan:
         self._progress = progress
 
     def __call__(self, picture: Picture) -> Picture:
-        import torch
-
         tile = self._tile
         while True:
             try:
                 return in_tiles(picture, self.factor, self._upscale, tile=tile, progress=self._progress)
-            except torch.cuda.OutOfMemoryError:
+            except Exception as error:
                 # Smaller tiles, as long as they are worth having; the result is the same but for the fading.
-                if tile <= 96:
+                if tile <= 96 or not is_out_of_memory(error):
                     raise
-                tile //= 2
+            tile //= 2  # out here the error, and with it what its frames hold, is gone
 
     def _upscale(self, part: Picture) -> Picture:
         import torch

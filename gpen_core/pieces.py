@@ -18,6 +18,7 @@ from .mask import Parser, landmark_mask, parsing_mask
 from .options import RestoreOptions
 from .paste import Compositor
 from .picture import Picture
+from .progress import Progress
 
 Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -50,11 +51,13 @@ def paste_faces(
     *,
     parser: Parser | None = None,
     upscaler: Callable[[Pixels], Pixels] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Picture, Pixels]:
     """crop_faces() turned round: (the picture with the crops pasted in, what changed as (H, W) float32 0..1).
 
     crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, feather, mask, output_size and factor count.
-    parser: what ParseNet sees, for the mask "parsing". Raises SettingsError where crops and faces do not belong together.
+    parser: what ParseNet sees, for the mask "parsing". progress: told of every face; asked to stop, it makes this return the faces pasted
+    until then. Raises SettingsError where crops and faces do not belong together.
     """
     if len(crops) != len(faces):
         raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste back exactly those that were cropped.")
@@ -68,8 +71,12 @@ def paste_faces(
     base, alpha = (picture.pixels, picture.alpha)
     if scale != 1.0:
         base, alpha = background.enlarge(base, scale, alpha=alpha, upscaler=upscaler)
+    progress = progress or Progress()
     compositor = Compositor(base)
-    for crop, matrix in zip(crops, matrices, strict=True):
+    for number, (crop, matrix) in enumerate(zip(crops, matrices, strict=True)):
+        if progress.stop():
+            break
+        progress.report(number, len(crops), f"face {number + 1}/{len(crops)}")
         size = crop.shape[0]
         if options.mask == "parsing" and parser is not None:
             mask = parsing_mask(parser, crop, size, feather=options.feather)
@@ -109,20 +116,40 @@ def boxes_mask(faces: Sequence[Face], shape: Sequence[int], *, grow: float = 0.0
     return mask
 
 
-def faces_in_boxes(pixels: Pixels, boxes: Sequence[Box], detector: Detector, threshold: float) -> list[Face]:
+class _Inner(Progress):
+    """Progress for a part of a step: what it reports, the whole reports again, no further than it was."""
+
+    def __init__(self, whole: Progress, done: int, total: int, what: str) -> None:
+        self._whole, self._said = whole, (done, total, what)
+
+    def report(self, done: int, total: int, what: str, preview: Pixels | None = None) -> None:
+        self._whole.report(*self._said)
+
+    def stop(self) -> bool:
+        return self._whole.stop()
+
+
+def faces_in_boxes(
+    pixels: Pixels, boxes: Sequence[Box], detector: Detector, threshold: float, *, progress: Progress | None = None
+) -> list[Face]:
     """One face for every box (left, top, right, bottom) that another program found, in the boxes' order; a box without a face is logged.
 
-    pixels: (H, W, 3) float32 RGB 0..1. threshold: 0..1, the least score. Each box is searched with half its size round it.
+    pixels: (H, W, 3) float32 RGB 0..1. threshold: 0..1, the least score. Each box is searched with half its size round it. progress: told
+    of every box; asked to stop, it makes this return what is found until then.
     """
     height, width = pixels.shape[:2]
     found: list[Face] = []
-    for box in boxes:
+    progress = progress or Progress()
+    for number, box in enumerate(boxes):
+        if progress.stop():
+            break
+        inner = _Inner(progress, number, len(boxes), f"box {number + 1}/{len(boxes)}")
         x0, y0, x1, y1 = box
         dx, dy = (x1 - x0) / 2, (y1 - y0) / 2
         left, top = max(0, round(x0 - dx)), max(0, round(y0 - dy))
         right, bottom = min(width, round(x1 + dx)), min(height, round(y1 + dy))
         part = np.ascontiguousarray(pixels[top:bottom, left:right]) if right > left and bottom > top else None
-        near = find_faces(part, detector, threshold=threshold) if part is not None else []
+        near = find_faces(part, detector, threshold=threshold, progress=inner) if part is not None else []
         near = [face.moved(left, top) for face in near]
         best = max(near, key=lambda face: overlap(face, np.array([box], np.float64))[0], default=None)
         if best is None or overlap(best, np.array([box], np.float64))[0] <= 0:

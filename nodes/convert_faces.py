@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.errors import SettingsError
 from .detectors import detector
-from .faces import FACES, Faces, checked
+from .faces import FACES, checked, faces_of
 from .host import Bar
 from .inputs import option_inputs
 from .load import CATEGORY
+from .report import REPORT_TIP, shown
 from .tensors import frames_of, from_arrays, to_array
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class FacesToBoxes:
     FUNCTION = "convert"
     RETURN_TYPES = ("BBOX", "INT")
     RETURN_NAMES = ("bboxes", "count")
-    OUTPUT_TOOLTIPS = ("One box a face, all pictures one after the other, in whole pixels.", "How many boxes there are.")
+    OUTPUT_TOOLTIPS = (
+        "One box a face, in whole pixels, in the faces' order; for a batch of several pictures one list of boxes a picture.",
+        "How many boxes there are.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -72,12 +76,11 @@ class FacesToBoxes:
             }
         }
 
-    def convert(self, faces: Any, form: str) -> tuple[list[tuple[int, int, int, int]], int]:
-        boxes: list[tuple[int, int, int, int]] = []
-        for _, face in checked(faces):
-            x0, y0, x1, y1 = (round(value) for value in face.box)
-            boxes.append((x0, y0, x1 - x0, y1 - y0) if form == FORMS[0] else (x0, y0, x1, y1))
-        return boxes, len(boxes)
+    def convert(self, faces: Any, form: str) -> tuple[list[Any], int]:
+        where = checked(faces)
+        lists = [[_written(face, form) for face in frame] for frame in where.frames]
+        # Other packs' nodes for one picture take a plain list.
+        return lists[0] if len(lists) == 1 else lists, len(where)
 
 
 class FacesFromBoxes:
@@ -86,9 +89,9 @@ class FacesFromBoxes:
     DESCRIPTION = "Looks for one face in every box that another pack found, since GPEN needs to know where eyes, nose and mouth are."
     SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
     FUNCTION = "convert"
-    RETURN_TYPES = (FACES, "INT")
-    RETURN_NAMES = ("faces", "count")
-    OUTPUT_TOOLTIPS = ("The faces, in the order of their boxes.", "How many boxes hold a face.")
+    RETURN_TYPES = (FACES, "INT", "STRING")
+    RETURN_NAMES = ("faces", "count", "report")
+    OUTPUT_TOOLTIPS = ("The faces, in the order of their boxes.", "How many boxes hold a face.", REPORT_TIP)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -102,20 +105,26 @@ class FacesFromBoxes:
             }
         }
 
-    def convert(self, image: torch.Tensor, bboxes: Any, form: str, **settings: Any) -> tuple[Faces, int]:
+    def convert(self, image: torch.Tensor, bboxes: Any, form: str, **settings: Any) -> dict[str, Any]:
         from ..gpen_core.pieces import faces_in_boxes
 
         frames = frames_of(image)
         per_frame = _boxes(bboxes, frames.shape[0], form)
         bar = Bar(frames.shape[0])
         finder = detector(settings["detector"])
-        found: list[tuple[Face, ...]] = []
+        found: list[list[Face]] = []
         for frame, boxes in zip(frames, per_frame, strict=True):
-            bar.report(len(found), frames.shape[0], "picture")
-            found.append(tuple(faces_in_boxes(to_array(frame)[..., :3], boxes, finder, settings["threshold"])))
+            found.append(faces_in_boxes(to_array(frame)[..., :3], boxes, finder, settings["threshold"], progress=bar))
             bar.step()
-        faces = Faces(tuple(found), frames.shape[1], frames.shape[2])
-        return faces, len(faces)
+        faces = faces_of(frames, found)
+        total, count = sum(map(len, per_frame)), len(faces)
+        lines = [f"{count} of {total} boxes hold a face", "" if count == total else f"(threshold {settings['threshold']:g})"]
+        return shown([" ".join(line for line in lines if line)], (faces, count))
+
+
+def _written(face: Face, form: str) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = (round(value) for value in face.box)
+    return (x0, y0, x1 - x0, y1 - y0) if form == FORMS[0] else (x0, y0, x1, y1)
 
 
 def _boxes(value: Any, frames: int, form: str) -> list[list[tuple[float, float, float, float]]]:

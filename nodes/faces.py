@@ -1,14 +1,19 @@
-"""What travels along the wire FACES: the faces of every frame of a batch."""
+"""What travels along the wire FACES: the faces of every frame of a batch, and what tells the batch they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.errors import SettingsError
+from .tensors import to_array
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
     from ..gpen_core.faces.face import Face
 
 FACES = "FACES"
@@ -18,12 +23,15 @@ FACES = "FACES"
 class Faces:
     """frames: the chosen faces of each frame, in order. height, width: of the frames, in pixels.
 
-    template: how the faces were cropped ("gpen" or "ffhq"), empty before Crop Faces.
+    numbers: for each of them its position in the order it was chosen from, from 0: what the setting "Which faces" takes. prints: what each
+    frame looks like (gpen_core.faces.same_picture). template: how the faces were cropped ("gpen" or "ffhq"), empty before Crop Faces.
     """
 
     frames: tuple[tuple[Face, ...], ...]
     height: int
     width: int
+    numbers: tuple[tuple[int, ...], ...]
+    prints: tuple[NDArray[np.float32], ...]
     template: str = ""
 
     def __len__(self) -> int:
@@ -35,13 +43,48 @@ class Faces:
             for face in frame:
                 yield number, face
 
-    def fit(self, frames: int, height: int, width: int) -> None:
-        """Raises SettingsError where these are not the faces of such a batch."""
-        if len(self.frames) != frames or (self.height, self.width) != (height, width):
+    def fit(self, frames: torch.Tensor) -> None:
+        """Raises SettingsError where these are not the faces of a batch of that size."""
+        count, height, width = frames.shape[:3]
+        if len(self.frames) != count or (self.height, self.width) != (height, width):
             raise SettingsError(
                 f"These faces belong to {len(self.frames)} picture(s) of {self.width}x{self.height} pixels, "
-                f"not to {frames} of {width}x{height}: connect the picture in which they were found."
+                f"not to {count} of {width}x{height}: connect the picture in which they were found."
             )
+
+    def belong(self, frames: torch.Tensor) -> None:
+        """Raises SettingsError where these are not the faces of these pictures. The pictures may have been edited since."""
+        from ..gpen_core.faces.same_picture import same_picture
+
+        self.fit(frames)
+        for number, (found, mark, now) in enumerate(zip(self.frames, self.prints, prints_of(frames), strict=True), 1):
+            if found and not same_picture(mark, now):
+                which = f"Picture {number} is another one than" if len(self.frames) > 1 else "This is another picture than"
+                raise SettingsError(f"{which} the one in which these faces were found: connect that one.")
+
+    def kept(self, indices: Sequence[Sequence[int]], template: str) -> Faces:
+        """The faces at these places of each frame, cropped with that template."""
+        frames = tuple(tuple(faces[i] for i in which) for faces, which in zip(self.frames, indices, strict=True))
+        numbers = tuple(tuple(all_[i] for i in which) for all_, which in zip(self.numbers, indices, strict=True))
+        return replace(self, frames=frames, numbers=numbers, template=template)
+
+
+def faces_of(frames: torch.Tensor, found: Sequence[Sequence[Face]], numbers: Sequence[Sequence[int]] | None = None) -> Faces:
+    """FACES for pictures and the faces found in each of them. numbers: their positions; None: their places."""
+    places = numbers if numbers is not None else [range(len(faces)) for faces in found]
+    return Faces(
+        tuple(tuple(faces) for faces in found),
+        int(frames.shape[1]),
+        int(frames.shape[2]),
+        tuple(tuple(which) for which in places),
+        prints_of(frames),
+    )
+
+
+def prints_of(frames: torch.Tensor) -> tuple[NDArray[np.float32], ...]:
+    from ..gpen_core.faces.same_picture import picture_print
+
+    return tuple(picture_print(to_array(frame)[..., :3]) for frame in frames)
 
 
 def checked(value: Any) -> Faces:

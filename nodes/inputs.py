@@ -14,7 +14,7 @@ FINDING = ("detector", "threshold", "look_closer", "rotations", "min_size", "max
 CHANGING = ("strength", "fidelity", "colour_match")
 PASTING = ("mask", "feather", "output_size", "factor")
 # Inputs that are shown only on demand where ComfyUI can do that.
-ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "faces", "feather", "factor")
+ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather")
 # A node has a socket named mask: where to look.
 NAMES = {"mask": "mask_kind"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..gpen_core.options import PRECISIONS, RestoreOptions
 from .folders import AUTO, model_names
-from .model import GPEN_MODEL, GpenModel, fingerprint, load_model, say
+from .model import GPEN_MODEL, NODE_OF_TASK, fingerprint, load_model
 
 CATEGORY = "image/face restoration"
 
@@ -33,14 +33,13 @@ class LoadModel:
                 "model": (model_names(), {"default": AUTO, "tooltip": tip}),
                 "precision": (list(PRECISIONS), {"default": AUTO, "tooltip": table["precision"].help}),
             },
-            "hidden": {"node": "UNIQUE_ID"},
         }
 
     @classmethod
     def IS_CHANGED(cls, model: str, precision: str, **_: Any) -> str:
         return f"{fingerprint(model)}|{precision}"
 
-    def load(self, model: str, precision: str, node: str | None = None) -> tuple[GpenModel]:
+    def load(self, model: str, precision: str) -> dict[str, Any]:
         loaded = load_model(model, precision)
-        say(loaded.note, node)
-        return (loaded,)
+        lines = [loaded.note, f"{loaded.name}: {NODE_OF_TASK[loaded.task]}, {loaded.size} pixels"]
+        return {"ui": {"text": ["\n".join(line for line in lines if line)]}, "result": (loaded,)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..gpen_core.catalog import Task
 from ..gpen_core.errors import SettingsError
 from .folders import AUTO, gpen_folders, model_path, models_dir, search_folders
+from .host import full_load, interrupted, out_of_memory
 
 if TYPE_CHECKING:
     from ..gpen_core.weights.files import Resolved
@@ -57,34 +58,36 @@ class Session:
 
     def __init__(self, model: GpenModel) -> None:
         self._model = model
-        self._on_cpu = False
         self._was_loaded = _is_loaded(model.patcher)
+        self.on_cpu = False  # gone on there, since the device has too little memory
 
     def run(self, work: Callable[[], T]) -> T:
         """work(), with the network on ComfyUI's device; on the CPU where the device has too little memory. The interrupt passes through."""
         from comfy import model_management as host
 
-        if self._on_cpu:
+        if self.on_cpu:
+            interrupted()
             return work()
+        patcher = self._model.patcher
         parameter = next(self._model.network.parameters())
         try:
-            needed = _VALUES_PER_PIXEL * self._model.size**2 * parameter.element_size()
-            host.load_models_gpu([self._model.patcher], memory_required=needed)
+            interrupted()
+            full_load(patcher, _VALUES_PER_PIXEL * self._model.size**2 * parameter.element_size())
             return work()
         except host.InterruptProcessingException:
             if not self._was_loaded:
-                _unload(self._model.patcher)
+                _unload(patcher)
             raise
-        except host.OOM_EXCEPTION as error:
-            if host.is_device_cpu(self._model.patcher.load_device):
+        except Exception as error:
+            if host.is_device_cpu(patcher.load_device) or not out_of_memory(error):
                 raise
-            # The core has tried tiles before it gave up.
-            device = self._model.patcher.load_device
-            log.warning("GPEN: too little memory on %s (%s); %s goes on on the CPU", device, error, self._model.name)
-        _unload(self._model.patcher)
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__  # the core has tried strips before it gave up
+        # Out here the error, and with it what its frames hold on the device, is gone.
+        log.warning("GPEN: too little memory on %s (%s); %s goes on on the CPU", patcher.load_device, why, self._model.name)
+        _unload(patcher)
         self._model.network.to("cpu")
         host.soft_empty_cache()
-        self._on_cpu = True
+        self.on_cpu = True
         return work()
 
 
@@ -123,7 +126,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
         template=entry.template if entry else "gpen",
         network=network,
         patcher=patcher,
-        note=None if found.note is None else f"{AUTO} is {found.path.stem}; {AUTO_MODEL.split('-')[-1]} is missing",
+        note=None if found.note is None else f"{AUTO}: {AUTO_MODEL} could not be fetched",
     )
 
 
@@ -187,14 +190,3 @@ def fingerprint_unless_linked(task: Task, values: dict[str, Any]) -> str:
     if "model" in values:
         return ""
     return fingerprint(AUTO if task == "restore" else _first_of(task))
-
-
-def say(text: str | None, node: str | None) -> None:
-    """Shows a line on the node, in ComfyUI versions that can."""
-    if not text or node is None:
-        return
-    from server import PromptServer
-
-    send = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
-    if send is not None:
-        send(text, node)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.errors import SettingsError
 from .detectors import weights_folders
-from .faces import FACES, Faces, checked
-from .host import Bar
+from .faces import FACES, Faces, checked, faces_of
+from .host import Bar, interrupted
 from .inputs import CHANGING, FINDING, PASTING, option_inputs, options_from
 from .load import CATEGORY
-from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked, say
-from .restore import make_restorer
+from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
+from .report import REPORT_TIP, chosen_line, count_faces, memory_line, none_line, restored_line, shown
+from .restore import Finder, Found, make_restorer
 from .tensors import frames_of, from_arrays, to_array, where_to_look
 from .upscale import upscaler
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-
-    from ..gpen_core.faces.face import Face
 
 log = logging.getLogger(__name__)
 _SIZE_WITHOUT_MODEL = 512
@@ -34,9 +33,13 @@ class DetectFaces:
     DESCRIPTION = "Finds faces and chooses among them. Preview Faces shows their positions, Crop Faces cuts them out."
     SEARCH_ALIASES = ("gpen", "face detection", "RetinaFace", "YuNet")
     FUNCTION = "detect"
-    RETURN_TYPES = (FACES, "INT")
-    RETURN_NAMES = ("faces", "count")
-    OUTPUT_TOOLTIPS = ("The faces of every picture, in the chosen order.", "How many faces there are in all pictures together.")
+    RETURN_TYPES = (FACES, "INT", "STRING")
+    RETURN_NAMES = ("faces", "count", "report")
+    OUTPUT_TOOLTIPS = (
+        "The faces of every picture, in the chosen order.",
+        "How many faces there are in all pictures together.",
+        REPORT_TIP,
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -45,23 +48,29 @@ class DetectFaces:
             "optional": {"mask": ("MASK", {"tooltip": "Where to look: only faces whose middle is in the white count."})},
         }
 
-    def detect(self, image: torch.Tensor, mask: Any = None, **settings: Any) -> tuple[Faces, int]:
+    def detect(self, image: torch.Tensor, mask: Any = None, **settings: Any) -> dict[str, Any]:
+        options = options_from(settings)
         frames = frames_of(image)
         look = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
         bar = Bar(frames.shape[0])
-        restorer = make_restorer(options_from(settings), None, bar)
-        found: list[tuple[Face, ...]] = []
+        finder = Finder(options, bar)
+        seen: list[Found] = []
         for frame, where in zip(frames, look, strict=True):
-            found.append(tuple(restorer.detect(to_array(frame), where=where)))
+            seen.append(finder(frame, where))
             bar.step()
-        faces = Faces(tuple(found), frames.shape[1], frames.shape[2])
-        return faces, len(faces)
+        faces = faces_of(frames, [one.faces for one in seen], [one.numbers for one in seen])
+        counts = [one.count for one in seen]
+        lines = [chosen_line(len(faces), sum(counts)), none_line(counts, options.threshold)]
+        return shown(lines, (faces, len(faces)))
 
 
 class PreviewFaces:
     TITLE = "Preview Faces (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Draws every face's box, landmarks and position into the picture. The positions are what the input 'faces' takes."
+    DESCRIPTION = (
+        "Draws every face's box, landmarks, number, score and size (of the box's shorter side, in pixels) into the picture. "
+        "The numbers are what the setting Which faces takes."
+    )
     SEARCH_ALIASES = ("gpen", "draw boxes", "face index")
     FUNCTION = "draw"
     RETURN_TYPES = ("IMAGE",)
@@ -87,11 +96,13 @@ class PreviewFaces:
         from ..gpen_core.faces.draw import draw_faces
 
         frames = frames_of(image)
-        checked(faces).fit(frames.shape[0], frames.shape[1], frames.shape[2])
+        where = checked(faces)
+        where.fit(frames)
         drawn: list[NDArray[np.float32]] = []
-        for frame, chosen in zip(frames, faces.frames, strict=True):
+        for frame, chosen, numbers in zip(frames, where.frames, where.numbers, strict=True):
+            interrupted()
             array = to_array(frame)
-            rgb = draw_faces(np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3], chosen)
+            rgb = draw_faces(array[..., :3], chosen, numbers)
             drawn.append(np.concatenate([rgb, array[..., 3:]], axis=2))
         pictures = from_arrays(drawn)
         shown: dict[str, Any] = PreviewImage().save_images(pictures, "gpen_faces", prompt, extra_pnginfo)
@@ -129,19 +140,19 @@ class CropFaces:
         from ..gpen_core.pieces import crop_faces
 
         frames = frames_of(image)
-        checked(faces).fit(frames.shape[0], frames.shape[1], frames.shape[2])
+        where = checked(faces)
+        where.belong(frames)
         side = size or (model.size if model else _SIZE_WITHOUT_MODEL)
         template = model.template if model else "gpen"
-        kept: list[tuple[Face, ...]] = []
+        kept: list[list[int]] = []
         crops: list[NDArray[np.float32]] = []
-        for frame, chosen in zip(frames, faces.frames, strict=True):
-            array = to_array(frame)
-            rgb = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
-            fitting, cut = crop_faces(rgb, chosen, template, side)
-            kept.append(tuple(fitting))
+        for frame, chosen in zip(frames, where.frames, strict=True):
+            interrupted()
+            fitting, cut = crop_faces(to_array(frame)[..., :3], chosen, template, side)
+            kept.append([chosen.index(face) for face in fitting])
             crops += [np.clip(one, 0, 1) for one in cut]
         pictures = from_arrays(crops or [np.zeros((side, side, 3), np.float32)])
-        return pictures, replace(faces, frames=tuple(kept), template=template)
+        return pictures, where.kept(kept, template)
 
 
 class RestoreAlignedFaces:
@@ -150,9 +161,9 @@ class RestoreAlignedFaces:
     DESCRIPTION = "Restores pictures that are one upright face each, as Crop Faces cuts them: the whole picture, without looking for faces."
     SEARCH_ALIASES = ("gpen", "aligned face")
     FUNCTION = "restore"
-    RETURN_TYPES = ("IMAGE",)
-    RETURN_NAMES = ("crops",)
-    OUTPUT_TOOLTIPS = ("The faces restored.",)
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("crops", "report")
+    OUTPUT_TOOLTIPS = ("The faces restored.", REPORT_TIP)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -162,28 +173,26 @@ class RestoreAlignedFaces:
                 **option_inputs((*CHANGING, "output_size", "factor")),
             },
             "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."})},
-            "hidden": {"node": "UNIQUE_ID"},
         }
 
     @classmethod
     def IS_CHANGED(cls, **values: Any) -> str:
         return fingerprint_unless_linked("restore", values)
 
-    def restore(self, crops: torch.Tensor, model: GpenModel | None = None, node: str | None = None, **settings: Any) -> tuple[Any]:
+    def restore(self, crops: torch.Tensor, model: GpenModel | None = None, **settings: Any) -> dict[str, Any]:
         frames = frames_of(crops)
         options = replace(options_from(settings), aligned=True)
         model = (model or default_model()).made_for("restore")
-        say(model.note, node)
         bar = Bar(frames.shape[0])
         restorer = make_restorer(options, model, bar)
         session = Session(model)
         done: list[NDArray[np.float32]] = []
         for frame in frames:
-            bar.report(len(done), frames.shape[0], "face")
             result = session.run(lambda frame=frame: restorer(to_array(frame)))
             done.append(result.image)
             bar.step(result.restored[0])
-        return (from_arrays(done),)
+        lines = [model.note, restored_line(len(done), len(done), model.name), memory_line(session.on_cpu)]
+        return shown(lines, (from_arrays(done),))
 
 
 class PasteFaces:
@@ -192,9 +201,9 @@ class PasteFaces:
     DESCRIPTION = "Puts cropped faces back where Crop Faces took them from. They may have been enlarged meanwhile; they must be square."
     SEARCH_ALIASES = ("gpen", "paste face", "uncrop")
     FUNCTION = "paste"
-    RETURN_TYPES = ("IMAGE", "MASK")
-    RETURN_NAMES = ("image", "mask")
-    OUTPUT_TOOLTIPS = ("The pictures with the faces put back; alpha is kept.", "Where the pictures changed.")
+    RETURN_TYPES = ("IMAGE", "MASK", "STRING")
+    RETURN_NAMES = ("image", "mask", "report")
+    OUTPUT_TOOLTIPS = ("The pictures with the faces put back; alpha is kept.", "Where the pictures changed.", REPORT_TIP)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -213,7 +222,7 @@ class PasteFaces:
             },
         }
 
-    def paste(self, image: torch.Tensor, faces: Any, crops: torch.Tensor, upscale_model: Any = None, **settings: Any) -> tuple[Any, Any]:
+    def paste(self, image: torch.Tensor, faces: Any, crops: torch.Tensor, upscale_model: Any = None, **settings: Any) -> dict[str, Any]:
         import torch
 
         from ..gpen_core.background import output_scale
@@ -224,7 +233,7 @@ class PasteFaces:
 
         frames, cut = frames_of(image), frames_of(crops)
         where = checked(faces)
-        where.fit(frames.shape[0], frames.shape[1], frames.shape[2])
+        where.belong(frames)
         if not where.template and len(where):
             raise SettingsError("These faces were not cropped yet: connect the output 'faces' of Crop Faces.")
         if len(where) and cut.shape[0] != len(where):
@@ -244,11 +253,18 @@ class PasteFaces:
         masks: list[NDArray[np.float32]] = []
         first = 0
         for frame, chosen in zip(frames, where.frames, strict=True):
-            bar.report(len(done), frames.shape[0], "picture")
+            interrupted()
             own = [to_array(one)[..., :3] for one in cut[first : first + len(chosen)]]
             first += len(chosen)
             picture, mask = paste_faces(
-                from_array(to_array(frame)), chosen, own, where.template or "gpen", options, parser=parser, upscaler=enlarge
+                from_array(to_array(frame)),
+                chosen,
+                own,
+                where.template or "gpen",
+                options,
+                parser=parser,
+                upscaler=enlarge,
+                progress=bar,
             )
             pixels = torch.from_numpy(picture_array(picture))
             if pixels.shape == frame.shape:
@@ -256,4 +272,5 @@ class PasteFaces:
             done.append(pixels.numpy())
             masks.append(mask)
             bar.step()
-        return from_arrays(done), from_arrays(masks)
+        line = f"{count_faces(len(where))} pasted" if len(where) else "no face to paste"
+        return shown([line], (from_arrays(done), from_arrays(masks)))

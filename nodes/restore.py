@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..gpen_core.options import RestoreOptions
 from .detectors import detector
-from .faces import FACES, Faces
+from .faces import FACES, checked, faces_of
 from .folders import models_dir, search_folders
-from .host import Bar
+from .host import Bar, interrupted
 from .inputs import CHANGING, FINDING, PASTING, option_inputs, options_from
 from .load import CATEGORY
-from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked, say
+from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
+from .report import REPORT_TIP, failed_line, memory_line, none_line, restored_line, shown
 from .tensors import frames_of, from_arrays, to_array, where_to_look
 from .upscale import upscaler
 
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from ..gpen_core.results import RestoreResult
 
 log = logging.getLogger(__name__)
+DETECTED_TIP = (
+    "From Detect Faces: exactly these faces are restored, and the settings for finding and choosing faces (Detector to Which faces) "
+    "and the mask do not count. Not connected: faces are looked for here."
+)
 
 
 class RestoreFaces:
@@ -37,14 +44,15 @@ class RestoreFaces:
     )
     SEARCH_ALIASES = ("gpen", "face restoration", "fix faces", "face detailer", "GFPGAN", "CodeFormer")
     FUNCTION = "restore"
-    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "IMAGE", FACES)
-    RETURN_NAMES = ("image", "mask", "faces_before", "faces_after", "faces")
+    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "IMAGE", FACES, "STRING")
+    RETURN_NAMES = ("image", "mask", "faces_before", "faces_after", "faces", "report")
     OUTPUT_TOOLTIPS = (
         "The pictures with their faces restored; alpha is kept.",
         "Where the pictures changed.",
         "The faces as they were, upright, one a picture. Without a face nothing is sent on.",
         "The same faces restored.",
         "Where the faces are, for the other GPEN nodes; in pixels of the image that comes out.",
+        REPORT_TIP,
     )
 
     @classmethod
@@ -61,8 +69,8 @@ class RestoreFaces:
                     "UPSCALE_MODEL",
                     {"tooltip": "Enlarges the rest of the picture where the output size is factor or native; not connected: Lanczos."},
                 ),
+                "detected_faces": (FACES, {"tooltip": DETECTED_TIP}),
             },
-            "hidden": {"node": "UNIQUE_ID"},
         }
 
     @classmethod
@@ -75,23 +83,28 @@ class RestoreFaces:
         model: GpenModel | None = None,
         mask: Any = None,
         upscale_model: Any = None,
-        node: str | None = None,
+        detected_faces: Any = None,
         **settings: Any,
-    ) -> tuple[Any, ...]:
-        frames = frames_of(image)
+    ) -> dict[str, Any]:
         options = options_from(settings)
+        frames = frames_of(image)
         look = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
+        given = None if detected_faces is None else checked(detected_faces)
+        if given is not None:
+            given.belong(frames)
+            options = replace(options, detector=RestoreOptions().detector)  # which is not asked: the one that needs nothing
         model = (model or default_model()).made_for("restore")
-        say(model.note, node)
         bar = Bar(2 * frames.shape[0])
         restorer = make_restorer(options, model, bar, upscaler(upscale_model))
         session = Session(model)
         restorer.prepare()
 
-        found: list[list[Face]] = []
-        for frame, where in zip(frames, look, strict=True):
-            found.append(restorer.detect(to_array(frame), where=where))
+        finder = Finder(options, bar)
+        seen: list[Found] = []
+        for number, (frame, where) in enumerate(zip(frames, look, strict=True)):
+            seen.append(finder(frame, where) if given is None else Found(given.frames[number], given.numbers[number]))
             bar.step()
+        found = [one.faces for one in seen]
         bar.total = frames.shape[0] + sum(max(1, len(faces)) for faces in found)
         if options.output_size == "native" and frames.shape[0] > 1:
             # Pictures of a batch have one size: the largest that any of them needs.
@@ -113,20 +126,60 @@ class RestoreFaces:
             if not faces:
                 bar.step()
         bar.finish()
-        if failed:
-            say(f"{len(failed)} of {len(crops) + len(failed)} faces stayed as they were: {failed[0]}", node)
-        height, width = done[0].shape[:2]
-        scaled = tuple(tuple(_scaled(face, frames, height, width) for face in faces) for faces in found)
-        return (
-            _stacked(done),
-            from_arrays(masks),
-            batch_or_nothing(crops),
-            batch_or_nothing(restored),
-            Faces(scaled, height, width),
+        images = _stacked(done)
+        height, width = images.shape[1:3]
+        scaled = [[_scaled(face, frames, height, width) for face in faces] for faces in found]
+        counts = [one.count for one in seen]
+        lines = [
+            model.note,
+            restored_line(len(crops), sum(counts), model.name),
+            failed_line(failed),
+            none_line(counts, options.threshold if given is None else None),
+            memory_line(session.on_cpu),
+        ]
+        return shown(
+            lines,
+            (
+                images,
+                from_arrays(masks),
+                batch_or_nothing(crops),
+                batch_or_nothing(restored),
+                faces_of(images, scaled, [one.numbers for one in seen]),
+            ),
         )
 
 
-def make_restorer(options: Any, model: GpenModel | None, bar: Bar, enlarge: Any = None) -> FaceRestorer:
+class Found(NamedTuple):
+    """faces: the chosen faces of one picture. numbers: their positions in the order, from 0. all_: how many there were to choose from."""
+
+    faces: Sequence[Face]
+    numbers: Sequence[int]
+    all_: int | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.faces) if self.all_ is None else self.all_
+
+
+class Finder:
+    """Finds faces and chooses among them as the options say."""
+
+    def __init__(self, options: RestoreOptions, bar: Bar) -> None:
+        self._options = options
+        # All of them, in their order: what is chosen keeps the position that it has there.
+        self._restorer = make_restorer(replace(options, faces="", max_faces=0), None, bar)
+
+    def __call__(self, frame: torch.Tensor, where: NDArray[np.float32] | None) -> Found:
+        from ..gpen_core.faces.select import parse_indices, select_faces
+
+        interrupted()
+        everyone = self._restorer.detect(to_array(frame), where=where)
+        o = self._options
+        chosen = select_faces(everyone, frame.shape, order=o.order, indices=parse_indices(o.faces), max_faces=o.max_faces)
+        return Found(chosen, [everyone.index(face) for face in chosen], len(everyone))
+
+
+def make_restorer(options: RestoreOptions, model: GpenModel | None, bar: Bar, enlarge: Any = None) -> FaceRestorer:
     """The core's restorer with ComfyUI's device, folders, progress and models."""
     from comfy.model_management import get_torch_device
 
@@ -176,7 +229,7 @@ def _scaled(face: Face, frames: torch.Tensor, height: int, width: int) -> Face:
     return face if (height, width) == (old_height, old_width) else face.scaled(width / old_width, height / old_height)
 
 
-def _native_factor(found: list[list[Face]], model: GpenModel, frames: torch.Tensor) -> float:
+def _native_factor(found: Sequence[Sequence[Face]], model: GpenModel, frames: torch.Tensor) -> float:
     from ..gpen_core.align import similarity, template_points
     from ..gpen_core.background import output_scale
     from ..gpen_core.errors import GpenError

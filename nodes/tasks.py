@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..gpen_core.catalog import Task
 from .host import Bar
 from .load import CATEGORY
-from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked, say
+from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .tensors import frames_of, from_arrays, to_array
 
 if TYPE_CHECKING:
@@ -30,19 +30,15 @@ class _OfAFace:
     def IS_CHANGED(cls, **values: Any) -> str:
         return fingerprint_unless_linked(cls.TASK, values)
 
-    def _each(
-        self, image: torch.Tensor, model: GpenModel | None, node: str | None, work: Callable[[int, Picture, Any], Picture]
-    ) -> tuple[Any]:
+    def _each(self, image: torch.Tensor, model: GpenModel | None, work: Callable[[int, Picture, Any], Picture]) -> tuple[Any]:
         from ..gpen_core.picture import from_array
         from ..gpen_core.picture import to_array as picture_array
 
         frames = frames_of(image)
         model = (model or default_model(self.TASK)).made_for(self.TASK)
-        say(model.note, node)
         session, bar = Session(model), Bar(frames.shape[0])
         done: list[Any] = []
         for number, frame in enumerate(frames):
-            bar.report(number, frames.shape[0], "picture")
             picture = from_array(to_array(frame))
             result = session.run(lambda number=number, picture=picture: work(number, picture, model.network))
             done.append(picture_array(result))
@@ -62,13 +58,12 @@ class ColorizeFace(_OfAFace):
         return {
             "required": {"image": ("IMAGE", {"tooltip": "Black-and-white faces, best cropped by Crop Faces."})},
             "optional": {"model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Colorization-1024."})},
-            "hidden": {"node": "UNIQUE_ID"},
         }
 
-    def run(self, image: torch.Tensor, model: GpenModel | None = None, node: str | None = None) -> tuple[Any]:
+    def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:
         from ..gpen_core.tasks import colorize
 
-        return self._each(image, model, node, lambda _number, picture, network: colorize(picture, network))
+        return self._each(image, model, lambda _number, picture, network: colorize(picture, network))
 
 
 class InpaintFace(_OfAFace):
@@ -86,16 +81,15 @@ class InpaintFace(_OfAFace):
                 "mask": ("MASK", {"tooltip": "White where to fill. Not connected: what is painted white in the picture."}),
                 "model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Inpainting-1024."}),
             },
-            "hidden": {"node": "UNIQUE_ID"},
         }
 
-    def run(self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None, node: str | None = None) -> tuple[Any]:
+    def run(self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None) -> tuple[Any]:
         from ..gpen_core.tasks import inpaint
         from .tensors import where_to_look
 
         frames = frames_of(image)
         holes = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
-        return self._each(frames, model, node, lambda number, picture, network: inpaint(picture, network, holes[number]))
+        return self._each(frames, model, lambda number, picture, network: inpaint(picture, network, holes[number]))
 
 
 class SegmentationToFace(_OfAFace):
@@ -110,10 +104,9 @@ class SegmentationToFace(_OfAFace):
         return {
             "required": {"image": ("IMAGE", {"tooltip": "Segmentations in the colours of CelebAMask-HQ, as GPEN's authors use them."})},
             "optional": {"model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Seg2face-512."})},
-            "hidden": {"node": "UNIQUE_ID"},
         }
 
-    def run(self, image: torch.Tensor, model: GpenModel | None = None, node: str | None = None) -> tuple[Any]:
+    def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:
         from ..gpen_core.tasks import segmentation_to_face
 
-        return self._each(image, model, node, lambda _number, picture, network: segmentation_to_face(picture, network))
+        return self._each(image, model, lambda _number, picture, network: segmentation_to_face(picture, network))

@@ -16,7 +16,7 @@ EMPTY_MASK = 64  # LoadImage gives a black mask of 64 x 64 pixels where a pictur
 
 
 def frames_of(image: Any) -> torch.Tensor:
-    """An IMAGE, checked. Raises SettingsError for what is none."""
+    """An IMAGE, checked, in colour: one channel becomes three. Raises SettingsError for what is none."""
     import torch
 
     if not isinstance(image, torch.Tensor) or image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
@@ -24,7 +24,7 @@ def frames_of(image: Any) -> torch.Tensor:
         raise SettingsError(f"The input image is not a batch of pictures with 1, 3 or 4 channels, it is {shape}.")
     if 0 in image.shape:
         raise SettingsError("The input image is empty: it holds no picture.")
-    return image
+    return image.expand(-1, -1, -1, 3) if image.shape[-1] == 1 else image
 
 
 def to_array(frame: torch.Tensor) -> NDArray[np.float32]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .host import interrupted, out_of_memory
+
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
 _TILE, _SMALLEST_TILE, _OVERLAP = 512, 128, 32
@@ -16,6 +19,10 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
     """(H, W, 3) float32 RGB 0..1 to the same, model.scale times as large, in tiles; the model is on the device only meanwhile."""
     if model is None:
         return None
+
+    def one(tile: torch.Tensor) -> torch.Tensor:
+        interrupted()
+        return model(tile)
 
     def enlarge(picture: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np
@@ -35,15 +42,13 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
                 steps = get_tiled_scale_steps(x.shape[3], x.shape[2], tile_x=tile, tile_y=tile, overlap=_OVERLAP)
                 try:
                     y: Any = tiled_scale(
-                        x.to(device), model, tile_x=tile, tile_y=tile, overlap=_OVERLAP, upscale_amount=model.scale, pbar=ProgressBar(steps)
+                        x.to(device), one, tile_x=tile, tile_y=tile, overlap=_OVERLAP, upscale_amount=model.scale, pbar=ProgressBar(steps)
                     )
                     break
-                except host.InterruptProcessingException:
-                    raise
-                except host.OOM_EXCEPTION:
-                    tile //= 2
-                    if tile < _SMALLEST_TILE:
+                except Exception as error:
+                    if tile // 2 < _SMALLEST_TILE or not out_of_memory(error):
                         raise
+                tile //= 2  # out here the error, and with it what its frames hold on the device, is gone
         finally:
             model.to("cpu")
         result: NDArray[np.float32] = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)

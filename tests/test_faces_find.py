@@ -14,6 +14,7 @@ from gpen_core.errors import SettingsError, WeightsError
 from gpen_core.faces import Face, draw_faces, find_faces, make_detector
 from gpen_core.faces.detect import Detector, tile_spans
 from gpen_core.faces.retinaface import RetinaFaceMobile, with_input_size
+from gpen_core.faces.same_picture import picture_print, same_picture
 from gpen_core.progress import Progress
 
 Pixels = NDArray[np.float32]
@@ -205,6 +206,42 @@ def test_draw(two_rows: Pixels, detector: Detector) -> None:
     assert np.array_equal(two_rows, before) and not np.array_equal(drawn, before)
     assert np.array_equal(draw_faces(two_rows, []), two_rows)
     draw_faces(np.zeros((1, 1, 3), np.float32), [Face((-1e9, -5, 1e9, 5), np.full((5, 2), 1e12, np.float32), 1.0)])
+
+
+@pytest.mark.parametrize("ground", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.1, 0.9, 0.2)], ids=["black", "white", "green"])
+@pytest.mark.parametrize("box", [(300, 200, 400, 320), (-20, -30, 80, 90), (740, 520, 860, 640)])
+def test_drawn_labels_are_large_and_show_on_any_ground(ground: tuple[float, ...], box: tuple[float, ...]) -> None:
+    """A label is what changes where only the number, the score or the size does."""
+    picture = np.empty((600, 800, 3), np.float32)
+    picture[:] = ground
+    x0, y0, x1, y1 = box
+    outside = np.full((5, 2), -500, np.float32)
+
+    def drawn(number: int, score: float) -> Pixels:
+        return draw_faces(picture, [Face((x0, y0, x1, y1), outside, score)], [number])
+
+    number = (np.abs(drawn(8, 0.91) - drawn(1, 0.91)) > 0.3).any(-1)
+    rows = np.flatnonzero(number.any(1))
+    assert rows[-1] - rows[0] >= 800 / 40  # large: two pixels and more where a page shows the picture 100 pixels wide
+    assert (np.abs(drawn(0, 0.91) - drawn(0, 0.55)) > 0.3).any()
+    assert not np.array_equal(drawn(0, 0.9), draw_faces(picture, [Face((x0, y0, x1 + 40, y1 + 40), outside, 0.9)], [0]))
+
+
+def test_drawn_numbers_are_those_given(two_rows: Pixels, detector: Detector) -> None:
+    faces = find_faces(two_rows, detector, look_closer=False)[:2]
+    assert np.array_equal(draw_faces(two_rows, faces), draw_faces(two_rows, faces, [0, 1]))
+    assert not np.array_equal(draw_faces(two_rows, faces), draw_faces(two_rows, faces, [0, 5]))
+
+
+def test_a_picture_is_told_by_its_print(two_rows: Pixels) -> None:
+    own = picture_print(two_rows)
+    rng = np.random.default_rng(5)
+    for edited in (two_rows**1.6, two_rows * 0.4, np.clip(two_rows * 1.3, 0, 1), two_rows + rng.normal(0, 0.05, two_rows.shape)):
+        assert same_picture(own, picture_print(np.asarray(edited, np.float32)))
+    blank = np.full_like(two_rows, 0.5)
+    for other in (two_rows[:, ::-1], two_rows[::-1], blank, rng.random(two_rows.shape), 1 - two_rows):
+        assert not same_picture(own, picture_print(np.ascontiguousarray(other, np.float32)))
+    assert same_picture(picture_print(blank), picture_print(blank * 0))
 
 
 @pytest.mark.parametrize("length", [1, 1280, 1281, 2048, 2656, 5000, 40000])

@@ -93,9 +93,10 @@ def test_parse_indices() -> None:
     assert parse_indices("0,2,4-6") == (0, 2, 4, 5, 6)
     assert parse_indices(" 3 - 4 , 1;3") == (3, 4, 1)
     assert parse_indices("  ") == ()
+    assert parse_indices("0,") == (0,) and parse_indices("0, 2-3 ; ") == (0, 2, 3)
 
 
-@pytest.mark.parametrize("text", ["a", "1,,2", "-1", "4-2", "1-", "0-99999999", "1.5", ",", "²"])
+@pytest.mark.parametrize("text", ["a", "1,,2", "-1", "4-2", "1-", "0-99999999", "1.5", ",", "0,,", ",0", "²"])
 def test_wrong_indices(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_indices(text)

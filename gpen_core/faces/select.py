@@ -55,10 +55,15 @@ def select_faces(
 def parse_indices(text: str) -> tuple[int, ...]:
     """Positions from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A position is counted once, where it is first named.
 
+    A comma after the last one is no matter: whoever types is not done yet.
+
     Raises SettingsError for anything else.
     """
     positions: dict[int, None] = {}
-    for part in re.split(r"[,;]", text) if text.strip() else []:
+    parts = re.split(r"[,;]", text) if text.strip() else []
+    if len(parts) > 1 and not parts[-1].strip():
+        parts.pop()
+    for part in parts:
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
         if match is None:
             raise SettingsError(f"{text!r} names no faces; write their positions from 0, like 0,2,4-6.")

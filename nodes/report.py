@@ -1,0 +1,50 @@
+"""What a node says of a run: a line that stays on it, and its last output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+REPORT_TIP = "What happened, in words."
+
+
+def shown(lines: Iterable[str | None], results: Sequence[Any]) -> dict[str, Any]:
+    """A node's answer: its outputs, the report as the last of them, and the same text for the page (web/js/gpen.js shows it)."""
+    text = "\n".join(line for line in lines if line)
+    return {"ui": {"text": [text]}, "result": (*results, text)}
+
+
+def restored_line(restored: int, found: int, model: str) -> str:
+    """How many of the faces found are restored."""
+    if not found:
+        return ""
+    return f"{restored} of {found} faces restored with {model}" if restored < found else f"{count_faces(restored)} restored with {model}"
+
+
+def chosen_line(chosen: int, found: int) -> str:
+    """How many of the faces found are chosen."""
+    if not found:
+        return ""
+    return f"{chosen} of {count_faces(found)} chosen" if chosen < found else f"{count_faces(found)} found"
+
+
+def none_line(counts: Sequence[int], threshold: float | None) -> str:
+    """In which of the pictures no face was found; counts: faces of each. threshold: what a face had to reach; None: they were given."""
+    empty = sum(1 for count in counts if not count)
+    if not empty:
+        return ""
+    where = "" if len(counts) == 1 else f" in {empty} of {len(counts)} pictures" if empty < len(counts) else f" in {len(counts)} pictures"
+    return f"no face found{where}" + ("" if threshold is None else f" (threshold {threshold:g})")
+
+
+def failed_line(reasons: Sequence[str]) -> str:
+    """Which faces stayed as they were, and why the first of them did."""
+    return f"{count_faces(len(reasons))} left unrestored: {reasons[0]}" if reasons else ""
+
+
+def memory_line(on_cpu: bool) -> str:
+    return "too little memory on the GPU: done on the CPU" if on_cpu else ""
+
+
+def count_faces(count: int) -> str:
+    return "1 face" if count == 1 else f"{count} faces"
