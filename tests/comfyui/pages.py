@@ -16,7 +16,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "gpen_pack"
-NATIVE = {"IMAGE": "picture(s)", "MASK": "mask(s)"}
 
 
 def load_pack() -> types.ModuleType:
@@ -48,33 +47,63 @@ def inputs(pack: types.ModuleType, name: str) -> dict[str, tuple[Any, dict[str, 
     return {**kinds["required"], **kinds.get("optional", {})}
 
 
-def help_page(pack: types.ModuleType, name: str) -> str:
-    node = pack.NODE_CLASS_MAPPINGS[name]
-    lines = [f"# {node.TITLE}", "", node.DESCRIPTION, "", "## Inputs", "", "| input | kind | default | what it does |", "|---|---|---|---|"]
-    optional = pack.INPUTS[name].get("optional", {})
+def help_page(pack: types.ModuleType, name: str, texts: dict[str, Any], words: dict[str, str]) -> str:
+    """Lists, since the page's help panel is narrow, with the names that the node shows; texts: of nodeDefs.json."""
+    own = texts[name]
+    lines = [f"# {own['display_name']}", "", own["description"], "", f"## {words['inputs']}", ""]
     for key, (kind, extra) in inputs(pack, name).items():
-        choices = ", ".join(kind) if isinstance(kind, list) and len(kind) < 9 else "a list"
-        shown = choices if isinstance(kind, list) else f"{extra['min']} to {extra['max']}" if "min" in extra else str(kind)
-        default = "not connected" if key in optional else str(extra["default"]) or "empty" if "default" in extra else ""
-        lines.append(f"| {key} | {shown} | {default} | {extra['tooltip']} |")
-    lines += ["", "## Outputs", "", "| output | kind | what it is |", "|---|---|---|"]
-    lines += [
-        f"| {out} | {kind} | {tip} |" for out, kind, tip in zip(node.RETURN_NAMES, node.RETURN_TYPES, node.OUTPUT_TOOLTIPS, strict=True)
-    ]
+        label, tip = own["inputs"][key]["name"], own["inputs"][key]["tooltip"]
+        lines.append(f"- **{label}** ({'; '.join(_facts(pack, name, key, kind, extra, words))}): {tip}")
+    lines += ["", f"## {words['outputs']}", ""]
+    for out, kind in zip(own["outputs"].values(), pack.NODE_CLASS_MAPPINGS[name].RETURN_TYPES, strict=True):
+        lines.append(f"- **{out['name']}** ({words.get(kind, kind)}): {out['tooltip']}")
     return "\n".join(lines) + "\n"
+
+
+def _facts(pack: types.ModuleType, name: str, key: str, kind: Any, extra: dict[str, Any], words: dict[str, str]) -> list[str]:
+    """What an input takes and what it is without being touched."""
+    if not is_setting(kind):
+        return [kind, words["optional"]] if key in pack.INPUTS[name].get("optional", {}) else [kind]
+    if isinstance(kind, list):
+        takes = f"{words['one of']} {', '.join(kind)}" if len(kind) < 9 else words["a list"]
+    else:
+        takes = f"{extra['min']:g} {words['to']} {extra['max']:g}" if "min" in extra else words[kind]
+    default = extra["default"]
+    shown = words["on" if default else "off"] if isinstance(default, bool) else f"{default:g}" if isinstance(default, float) else default
+    return [takes, f"{words['default']} {words['empty'] if shown == '' else shown}"]
+
+
+WORDS = {
+    "en": {
+        "inputs": "Inputs", "outputs": "Outputs", "optional": "optional", "one of": "one of", "a list": "a list", "to": "to",
+        "BOOLEAN": "on or off", "STRING": "text", "INT": "number", "on": "on", "off": "off", "default": "default", "empty": "empty",
+    },
+    "zh": {
+        "inputs": "输入", "outputs": "输出", "optional": "可选", "one of": "可选值", "a list": "列表", "to": "到",
+        "BOOLEAN": "开或关", "STRING": "文本", "INT": "数字", "on": "开", "off": "关", "default": "默认", "empty": "空",
+    },
+}  # fmt: skip
+# Keys whose words are no label.
+LABELS = {"bboxes": "Boxes", "detected_faces": "Faces", "form": "Form of a box"}
+
+
+def label_of(key: str) -> str:
+    """A key as a label: all of them begin with a capital, as those of the settings do."""
+    return LABELS.get(key) or key.replace("_", " ").capitalize()
 
 
 def english(pack: types.ModuleType) -> dict[str, Any]:
     from gpen_core.options import RestoreOptions
 
     labels = {"mask_kind" if option.name == "mask" else option.name: option.label for option in RestoreOptions.table()}
+    labels["mask_kind"] = "Kind of mask"  # the node has a socket of that name, for where to look
     texts: dict[str, Any] = {}
     for name, node in pack.NODE_CLASS_MAPPINGS.items():
         described = {
-            key: {"name": labels[key] if is_setting(kind) and key in labels else key.replace("_", " "), "tooltip": extra["tooltip"]}
+            key: {"name": labels[key] if is_setting(kind) and key in labels else label_of(key), "tooltip": extra["tooltip"]}
             for key, (kind, extra) in inputs(pack, name).items()
         }
-        outputs = [(out.replace("_", " "), tip) for out, tip in zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS, strict=True)]
+        outputs = [(label_of(out), tip) for out, tip in zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS, strict=True)]
         texts[name] = entry(node.TITLE, node.DESCRIPTION, described, outputs)
     return texts
 
@@ -105,10 +134,14 @@ def entry(title: str, description: str, described: dict[str, Any], outputs: Any)
 def files() -> dict[Path, str]:
     """Every page and translation: path and text."""
     pack = load_pack()
-    texts = {ROOT / "web" / "docs" / f"{name}.md": help_page(pack, name) for name in pack.NODE_CLASS_MAPPINGS}
-    for language in ("en", "de", "zh"):
+    texts: dict[Path, str] = {}
+    for language, words in WORDS.items():
         content = english(pack) if language == "en" else translated(pack, language)
         texts[ROOT / "locales" / language / "nodeDefs.json"] = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        for name in pack.NODE_CLASS_MAPPINGS:
+            # ComfyUI looks for the page's language first, in the node's folder.
+            place = f"{name}.md" if language == "en" else f"{name}/{language}.md"
+            texts[ROOT / "web" / "docs" / place] = help_page(pack, name, content, words)
     return texts
 
 

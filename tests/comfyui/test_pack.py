@@ -59,14 +59,55 @@ def test_pages_and_translations_are_up_to_date(path):
 
 
 def test_translations_say_something_of_their_own():
-    english, german, chinese = (
-        json.loads((host.ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8")) for language in ("en", "de", "zh")
-    )
-    assert set(english) == set(german) == set(chinese) == set(NODES)
+    english, chinese = (json.loads((host.ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8")) for language in ("en", "zh"))
+    assert set(english) == set(chinese) == set(NODES)
     for name, texts in english.items():
-        for other in (german, chinese):
-            assert set(other[name]["inputs"]) == set(texts["inputs"]) and set(other[name]["outputs"]) == set(texts["outputs"])
-            assert all(other[name]["inputs"][key]["tooltip"] != text["tooltip"] for key, text in texts["inputs"].items())
+        for part in ("inputs", "outputs"):
+            assert set(chinese[name][part]) == set(texts[part])
+            assert all(chinese[name][part][key]["tooltip"] != text["tooltip"] for key, text in texts[part].items())
+
+
+def test_only_languages_that_the_page_has():
+    """Of another language ComfyUI's page would show these nodes only, in the midst of English (German was one)."""
+    page = {"en", "zh", "zh-TW", "ru", "ja", "ko", "fr", "es", "ar", "tr"}  # 1.32.9's
+    assert {path.name for path in (host.ROOT / "locales").iterdir()} <= page
+
+
+def test_labels_are_written_alike():
+    """Each begins with a capital, and no node has one name for two inputs."""
+    texts = json.loads((host.ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
+    for name, own in texts.items():
+        labels = [text["name"] for text in own["inputs"].values()]
+        assert len(set(labels)) == len(labels), name
+        for label in (*labels, *(text["name"] for text in own["outputs"].values())):
+            assert label[0].isupper() and "_" not in label, f"{name}: {label}"
+
+
+@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_help_pages_name_what_the_node_shows(name, language):
+    """As lists, by the labels: tables of keys are too wide for the page's help panel."""
+    texts = json.loads((host.ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))[name]
+    place = host.ROOT / "web" / "docs" / (f"{name}.md" if language == "en" else f"{name}/{language}.md")
+    page = place.read_text("utf-8")
+    assert page.startswith(f"# {texts['display_name']}\n") and "|" not in page
+    for part in ("inputs", "outputs"):
+        for text in texts[part].values():
+            assert re.search(rf"^- \*\*{re.escape(text['name'])}\*\* \(.+\): {re.escape(text['tooltip'])}$", page, re.MULTILINE)
+
+
+def test_what_people_choose_faces_by_is_no_advanced_setting():
+    assert not RESTORE["faces"][1].get("advanced") and not RESTORE["factor"][1].get("advanced")
+
+
+def test_outputs_that_workflows_are_connected_to_keep_their_places():
+    """The page stores links by number: new outputs come last."""
+    assert NODES["GPENRestoreFaces"].RETURN_NAMES == ("image", "mask", "faces_before", "faces_after", "faces", "report")
+    assert NODES["GPENDetectFaces"].RETURN_NAMES == ("faces", "count", "report")
+    assert NODES["GPENRestoreAlignedFaces"].RETURN_NAMES == ("crops", "report")
+    assert NODES["GPENPasteFaces"].RETURN_NAMES == ("image", "mask", "report")
+    assert NODES["GPENFacesFromBBox"].RETURN_NAMES == ("faces", "count", "report")
+    assert NODES["GPENFacesToBBox"].RETURN_NAMES == ("bboxes", "count")
 
 
 @pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)

@@ -1,0 +1,118 @@
+// What the GPEN nodes need of ComfyUI's page beyond what it does for every node:
+// a report that stays on the node, Factor only where it counts, and the nodes' texts in the page's language.
+
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+import { ComfyWidgets } from "../../../scripts/widgets.js";
+
+const REPORT = "report";
+const WIDTH = 310; // so wide is the longest title with what the page draws beside it
+
+/** Calls `more` after the method of that name, whoever else has added to it. */
+function after(object, name, more) {
+  const before = object[name];
+  object[name] = function (...given) {
+    const result = before?.apply(this, given);
+    more.call(this, ...given);
+    return result;
+  };
+}
+
+const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
+const isLinked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
+
+/** At least as large as what is on the node. */
+function fit(node) {
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+}
+
+function showReport(node, text) {
+  let widget = widgetOf(node, REPORT);
+  if (!widget) {
+    widget = ComfyWidgets.STRING(node, REPORT, ["STRING", { multiline: true }], app).widget;
+    // It is a result, no setting: neither saved with the workflow nor sent to the server.
+    widget.serialize = false;
+    widget.options.serialize = false;
+    widget.options.read_only = true;
+    if (widget.element) widget.element.readOnly = true;
+  }
+  widget.value = text;
+  fit(node);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/** Factor is shown where Output size is factor, or where either of them comes from another node. */
+function showFactor(node) {
+  const size = widgetOf(node, "output_size");
+  const factor = widgetOf(node, "factor");
+  if (!size || !factor) return;
+  const hidden = size.value !== "factor" && !isLinked(node, "output_size") && !isLinked(node, "factor");
+  if ((factor.hidden ?? false) === hidden) return;
+  const before = node.computeSize()[1];
+  factor.hidden = hidden; // the page drawn on a canvas
+  factor.options.hidden = hidden; // the page whose nodes are made by Vue
+  node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/**
+ * Pages up to 1.32 (and some later) load a language's texts late and drop what packs brought for it: ours are brought again.
+ * They know no other way in than the Vue app's own translator; where that cannot be reached the texts stay English.
+ */
+async function bringTexts() {
+  const provided = document.querySelector("#vue-app")?.__vue_app__?._context?.provides ?? {};
+  const found = Reflect.ownKeys(provided).map((key) => provided[key]?.global);
+  const translator = found.find((one) => one?.mergeLocaleMessage);
+  const language = app.ui?.settings?.getSettingValue?.("Comfy.Locale");
+  if (!translator || !language || language === "en") return;
+  const now = () => translator.locale?.value ?? translator.locale;
+  for (let waited = 0; now() !== language && waited < 3000; waited += 50) await new Promise((resolve) => setTimeout(resolve, 50));
+  if (translator.getLocaleMessage(language)?.nodeDefs?.GPENRestoreFaces) return;
+  const texts = (await (await api.fetchApi("/i18n")).json())[language]?.nodeDefs ?? {};
+  const ours = Object.fromEntries(Object.entries(texts).filter(([name]) => name.startsWith("GPEN")));
+  translator.mergeLocaleMessage(language, { nodeDefs: ours });
+}
+
+app.registerExtension({
+  name: "GPEN.FaceRestoration",
+
+  async init() {
+    try {
+      await bringTexts();
+    } catch (error) {
+      console.warn("GPEN: the nodes' texts stay English", error);
+    }
+  },
+
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!nodeData.name.startsWith("GPEN")) return;
+    after(nodeType.prototype, "onExecuted", function (output) {
+      if (output?.text?.[0]) showReport(this, output.text[0]);
+    });
+    after(nodeType.prototype, "onConfigure", function () {
+      showFactor(this);
+      fit(this);
+    });
+    after(nodeType.prototype, "onConnectionsChange", function () {
+      showFactor(this);
+    });
+  },
+
+  nodeCreated(node) {
+    if (!node.comfyClass?.startsWith("GPEN")) return;
+    if (node.size[0] < WIDTH) node.setSize([WIDTH, node.size[1]]);
+    const size = widgetOf(node, "output_size");
+    if (!size) return;
+    after(size, "callback", () => showFactor(node));
+    showFactor(node);
+  },
+
+  /** The outputs of a run that is shown again: another tab of the page, or one taken from the queue. */
+  onNodeOutputsUpdated(outputs) {
+    for (const [id, output] of Object.entries(outputs ?? {})) {
+      const node = app.graph?.getNodeById?.(Number(id));
+      if (node?.comfyClass?.startsWith("GPEN") && output?.text?.[0]) showReport(node, output.text[0]);
+    }
+  },
+});
