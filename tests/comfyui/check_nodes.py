@@ -1,107 +1,16 @@
-"""Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest from collecting it anywhere else)."""
+"""The nodes, one by one.
+
+Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest from collecting it anywhere else).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-COMFY, BASE = Path(os.environ["GPEN_TEST_COMFY"]), Path(os.environ["GPEN_TEST_BASE"])
-MODEL = "GPEN-BFR-256-lite"
-LINKED = ("model", "mask", "upscale_model", "detected_faces")
-PACKS_MODULE = str(ROOT).replace(".", "_x_")
-
-
-@pytest.fixture(scope="session")
-def comfy():
-    """ComfyUI's own modules, the pack loaded by ComfyUI's own loader. Its seconds are measured."""
-    (BASE / "elsewhere").mkdir()
-    sys.argv = ["main.py", "--cpu", "--base-directory", str(BASE), "--disable-api-nodes"]
-    sys.path.insert(0, str(COMFY))
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import folder_paths
-
-    import nodes
-
-    # As a user's extra_model_paths.yaml does, before packs are loaded.
-    folder_paths.add_model_folder_path("GPEN", str(BASE / "elsewhere"), is_default=True)
-    before = {name: (list(paths), set(known)) for name, (paths, known) in folder_paths.folder_names_and_paths.items()}
-    modules = set(sys.modules)
-    started = time.process_time()  # seconds of the processor: the machine may have other work
-    assert asyncio.run(nodes.load_custom_node(str(ROOT)))
-    nodes.seconds_of_the_pack = time.process_time() - started
-    nodes.modules_of_the_pack = set(sys.modules) - modules
-    nodes.folders_before = before
-    return nodes
-
-
-@pytest.fixture(scope="session")
-def torch(comfy):
-    import torch
-
-    return torch
-
-
-def node(comfy, name):
-    """The node, its answer as the bare outputs: those that came before the report, which `report_of` gives."""
-    return Bare(comfy.NODE_CLASS_MAPPINGS[name]())
-
-
-class Bare:
-    def __init__(self, made):
-        self._made = made
-
-    def __getattr__(self, name):
-        def call(*arguments, **named):
-            answer = getattr(self._made, name)(*arguments, **named)
-            if not isinstance(answer, dict) or name == "draw":
-                return answer
-            results = answer["result"]
-            return results[:-1] if self._made.RETURN_NAMES[-1] == "report" else results
-
-        return call
-
-
-def report_of(comfy, name, method, *arguments, **named):
-    """What the node says of a run; the same on the page and in its last output."""
-    answer = getattr(comfy.NODE_CLASS_MAPPINGS[name](), method)(*arguments, **named)
-    if comfy.NODE_CLASS_MAPPINGS[name].RETURN_NAMES[-1] == "report":
-        assert answer["result"][-1] == answer["ui"]["text"][0]
-    return answer["ui"]["text"][0]
-
-
-def settings(comfy, name, **changed):
-    """The defaults of a node's own inputs, as the page fills them in."""
-    inputs = comfy.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()["required"]
-    plain = {key: spec[1]["default"] for key, spec in inputs.items() if len(spec) > 1 and "default" in spec[1]}
-    return {**plain, **changed}
-
-
-@pytest.fixture(scope="session")
-def portrait(torch):
-    from PIL import Image
-
-    picture = np.asarray(Image.open(ROOT / "examples" / "portrait.png").convert("RGB"), np.float32) / 255
-    return torch.from_numpy(picture)[None]
-
-
-@pytest.fixture(scope="session")
-def model(comfy):
-    return node(comfy, "GPENLoadModel").load(MODEL, "fp32")[0]
-
-
-def restore(comfy, image, **changed):
-    linked = {key: changed.pop(key) for key in LINKED if key in changed}
-    return node(comfy, "GPENRestoreFaces").restore(image, **linked, **settings(comfy, "GPENRestoreFaces", **changed))
+from in_process import BASE, MODEL, ROOT, node, restore, settings
 
 
 def test_the_pack_loads_fast_and_disturbs_nothing(comfy):
@@ -231,117 +140,6 @@ def test_pieces_without_a_face_lose_no_picture(comfy, torch, model):
     crops, cropped = node(comfy, "GPENCropFaces").crop(blank, faces, size=0, model=model)
     image, mask = node(comfy, "GPENPasteFaces").paste(blank, cropped, crops, **settings(comfy, "GPENPasteFaces"))
     assert count == 0 and torch.equal(image, blank) and not mask.any()
-
-
-def test_faces_that_do_not_fit_are_refused(comfy, torch, portrait, model):
-    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
-    with pytest.raises(Exception, match="320x320"):
-        node(comfy, "GPENCropFaces").crop(portrait[:, :300], faces, size=0)
-    crops, cropped = node(comfy, "GPENCropFaces").crop(portrait, faces, size=256)
-    paste = node(comfy, "GPENPasteFaces")
-    with pytest.raises(Exception, match="2 crops for 1 faces"):
-        paste.paste(portrait, cropped, torch.cat([crops, crops]), **settings(comfy, "GPENPasteFaces"))
-    with pytest.raises(Exception, match="Crop Faces"):
-        paste.paste(portrait, faces, crops, **settings(comfy, "GPENPasteFaces"))
-    with pytest.raises(Exception, match="square"):
-        paste.paste(portrait, cropped, crops[:, :100], **settings(comfy, "GPENPasteFaces"))
-    with pytest.raises(Exception, match="another node pack"):
-        paste.paste(portrait, [1, 2], crops, **settings(comfy, "GPENPasteFaces"))
-
-
-def test_preview_draws_the_faces(comfy, torch, portrait):
-    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
-    shown = node(comfy, "GPENPreviewFaces").draw(portrait, faces)
-    assert shown["ui"]["images"] and shown["result"][0].shape == portrait.shape
-    assert not torch.equal(shown["result"][0], portrait)
-
-
-def test_boxes_and_masks_of_other_packs(comfy, torch, portrait):
-    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
-    to_boxes, from_boxes = node(comfy, "GPENFacesToBBox"), node(comfy, "GPENFacesFromBBox")
-    for form in ("x, y, width, height", "left, top, right, bottom"):
-        boxes, count = to_boxes.convert(faces, form)
-        assert count == 1
-        for given in (boxes, [boxes], boxes[0], torch.tensor(boxes)):
-            back, found = from_boxes.convert(portrait, given, form, detector="retinaface-mobile", threshold=0.9)
-            assert found == 1
-            assert np.abs(back.frames[0][0].landmarks - faces.frames[0][0].landmarks).max() < 2
-    assert from_boxes.convert(portrait, [(0, 250, 40, 40)], form, detector="retinaface-mobile", threshold=0.9)[1] == 0
-    with pytest.raises(Exception, match="four numbers"):
-        from_boxes.convert(portrait, "boxes", form, detector="retinaface-mobile", threshold=0.9)
-    to_mask = node(comfy, "GPENFacesToMask")
-    box = to_mask.convert(faces, "box", 0.5, 0.0)[0]
-    x0, y0, x1, y1 = faces.frames[0][0].box
-    assert box.shape == (1, 320, 320) and abs(float(box.sum()) - (x1 - x0) * (y1 - y0)) < 300
-    face = to_mask.convert(faces, "face", 0.5, 0.0)[0]
-    assert float(face.sum()) > 0 and float(face[0, :20].sum()) == 0
-
-
-def test_the_model_is_the_hosts_to_move(comfy, portrait, model):
-    from comfy import model_management as host
-
-    restore(comfy, portrait, model=model)
-    assert any(loaded.model is model.patcher for loaded in host.current_loaded_models)
-    host.unload_all_models()
-    assert not any(loaded.model is model.patcher for loaded in host.current_loaded_models)
-    assert restore(comfy, portrait, model=model)[0].isfinite().all()
-
-
-def test_an_interrupt_passes_through_and_leaves_nothing_loaded(comfy, portrait, model, torch):
-    from comfy import model_management as host
-    from comfy.utils import set_progress_bar_global_hook
-
-    host.unload_all_models()
-    calls = []
-
-    def hook(value, total, preview, node_id=None):
-        calls.append(value)
-        if len(calls) == 4:  # three frames were looked at, one face is done
-            host.interrupt_current_processing()
-
-    set_progress_bar_global_hook(hook)
-    try:
-        with pytest.raises(host.InterruptProcessingException):
-            restore(comfy, torch.cat([portrait] * 3), model=model)
-    finally:
-        host.interrupt_current_processing(False)
-        set_progress_bar_global_hook(None)
-    assert len(calls) == 4
-    assert not any(loaded.model is model.patcher for loaded in host.current_loaded_models)
-
-
-def test_progress_and_previews(comfy, portrait, model, torch):
-    from comfy.utils import set_progress_bar_global_hook
-
-    seen = []
-    set_progress_bar_global_hook(lambda value, total, preview, node_id=None: seen.append((value, total, preview)))
-    try:
-        restore(comfy, torch.cat([portrait] * 2), model=model)
-    finally:
-        set_progress_bar_global_hook(None)
-    assert [value for value, _, _ in seen] == [1, 2, 3, 4, 4] and {total for _, total, _ in seen} == {4}
-    previews = [preview for _, _, preview in seen if preview is not None]
-    assert len(previews) == 2 and all(kind == "JPEG" and picture.size == (256, 256) for kind, picture, _ in previews)
-
-
-def test_too_little_memory_falls_back_to_the_cpu(comfy, portrait, model, monkeypatch, caplog):
-    from comfy import model_management as host
-
-    expected = restore(comfy, portrait, model=model)[0]
-    monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
-    tried = []
-
-    def too_little(models, **settings):
-        tried.append(models)
-        raise host.OOM_EXCEPTION("no memory")
-
-    monkeypatch.setattr(host, "load_models_gpu", too_little)
-    import torch
-
-    with caplog.at_level(logging.WARNING):
-        image = restore(comfy, torch.cat([portrait, portrait]), model=model)[0]
-    assert torch.equal(image[0], expected[0]) and torch.equal(image[1], expected[0])
-    assert len(tried) == 1 and "goes on on the CPU" in caplog.text
 
 
 def test_weights_of_another_task_are_refused_by_name(comfy, portrait, model):

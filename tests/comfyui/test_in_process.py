@@ -1,4 +1,4 @@
-"""The nodes inside a real ComfyUI's process: check_nodes.py, run by its Python."""
+"""The nodes inside a real ComfyUI's process: check_*.py, run by its Python."""
 
 from __future__ import annotations
 
@@ -11,9 +11,23 @@ import host
 
 def test_nodes_in_process(comfy_python, tmp_path):
     here = Path(__file__).parent
-    command = [str(comfy_python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--confcutdir", str(here)]
-    environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path)}
-    checks = here / "check_nodes.py"
-    done = subprocess.run([*command, str(checks)], capture_output=True, encoding="utf-8", errors="replace", env=environ, cwd=tmp_path)
+    command = [
+        str(comfy_python),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "in_process",
+        "-o",
+        "addopts=",
+        "--confcutdir",
+        str(here),
+    ]
+    environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path), "PYTHONPATH": str(here)}
+    checks = sorted(map(str, here.glob("check_*.py")))
+    assert len(checks) == 3
+    done = subprocess.run([*command, *checks], capture_output=True, encoding="utf-8", errors="replace", env=environ, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout

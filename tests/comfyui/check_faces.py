@@ -1,0 +1,182 @@
+"""FACES on their way between the nodes, and what the nodes say of a run.
+
+Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest from collecting it anywhere else).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from in_process import MODEL, node, report_of, restore, settings, side_by_side
+
+
+def test_faces_that_do_not_fit_are_refused(comfy, torch, portrait, model):
+    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
+    with pytest.raises(Exception, match="320x320"):
+        node(comfy, "GPENCropFaces").crop(portrait[:, :300], faces, size=0)
+    crops, cropped = node(comfy, "GPENCropFaces").crop(portrait, faces, size=256)
+    paste = node(comfy, "GPENPasteFaces")
+    with pytest.raises(Exception, match="2 crops for 1 faces"):
+        paste.paste(portrait, cropped, torch.cat([crops, crops]), **settings(comfy, "GPENPasteFaces"))
+    with pytest.raises(Exception, match="Crop Faces"):
+        paste.paste(portrait, faces, crops, **settings(comfy, "GPENPasteFaces"))
+    with pytest.raises(Exception, match="square"):
+        paste.paste(portrait, cropped, crops[:, :100], **settings(comfy, "GPENPasteFaces"))
+    with pytest.raises(Exception, match="another node pack"):
+        paste.paste(portrait, [1, 2], crops, **settings(comfy, "GPENPasteFaces"))
+
+
+def test_preview_draws_the_faces(comfy, torch, portrait):
+    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
+    shown = node(comfy, "GPENPreviewFaces").draw(portrait, faces)
+    assert shown["ui"]["images"] and shown["result"][0].shape == portrait.shape
+    assert not torch.equal(shown["result"][0], portrait)
+
+
+def test_faces_keep_the_numbers_they_were_chosen_by(comfy, portrait):
+    """What Preview Faces shows is what "Which faces" takes, whichever of them were chosen."""
+    pair = side_by_side(portrait)
+    detect = node(comfy, "GPENDetectFaces")
+    everyone, count = detect.detect(pair, **settings(comfy, "GPENDetectFaces", order="left"))
+    assert count == 2 and everyone.numbers == ((0, 1),)
+    chosen, _ = detect.detect(pair, **settings(comfy, "GPENDetectFaces", order="left", faces="1,"))
+    assert chosen.numbers == ((1,),) and chosen.frames[0][0].box == everyone.frames[0][1].box
+    shown = node(comfy, "GPENPreviewFaces").draw(pair, chosen)["result"][0]
+    place = slice(0, int(chosen.frames[0][0].box[1])), slice(portrait.shape[2], None)  # above that face
+    both = node(comfy, "GPENPreviewFaces").draw(pair, everyone)["result"][0]
+    assert bool((shown[0][place] == both[0][place]).all()) and not bool((shown[0][place] == pair[0][place]).all())
+    crops, cropped = node(comfy, "GPENCropFaces").crop(pair, chosen, size=64)
+    assert cropped.numbers == ((1,),) and crops.shape[0] == 1
+    assert restore(comfy, pair, model=None, faces="1", order="left")[4].numbers == ((1,),)
+
+
+def test_faces_of_another_picture_are_refused(comfy, torch, portrait, model):
+    """Of the same size: boxes would be pasted into thin air. The same picture edited is welcome."""
+    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
+    crops, cropped = node(comfy, "GPENCropFaces").crop(portrait, faces, size=64)
+    paste, given = node(comfy, "GPENPasteFaces"), settings(comfy, "GPENPasteFaces")
+    noise = torch.rand(portrait.shape, generator=torch.Generator().manual_seed(4))
+    for other in (portrait.flip(2), portrait.flip(1), noise, torch.full_like(portrait, 0.5)):
+        with pytest.raises(Exception, match="another picture"):
+            paste.paste(other, cropped, crops, **given)
+        with pytest.raises(Exception, match="another picture"):
+            node(comfy, "GPENCropFaces").crop(other, faces, size=64)
+        with pytest.raises(Exception, match="another picture"):
+            restore(comfy, other, model=model, detected_faces=faces)
+    for edited in (portrait**1.4, portrait * 0.7, restore(comfy, portrait, model=model)[0]):
+        assert paste.paste(edited, cropped, crops, **given)[1].any()
+    with pytest.raises(Exception, match="Picture 2 is another one"):
+        both, _ = node(comfy, "GPENDetectFaces").detect(torch.cat([portrait, portrait]), **settings(comfy, "GPENDetectFaces"))
+        node(comfy, "GPENCropFaces").crop(torch.cat([portrait, portrait.flip(2)]), both, size=64)
+
+
+def test_detected_faces_are_what_is_restored(comfy, torch, portrait, model, monkeypatch):
+    pair = side_by_side(portrait)
+    faces, _ = node(comfy, "GPENDetectFaces").detect(pair, **settings(comfy, "GPENDetectFaces", order="left", faces="1"))
+    expected = restore(comfy, pair, model=model, order="left", faces="1")
+    import sys as system
+
+    detect = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restorer")].FaceRestorer.detect
+    monkeypatch.setattr(detect.__globals__["FaceRestorer"], "detect", None)  # nothing is looked for any more
+    # Settings for finding faces do not count: this detector could not even be had.
+    image, _, _, _, out = restore(comfy, pair, model=model, detected_faces=faces, detector="yunet", threshold=1.0, faces="7")
+    assert torch.equal(image, expected[0]) and out.numbers == faces.numbers == expected[4].numbers
+
+
+def test_one_channel_is_a_picture(comfy, torch, portrait, model):
+    """Some nodes hand on grey pictures with one channel. They come back in colour, as every other node expects them."""
+    grey = portrait.mean(-1, keepdim=True)
+    colour = grey.repeat(1, 1, 1, 3)
+    image = restore(comfy, grey, model=model)[0]
+    assert torch.equal(image, restore(comfy, colour, model=model)[0]) and not torch.equal(image, colour)
+    faces, count = node(comfy, "GPENDetectFaces").detect(grey, **settings(comfy, "GPENDetectFaces"))
+    crops, cropped = node(comfy, "GPENCropFaces").crop(grey, faces, size=64)
+    pasted = node(comfy, "GPENPasteFaces").paste(grey, cropped, crops.mean(-1, keepdim=True), **settings(comfy, "GPENPasteFaces"))[0]
+    boxes = node(comfy, "GPENFacesToBBox").convert(faces, "x, y, width, height")[0]
+    finding = {"form": "x, y, width, height", "detector": "retinaface-mobile", "threshold": 0.9}
+    assert count == 1 and crops.shape[-1] == pasted.shape[-1] == 3
+    assert node(comfy, "GPENFacesFromBBox").convert(grey, boxes, **finding)[1] == 1
+    assert node(comfy, "GPENPreviewFaces").draw(grey, faces)["result"][0].shape[-1] == 3
+    aligned = node(comfy, "GPENRestoreAlignedFaces").restore(
+        crops.mean(-1, keepdim=True), model=model, **settings(comfy, "GPENRestoreAlignedFaces")
+    )[0]
+    assert aligned.shape == crops.shape
+
+
+def test_boxes_of_a_batch_come_back_as_the_same_faces(comfy, torch, portrait):
+    """One list of boxes for each picture: a plain one would count for all of them, and two faces would become four."""
+    batch = torch.cat([portrait, torch.full_like(portrait, 0.5), portrait.roll(40, 2)])
+    faces, count = node(comfy, "GPENDetectFaces").detect(batch, **settings(comfy, "GPENDetectFaces"))
+    assert [len(frame) for frame in faces.frames] == [1, 0, 1]
+    for form in ("x, y, width, height", "left, top, right, bottom"):
+        boxes, said = node(comfy, "GPENFacesToBBox").convert(faces, form)
+        assert said == count == 2 and [len(one) for one in boxes] == [1, 0, 1]
+        back, found = node(comfy, "GPENFacesFromBBox").convert(batch, boxes, form, detector="retinaface-mobile", threshold=0.9)
+        assert found == 2 and [len(frame) for frame in back.frames] == [1, 0, 1]
+        for number in (0, 2):
+            assert np.abs(back.frames[number][0].landmarks - faces.frames[number][0].landmarks).max() < 2
+
+
+def test_the_nodes_say_what_happened(comfy, torch, portrait, model):
+    finding, restoring = settings(comfy, "GPENDetectFaces"), settings(comfy, "GPENRestoreFaces", order="left")
+    pair, blank = side_by_side(portrait), torch.full((1, 64, 64, 3), 0.4)
+    said = {
+        "all": report_of(comfy, "GPENRestoreFaces", "restore", pair, model=model, **restoring),
+        "one": report_of(comfy, "GPENRestoreFaces", "restore", pair, model=model, **{**restoring, "max_faces": 1}),
+        "none": report_of(comfy, "GPENRestoreFaces", "restore", blank, model=model, **restoring),
+        "some": report_of(
+            comfy, "GPENRestoreFaces", "restore", torch.cat([portrait, portrait * 0 + 0.5]), model=model, **{**restoring, "threshold": 0.8}
+        ),
+        "chosen": report_of(comfy, "GPENDetectFaces", "detect", pair, **{**finding, "faces": "1"}),
+        "found": report_of(comfy, "GPENDetectFaces", "detect", pair, **finding),
+        "nothing": report_of(comfy, "GPENDetectFaces", "detect", blank, **finding),
+    }
+    assert said == {
+        "all": f"2 faces restored with {MODEL}",
+        "one": f"1 of 2 faces restored with {MODEL}",
+        "none": "no face found (threshold 0.9)",
+        "some": f"1 face restored with {MODEL}\nno face found in 1 of 2 pictures (threshold 0.8)",
+        "chosen": "1 of 2 faces chosen",
+        "found": "2 faces found",
+        "nothing": "no face found (threshold 0.9)",
+    }
+    auto = node(comfy, "GPENLoadModel").load("auto", "auto")[0]
+    for name, given in (("GPENRestoreFaces", restoring), ("GPENRestoreAlignedFaces", settings(comfy, "GPENRestoreAlignedFaces"))):
+        assert (
+            report_of(comfy, name, "restore", portrait, model=auto, **given).splitlines()[0] == "auto: GPEN-BFR-2048 could not be fetched"
+        )
+    assert "auto: GPEN-BFR-2048 could not be fetched" in report_of(comfy, "GPENLoadModel", "load", "auto", "auto")
+
+
+def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
+    import sys as system
+
+    core = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restorer")]
+
+    def fails(self, *given):
+        raise core.GpenError("its landmarks fit no face")
+
+    monkeypatch.setattr(core.FaceRestorer, "_restore_crop", fails)
+    said = report_of(comfy, "GPENRestoreFaces", "restore", portrait, model=model, **settings(comfy, "GPENRestoreFaces"))
+    assert said == f"0 of 1 faces restored with {MODEL}\n1 face left unrestored: its landmarks fit no face"
+
+
+def test_boxes_and_masks_of_other_packs(comfy, torch, portrait):
+    faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
+    to_boxes, from_boxes = node(comfy, "GPENFacesToBBox"), node(comfy, "GPENFacesFromBBox")
+    for form in ("x, y, width, height", "left, top, right, bottom"):
+        boxes, count = to_boxes.convert(faces, form)
+        assert count == 1
+        for given in (boxes, [boxes], boxes[0], torch.tensor(boxes)):
+            back, found = from_boxes.convert(portrait, given, form, detector="retinaface-mobile", threshold=0.9)
+            assert found == 1
+            assert np.abs(back.frames[0][0].landmarks - faces.frames[0][0].landmarks).max() < 2
+    assert from_boxes.convert(portrait, [(0, 250, 40, 40)], form, detector="retinaface-mobile", threshold=0.9)[1] == 0
+    with pytest.raises(Exception, match="four numbers"):
+        from_boxes.convert(portrait, "boxes", form, detector="retinaface-mobile", threshold=0.9)
+    to_mask = node(comfy, "GPENFacesToMask")
+    box = to_mask.convert(faces, "box", 0.5, 0.0)[0]
+    x0, y0, x1, y1 = faces.frames[0][0].box
+    assert box.shape == (1, 320, 320) and abs(float(box.sum()) - (x1 - x0) * (y1 - y0)) < 300
+    face = to_mask.convert(faces, "face", 0.5, 0.0)[0]
+    assert float(face.sum()) > 0 and float(face[0, :20].sum()) == 0

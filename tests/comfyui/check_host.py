@@ -1,0 +1,140 @@
+"""What the nodes ask of ComfyUI: memory, progress, interrupt.
+
+Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest from collecting it anywhere else).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+from in_process import restore, settings
+
+
+def test_the_model_is_the_hosts_to_move(comfy, portrait, model):
+    from comfy import model_management as host
+
+    restore(comfy, portrait, model=model)
+    assert any(loaded.model is model.patcher for loaded in host.current_loaded_models)
+    host.unload_all_models()
+    assert not any(loaded.model is model.patcher for loaded in host.current_loaded_models)
+    assert restore(comfy, portrait, model=model)[0].isfinite().all()
+
+
+def test_an_interrupt_passes_through_and_leaves_nothing_loaded(comfy, portrait, model, torch):
+    from comfy import model_management as host
+    from comfy.utils import set_progress_bar_global_hook
+
+    host.unload_all_models()
+    calls = []
+
+    def hook(value, total, preview, node_id=None):
+        calls.extend([value] if value == int(value) else [])  # parts of a step are none
+        if len(calls) == 4:  # three frames were looked at, one face is done
+            host.interrupt_current_processing()
+
+    set_progress_bar_global_hook(hook)
+    try:
+        with pytest.raises(host.InterruptProcessingException):
+            restore(comfy, torch.cat([portrait] * 3), model=model)
+    finally:
+        host.interrupt_current_processing(False)
+        set_progress_bar_global_hook(None)
+    assert len(calls) == 4
+    assert not any(loaded.model is model.patcher for loaded in host.current_loaded_models)
+
+
+def test_progress_and_previews(comfy, portrait, model, torch):
+    from comfy.utils import set_progress_bar_global_hook
+
+    seen = []
+    set_progress_bar_global_hook(lambda value, total, preview, node_id=None: seen.append((value, total, preview)))
+    try:
+        restore(comfy, torch.cat([portrait] * 2), model=model)
+    finally:
+        set_progress_bar_global_hook(None)
+    values = [value for value, _, _ in seen]
+    # Whole steps, and parts of those that take long.
+    assert [value for value in values if value == int(value)] == [1, 2, 3, 4, 4] and {total for _, total, _ in seen} == {4}
+    assert values == sorted(values)
+    previews = [preview for _, _, preview in seen if preview is not None]
+    assert len(previews) == 2 and all(kind == "JPEG" and picture.size == (256, 256) for kind, picture, _ in previews)
+
+
+def test_too_little_memory_falls_back_to_the_cpu(comfy, portrait, model, monkeypatch, caplog):
+    from comfy import model_management as host
+
+    expected = restore(comfy, portrait, model=model)[0]
+    monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
+    tried = []
+
+    def too_little(models, **settings):
+        tried.append(models)
+        raise host.OOM_EXCEPTION("no memory")
+
+    monkeypatch.setattr(host, "load_models_gpu", too_little)
+    import torch
+
+    with caplog.at_level(logging.WARNING):
+        image = restore(comfy, torch.cat([portrait, portrait]), model=model)[0]
+    assert torch.equal(image[0], expected[0]) and torch.equal(image[1], expected[0])
+    assert len(tried) == 1 and "goes on on the CPU" in caplog.text
+
+
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "Insufficient Memory: not enough memory resources are available"])
+def test_memory_that_is_short_is_known_in_other_words(comfy, portrait, model, monkeypatch, words):
+    """OOM_EXCEPTION is one class of several: newer versions of torch raise AcceleratorError, other devices a plain RuntimeError."""
+    from comfy import model_management as host
+
+    expected = restore(comfy, portrait, model=model)[0]
+    monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
+
+    def too_little(models, **settings):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(host, "load_models_gpu", too_little)
+    given = {"model": model, **settings(comfy, "GPENRestoreFaces")}
+    answer = comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"]().restore(portrait, **given)
+    assert bool((answer["result"][0] == expected).all())
+    assert "too little memory on the GPU: done on the CPU" in answer["result"][-1]
+
+
+def test_what_is_no_lack_of_memory_is_not_taken_for_one(comfy, portrait, model, monkeypatch):
+    from comfy import model_management as host
+
+    monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(host, "OOM_EXCEPTION", Exception)  # what ComfyUI says where torch has no class for it
+
+    def broken(models, **settings):
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(host, "load_models_gpu", broken)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        restore(comfy, portrait, model=model)
+
+
+def test_all_of_the_model_is_asked_for(comfy, portrait, model, monkeypatch):
+    from comfy import model_management as host
+
+    asked = []
+    load = host.load_models_gpu
+    monkeypatch.setattr(host, "load_models_gpu", lambda models, memory_required=0, force_full_load=False: asked.append(force_full_load))
+    restore(comfy, portrait, model=model)
+    assert asked == [True]
+    # A ComfyUI that does not know the word is not given it.
+    monkeypatch.setattr(host, "load_models_gpu", lambda models, memory_required=0: load(models, memory_required=memory_required))
+    assert restore(comfy, portrait, model=model)[0].isfinite().all()
+
+
+def test_what_was_left_behind_is_brought_as_well(comfy, torch, model, monkeypatch):
+    """Half the weights on the device, half elsewhere: no layer of this network fetches its own."""
+    from types import SimpleNamespace
+
+    from comfy import model_management as host
+
+    halves = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    patcher = SimpleNamespace(model=halves, load_device=torch.device("meta"))
+    monkeypatch.setattr(host, "load_models_gpu", lambda models, memory_required=0: halves[0].to("meta"))
+    sys.modules[type(model).__module__].full_load(patcher, 0)
+    assert {parameter.device.type for parameter in halves.parameters()} == {"meta"}
