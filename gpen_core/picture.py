@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .pictures.arrays import from_array, to_array, to_pil
 from .pictures.form import Form, Picture
-from .pictures.libraries import MAX_PIXELS
+from .pictures.libraries import MAX_PIXELS, pixels_at_most
 from .pictures.metadata import TextChunk
 from .pictures.reading import SUFFIXES, is_picture_path, read_picture
 from .pictures.writing import WRITE_SUFFIXES, write_picture
@@ -22,6 +22,7 @@ __all__ = [
     "TextChunk",
     "from_array",
     "is_picture_path",
+    "pixels_at_most",
     "read_picture",
     "to_array",
     "to_pil",

@@ -28,7 +28,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("xpu") if xpu is not None and xpu.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()  # there and back: from "meta" nothing comes back
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device and version
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"the device {name!r} cannot be used here ({reason}); use auto or cpu") from error
@@ -103,12 +103,25 @@ def _free_ram() -> int | None:
     return None
 
 
+# What is said where memory does not suffice: by CUDA, ROCm, MPS and torch's CPU allocator; by DirectML; by XPU's drivers; by CUDA's
+# libraries; by C++, oneDNN among it; by OpenCV; by MPS of one tensor that is too large.
+_SHORT_OF_MEMORY = (
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    "not enough gpu video memory",
+    *("out_of_device_memory", "out_of_host_memory", "out_of_resources"),
+    *("alloc_failed", "memoryallocation"),
+    *("bad_alloc", "bad allocation"),
+    "insufficient memory",
+    "invalid buffer size",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, on any device."""
-    import torch
-
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+    # By name, because no torch has all of them: torch.cuda.OutOfMemoryError, torch.OutOfMemoryError (2.5), torch.AcceleratorError (2.8).
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return True
+    speaks = isinstance(error, (RuntimeError, OSError)) or "AcceleratorError" in names or type(error).__module__ == "cv2"
     text = str(error).lower()
-    # MPS, DirectML, XPU and the CPU's allocator raise plain RuntimeErrors.
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text or "can't allocate memory" in text)
+    return speaks and any(words in text for words in _SHORT_OF_MEMORY)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pydantic
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import script_callbacks, shared
 from modules.call_queue import queue_lock
@@ -17,11 +19,17 @@ from pydantic import Field
 
 from gpen_core.errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
 from gpen_core.options import AUTO, Option, RestoreOptions
-from gpen_core.picture import read_picture, write_picture
+from gpen_core.picture import pixels_at_most, read_picture, write_picture
 
+from . import host
 from .engine import ENGINE
 from .models import listing
 from .progress import Stopped
+
+# A picture of a few kilobytes may unpack to gigabytes, so both are looked at before anything is decoded.
+MAX_BYTES = 128 << 20  # of the picture's file
+MAX_PIXELS = 64 << 20  # 8K twice over
+_LONGEST = MAX_BYTES * 4 // 3 + 1024  # letters of such a file in base64, with a data: URI's head
 
 _TYPES = {"int": int, "float": float, "bool": bool, "text": str}
 
@@ -43,7 +51,10 @@ def _field(option: Option) -> tuple[Any, Any]:
     return kind, Field(option.default, title=option.label, description=option.help, **limits)
 
 
-_IMAGE_HELP = "PNG, JPEG, WebP, TIFF or BMP in base64; a data: URI is taken as well. 16 bit, alpha, ICC profile and EXIF are kept."
+_IMAGE_HELP = (
+    "PNG, JPEG, WebP, TIFF or BMP in base64; a data: URI is taken as well. 16 bit, alpha, ICC profile and EXIF are kept. "
+    f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
+)
 
 RestoreRequest = pydantic.create_model(
     "GpenRestoreRequest",
@@ -83,32 +94,46 @@ class ModelInfo(pydantic.BaseModel):
 
 
 def restore(request: Any) -> RestoreResponse:
-    """Restores the faces of one picture; waits for its turn in the host's queue. Raises HTTPException."""
+    """Restores the faces of one picture; waits for its turn in the host's queue. Raises HTTPException.
+
+    What waits is text: a picture is decoded, restored and encoded in its turn, so one at a time is in memory.
+    """
     values = request.dict() if pydantic.VERSION.startswith("1.") else request.model_dump()
     data = _decoded(values.pop("image"))
+    _only_a_name(values["model"])
     try:
         options = RestoreOptions.from_mapping(values)
-        _only_a_name(options.model)
-        # By way of files, as the core reads and writes them at full depth with everything that belongs to the picture.
-        with tempfile.TemporaryDirectory(prefix="gpen-") as folder:
-            source, target = Path(folder) / "picture", Path(folder) / "restored.png"
-            source.write_bytes(data)
-            picture = _read(source)
-            with queue_lock:
-                shared.state.begin("gpen")
-                try:
-                    result = ENGINE.run(picture, options)
-                finally:
-                    shared.state.end()
-            image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
+        with queue_lock:
+            shared.state.begin("gpen")
+            try:
+                return _restored(data, options)
+            finally:
+                shared.state.end()
     except (SettingsError, PictureError, FeatureMissingError) as error:
-        raise HTTPException(422, str(error)) from error
+        raise HTTPException(422, _told(error)) from error
     except (WeightsError, Stopped) as error:
-        raise HTTPException(503, str(error)) from error
+        raise HTTPException(503, _told(error)) from error
     except GpenError as error:
-        raise HTTPException(500, str(error)) from error
-    faces = [FaceInfo(**face.to_json()) for face in result.faces]
+        raise HTTPException(500, _told(error)) from error
+
+
+def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
+    # By way of files, as the core reads and writes them at full depth with everything that belongs to the picture.
+    with tempfile.TemporaryDirectory(prefix="gpen-") as folder:
+        source, target = Path(folder) / "picture", Path(folder) / "restored.png"
+        source.write_bytes(data)
+        result = ENGINE.run(_read(source), options)
+        image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
+    faces = [FaceInfo(**{**face.to_json(), "reason": face.reason and host.public(face.reason)}) for face in result.faces]
     return RestoreResponse(image=image, faces=faces, seconds=result.seconds, model=result.model, scale=result.scale, stopped=result.stopped)
+
+
+def _told(error: GpenError) -> str:
+    """What the answer says of an error; where that is not all, the console says the rest."""
+    text = host.public(error)
+    if text != str(error):
+        host.report(f"/gpen/restore: {error}")
+    return text
 
 
 def models() -> list[ModelInfo]:
@@ -117,6 +142,8 @@ def models() -> list[ModelInfo]:
 
 
 def _decoded(text: str) -> bytes:
+    if len(text) > _LONGEST:
+        raise HTTPException(413, f"image is too large: at most {MAX_BYTES >> 20} MiB are taken")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -127,7 +154,8 @@ def _decoded(text: str) -> bytes:
 
 def _read(source: Path) -> Any:
     try:
-        return read_picture(source)
+        with pixels_at_most(MAX_PIXELS):
+            return read_picture(source)
     except PictureError as error:
         raise PictureError(str(error).replace(str(source), "in `image`")) from error
 
@@ -135,7 +163,31 @@ def _read(source: Path) -> Any:
 def _only_a_name(model: str) -> None:
     """From the network no path is taken: it could name any file of this machine, or of another one."""
     if model != AUTO and (Path(model).name != model or "\\" in model or ":" in model):
-        raise SettingsError(f"model is a name of GET /gpen/models or a file name in models/GPEN, not a path; {model!r} is one")
+        raise HTTPException(422, f"model is a name of GET /gpen/models or a file name in models/GPEN, not a path; {model!a} is one")
+
+
+class _Route(APIRoute):
+    """Refuses what is too large before it is read, and says what is wrong with a request without sending all of it back."""
+
+    def get_route_handler(self) -> Any:
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Any:
+            length = request.headers.get("content-length", "")
+            if length.isdigit() and int(length) > _LONGEST + 64 * 1024:
+                raise HTTPException(413, f"the request is too large: pictures of at most {MAX_BYTES >> 20} MiB are taken")
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                wrong = [{"loc": [_sendable(part) for part in each["loc"]], "msg": _sendable(each["msg"])} for each in error.errors()]
+                raise HTTPException(422, wrong) from error
+
+        return checked
+
+
+def _sendable(value: Any) -> Any:
+    """Texts without what JSON can carry in one direction only: halves of letters."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
 def _credentials() -> dict[str, str]:
@@ -165,10 +217,12 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         return restore(request)
 
     errors = {
+        413: {"description": "The picture's file is too large."},
         422: {"description": "A setting or the picture cannot be used; `detail` says which and why."},
         503: {"description": "The weights are not on disk and cannot be fetched now."},
     }
-    app.add_api_route(
+    router = APIRouter(route_class=_Route)
+    router.add_api_route(
         "/gpen/restore",
         post_restore,
         methods=["POST"],
@@ -178,7 +232,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         description="Every setting has the default shown here; the settings of the WebUI's page are not used.",
         **more,
     )
-    app.add_api_route(
+    router.add_api_route(
         "/gpen/models",
         models,
         methods=["GET"],
@@ -186,6 +240,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         summary="The models that can be asked for",
         **more,
     )
+    app.include_router(router)
 
 
 def register() -> None:

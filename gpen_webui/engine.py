@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from .progress import HostProgress
 if TYPE_CHECKING:
     from gpen_core.network.fused import FusedGenerator
 
+log = logging.getLogger(__name__)
 _CPU = torch.device("cpu")
 _SILENT = logging.Logger("gpen_webui.silent", logging.CRITICAL)
 
@@ -66,22 +68,39 @@ class Engine:
                 host.make_room()
             try:
                 result = self._attempt(picture, options, device)
-            finally:
-                if host.unload_after():
-                    self.unload()
+            except BaseException as error:
+                self._clear_up_after(error)
+                raise
+            if host.unload_after():
+                self.unload()
             self.model = result.model
             return result
 
     def unload(self) -> None:
         """Moves the network into RAM and forgets all else that may be on the device."""
         with self._lock:
-            if self._network is not None:
-                with _own_modes(_CPU):
-                    self._network.to("cpu")
-            if self._detector is not None and self._detector[0] == "retinaface-r50":  # the others never leave the CPU
-                self._detector = None
             self._restorer = None
+            if self._detector is not None and self._detector[1].type != "cpu":
+                self._detector = None
+            if self._network is not None:
+                try:
+                    with _own_modes(_CPU):
+                        self._network.to("cpu")
+                except Exception as error:  # a device that has failed gives nothing back; then the file is read again
+                    log.debug("the network could not be moved: %s", error, exc_info=True)
+                    self._network = self._key = None
             host.empty_caches()
+
+    def _clear_up_after(self, error: BaseException) -> None:
+        """Nothing of a picture that failed stays on the device, whose memory may be what was lacking. Raises nothing over the error."""
+        reason: BaseException | None = error
+        while reason is not None:
+            traceback.clear_frames(reason.__traceback__)  # they hold tensors for as long as somebody keeps the error
+            reason = reason.__cause__ or reason.__context__
+        try:
+            self.unload()
+        except Exception:
+            log.debug("clearing up failed as well", exc_info=True)
 
     def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
         try:

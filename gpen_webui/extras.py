@@ -43,7 +43,7 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
             result = ENGINE.run(pp.image, options)
         except GpenError as error:
             host.report(f"the picture is left as it was: {error}")
-            pp.info[host.NAME] = f"not restored: {str(error).splitlines()[0]}"
+            pp.info[host.NAME] = f"not restored: {host.public(error)}"
         except Exception as error:
             host.report(f"the picture is left as it was, for a reason that should be told to the project: {error}", traceback=True)
             pp.info[host.NAME] = f"not restored: {type(error).__name__}"
@@ -68,6 +68,6 @@ def _controls() -> dict[str, Any]:
 
 def _summary(result: RestoreResult) -> str:
     done = sum(face.status == "restored" for face in result.faces)
-    failed = [f"face {face.index} failed ({face.reason})" for face in result.faces if face.status == "failed"]
+    failed = [f"face {face.index} failed ({host.public(face.reason)})" for face in result.faces if face.status == "failed"]
     stopped = ["interrupted"] if result.stopped else []
     return "; ".join([f"{done} of {len(result.faces)} face{'' if len(result.faces) == 1 else 's'}", *failed, *stopped])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,8 +67,10 @@ def component(option: Option) -> tuple[type, dict[str, Any]]:
 def infotext(options: RestoreOptions, model: str) -> dict[str, Value]:
     """What goes into a picture's generation parameters: the model that was used, and every setting that is not at its default.
 
-    model: the name that `auto` came to; a model chosen by name is written as it was chosen.
+    model: the name that `auto` came to; a model chosen by name is written as it was chosen, of one chosen by path only the file's name:
+    pictures go to other people, and folders name their owners.
     """
     changed: Mapping[str, Value] = options.changed()
     texts = {infotext_key(o): changed[o.name] for o in RestoreOptions.table() if o.name in changed and o.name not in ("model", "device")}
-    return {f"{NAME} model": model if options.model == AUTO else options.model, **texts}
+    chosen = re.split(r"[\\/]", options.model)[-1]
+    return {f"{NAME} model": model if options.model == AUTO else chosen, **texts}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from modules import devices, errors, shared
 from modules.paths import models_path
+
+from gpen_core.errors import FeatureMissingError, PictureError, SettingsError, WeightsError, WeightsMissingError
 
 log = logging.getLogger(__name__)
 
@@ -65,3 +68,31 @@ def report(message: str, *, traceback: bool = False) -> None:
         tell(f"{NAME}: {message}", exc_info=traceback)
     else:  # SD.Next
         log.error("%s: %s", NAME, message, exc_info=traceback)
+
+
+_NO_FOLDERS = re.compile(r"https?://\S+|\bmodels[\\/]GPEN\b(?:[\\/][^\\/'\"(),;:]+)?")
+_FOLDERS = re.compile(
+    r"(?<![\w.])[\\/]\w|[\\/]{2}|\b[a-z]:[\\/]|\bfile:|~\w*[\\/]|\.\.[\\/]"  # beginning somewhere known
+    r"|[\w.-]+[\\/][\w.-]+[\\/]|\w[\\/][\w -]*\.\w",  # two folders, or one with a file
+    re.IGNORECASE,
+)
+_KINDS = (
+    (WeightsMissingError, "weights are missing"),
+    (WeightsError, "a weight file cannot be used"),
+    (FeatureMissingError, "a package is missing"),
+    (SettingsError, "a setting cannot be met"),
+    (PictureError, "the picture cannot be used"),
+)
+
+
+def public(error: BaseException | str) -> str:
+    """What an error says, for pictures and answers that go to other people: without folders of this machine, which name their owners.
+
+    The models folder becomes "models". Where another folder is left, only the kind of the error is told.
+    """
+    lines = str(error).splitlines() or [type(error).__name__]
+    text = lines[0].replace(str(models_dir()), "models").encode("utf-8", "replace").decode("utf-8")
+    if not _FOLDERS.search(_NO_FOLDERS.sub("", text)):
+        return text
+    kind = next((words for kind, words in _KINDS if isinstance(error, kind)), "it failed")
+    return f"{kind}; the WebUI's console says more"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gpen_core import runtime
-from gpen_core.errors import SettingsError
-from gpen_core.runtime import computes_bf16, pick_dtype
+from gpen_core.errors import PictureError, SettingsError
+from gpen_core.runtime import computes_bf16, is_out_of_memory, pick_device, pick_dtype
 
 CPU = torch.device("cpu")
 
@@ -49,3 +49,66 @@ def test_the_processor_is_asked_the_portable_way(features: str | None, wanted: b
 def test_without_onednn_there_is_no_fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert computes_bf16.__wrapped__() is False
+
+
+class AcceleratorError(Exception):
+    """As torch 2.8 and later call it; whatever it is made of there."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        type("OutOfMemoryError", (Exception,), {})("as any torch may call it"),
+        AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 3.00 GB, other allocations: 1.00 GB, max allowed: 3.40 GB)"),
+        RuntimeError("Invalid buffer size: 12.00 GiB"),
+        RuntimeError("Could not allocate tensor with 1073741824 bytes. There is not enough GPU video memory available!"),
+        RuntimeError("XPU out of memory. Tried to allocate 1.00 GiB"),
+        RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"),
+        RuntimeError("Native API failed. Native API returns: -5 (PI_ERROR_OUT_OF_RESOURCES)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("bad allocation"),
+        OSError(12, "Cannot allocate memory"),
+        type("error", (Exception,), {"__module__": "cv2"})("(-4:Insufficient memory) Failed to allocate 8 bytes"),
+    ],
+    ids=lambda error: str(error)[:40],
+)
+def test_shortage_of_memory_is_known_on_every_device(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AcceleratorError("CUDA error: device-side assert triggered"),
+        RuntimeError("expected scalar type Half but found Float"),
+        PictureError("there is not enough memory for it"),
+        SettingsError("out of memory"),
+        KeyError("out of memory"),
+        OSError(28, "No space left on device"),
+    ],
+    ids=str,
+)
+def test_other_errors_are_no_shortage_of_memory(error: BaseException) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_the_real_errors_of_this_torch_and_opencv() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    for name in ("OutOfMemoryError", "AcceleratorError"):
+        kind = getattr(torch, name, None)
+        assert kind is None or is_out_of_memory(kind("CUDA error: out of memory"))
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:99", "cpu:-1", "", "gpu", "\ud800"])
+def test_a_device_that_computes_nothing_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="use auto or cpu"):
+        pick_device(name)

@@ -149,6 +149,31 @@ def test_resolve_a_file_name_in_the_folder(models):
     assert resolve("mine.pth", models).path == path
 
 
+def test_a_name_is_never_looked_for_in_the_working_directory(tmp_path, models):
+    """It may come from settings, a workflow or the network; the file that happens to lie there may be anybody's."""
+    here = put(Path.cwd(), "mine.pth", "GPEN-BFR-512", seed=1)
+    for name in ("mine.pth", " mine.pth "):
+        with pytest.raises(WeightsMissingError, match=r"as in \./mine\.pth"):
+            resolve(name, models)
+    for path in (f".{os.sep}mine.pth", str(here), Path("mine.pth"), here):  # written as a path
+        assert resolve(path, models).path.samefile(here)
+    inside = put(models / "GPEN", "mine.pth", "GPEN-BFR-512")
+    assert resolve("mine.pth", models).path == inside
+    (Path.cwd() / "GPEN-BFR-512").write_bytes(here.read_bytes())
+    with pytest.raises(WeightsMissingError):
+        resolve("GPEN-BFR-512", tmp_path / "none", offline=True)
+
+
+HOSTILE = ["~nobody", "~nobody/x.pth", "~", "~nobody.pth", "a" * 300, "a" * 300 + ".pth", "d/" + "a" * 5000 + ".pth", "x\0.pth",
+           "d/x\0.pth", "\ud800.pth", ".", "..", "/", "con", "nul.pth"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_resolve_names_that_no_file_can_have(models, name):
+    with pytest.raises((SettingsError, WeightsMissingError)):
+        resolve(name, models, offline=True)
+
+
 def test_resolve_a_path_to_a_wrong_file(tmp_path, models):
     path = tmp_path / "x.pth"
     path.write_text("hello")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 # Ours instead of Pillow's limit, which is one number for the whole process and belongs to the host. Pillow applies its own in
 # Image.open, so the plugins are called directly here.
 MAX_PIXELS = 512 * 1024 * 1024
+_most_pixels: ContextVar[int | None] = ContextVar("most_pixels", default=None)
 # Two plugins (WebP, TIFF) ask for Pillow's limit themselves; what they refuse goes to OpenCV.
 TOO_BIG_FOR_PILLOW = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -39,8 +42,19 @@ def check_size(width: int, height: int) -> None:
     """PictureError for a picture without pixels or with more than MAX_PIXELS."""
     if width <= 0 or height <= 0:
         raise PictureError(f"the file is damaged (a size of {width}x{height})")
-    if width * height > MAX_PIXELS:
-        raise PictureError(f"{width}x{height} pixels are too many (at most {MAX_PIXELS // 1024 // 1024} megapixels)")
+    most = _most_pixels.get() or MAX_PIXELS
+    if width * height > most:
+        raise PictureError(f"{width}x{height} pixels are too many (at most {most // 1024 // 1024} megapixels)")
+
+
+@contextmanager
+def pixels_at_most(most: int) -> Generator[None, None, None]:
+    """Pictures read within are refused where they have more pixels, before any is decoded. For doors that serve others."""
+    token = _most_pixels.set(most)
+    try:
+        yield
+    finally:
+        _most_pixels.reset(token)
 
 
 def open_image(plugin: Callable[[BinaryIO], ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:

@@ -163,6 +163,9 @@ def resolve(
 ) -> Resolved:
     """The weight file for what the user typed: a path, a file name in one of the folders, a catalogue name, or "auto".
 
+    A text without a separator is a name, and is looked for in the folders only: in the working directory it might be anybody's file, and
+    texts come from settings and over the network as well. "./NAME", or a Path, is a path.
+
     models_dir: the folder `models` (None: see the function of that name). folder: where downloads go, if not into its GPEN.
     offline: True forbids the network, None asks the environment.
     wait: seconds within which a server must answer for `auto`. progress(bytes so far, bytes in all or None) is called while fetching.
@@ -176,7 +179,7 @@ def resolve(
     folder = gpen_folder(models_dir) if folder is None else folder
     if text.lower() == AUTO:
         return _resolve_auto(models_dir, extra_folders, folder, progress, reason, log, wait)
-    own = _own_file(text, models_dir, extra_folders)
+    own = _own_file(text, models_dir, extra_folders, isinstance(name_or_path, Path))
     if own is not None:
         return own
     entry = _entry(text, folder)
@@ -192,18 +195,19 @@ def _is_offline(offline: bool | None) -> bool:
     return offline_switch() is not None if offline is None else offline
 
 
-def _own_file(text: str, models_dir: Path | None, extra: Sequence[Path]) -> Resolved | None:
+def _own_file(text: str, models_dir: Path | None, extra: Sequence[Path], is_path: bool) -> Resolved | None:
     """A file the user points at, by path, or by its name in one of the folders."""
-    path = Path(text).expanduser()
-    if path.is_file():
-        return Resolved(path, identify(path))
-    if path.name != text or path.suffix.lower() not in SUFFIXES or text in Catalog.default():
+    path = Path(text)
+    places: list[Path] = []
+    try:
+        if is_path or path.name != text:
+            places.append(path.expanduser())
+        if path.name == text and path.suffix.lower() in SUFFIXES and text not in Catalog.default():
+            places += [folder / text for folder in search_folders(models_dir, extra)]
+        found = next((place for place in places if place.is_file()), None)
+    except (OSError, RuntimeError, ValueError):  # longer than any file's name, or in the home of a user that there is not
         return None
-    for folder in search_folders(models_dir, extra):
-        inside = folder / text
-        if inside.is_file():
-            return Resolved(inside, identify(inside))
-    return None
+    return None if found is None else Resolved(found, identify(found))
 
 
 def _entry(text: str, folder: Path) -> WeightFile:
@@ -212,7 +216,8 @@ def _entry(text: str, folder: Path) -> WeightFile:
     except SettingsError as error:
         path = Path(text)
         if path.name != text or path.suffix.lower() in SUFFIXES:
-            raise WeightsMissingError(f"there is no weight file '{text}', and none of that name in {folder}; {error}") from error
+            elsewhere = f" (of a file elsewhere give the path, as in ./{text})" if path.name == text else ""
+            raise WeightsMissingError(f"there is no weight file '{text}', and none of that name in {folder}{elsewhere}; {error}") from error
         raise
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +16,18 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the WebUI brings fastapi")
 pytest.importorskip("httpx", reason="fastapi's test client needs httpx")
 LITE = "GPEN-BFR-256-lite"
+WEIGHTS = Path(__file__).resolve().parents[2] / "gpen_core" / "weights" / "embedded" / f"{LITE}.safetensors"
 
 
 def png(array):
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def send(client, values):
+    """Sent as any client might: httpx itself refuses some of what JSON can hold."""
+    return client.post("/gpen/restore", content=json.dumps(values), headers={"Content-Type": "application/json"})
 
 
 def pixels(answer):
@@ -79,6 +89,97 @@ def test_bad_values_are_422(client, portrait, change, told):
     answer = client.post("/gpen/restore", json={"image": png(portrait), **change})
     assert answer.status_code == 422 and told in answer.text, answer.text
     assert "picture: " not in answer.text and "gpen-" not in answer.text  # the temporary file is nobody's business
+
+
+HOSTILE = ["~nobody", "~nobody/x.pth", "~", ".", "..", "", "a" * 300, "a" * 300 + ".pth", "x\0.pth", "\ud800.pth", "con", "a/b", "😀"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_that_no_model_has_are_4xx(client, portrait, name):
+    answer = send(client, {"image": png(portrait), "model": name})
+    assert answer.status_code in (422, 503), answer.text  # 503: a file's name, and it is not on disk
+    assert "model" in answer.text or "weight" in answer.text
+
+
+@pytest.mark.parametrize("device", ["meta", "", "cuda:99", "cpu:-1", "hpu", "xla", "privateuseone", "\ud800", "a" * 300, "gpu"])
+def test_devices_that_cannot_be_used_are_422(client, portrait, device):
+    answer = send(client, {"image": png(portrait), "model": LITE, "device": device})
+    assert answer.status_code == 422 and ("device" in answer.text or "setting" in answer.text), answer.text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"strength": float("nan")}, {"strength": 10**400}, {"\ud800": 1}, {"order": "\ud800"}, {"faces": "\ud800"}, {"image": "\ud800"}],
+)
+def test_values_that_json_cannot_send_back_are_422(client, portrait, values):
+    assert send(client, {"image": png(portrait), **values}).status_code == 422
+
+
+def test_an_answer_does_not_repeat_the_picture(client, portrait):
+    sent = {"image": png(portrait), "strenght": 1}
+    answer = client.post("/gpen/restore", json=sent)
+    assert answer.status_code == 422 and "strenght" in answer.text and sent["image"][:80] not in answer.text
+    answer = client.post("/gpen/restore", json=[sent["image"]])
+    assert answer.status_code == 422 and sent["image"][:80] not in answer.text
+
+
+def test_a_model_is_not_looked_for_in_the_working_directory(client, portrait, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.safetensors").write_bytes(WEIGHTS.read_bytes())
+    answer = client.post("/gpen/restore", json={"image": png(portrait), "model": "own.safetensors"})
+    assert answer.status_code == 503 and "own.safetensors" in answer.text
+    (tmp_path / "models" / "GPEN").mkdir(parents=True)
+    (tmp_path / "models" / "GPEN" / "own.safetensors").write_bytes(WEIGHTS.read_bytes())
+    assert client.post("/gpen/restore", json={"image": png(portrait), "model": "own.safetensors"}).status_code == 200
+
+
+def test_answers_name_no_folder_of_the_machine(host, client, portrait, tmp_path):
+    answer = client.post("/gpen/restore", json={"image": png(portrait), "model": "GPEN-BFR-512"})
+    assert answer.status_code == 503 and str(tmp_path) not in answer.text and "models" in answer.json()["detail"]
+    assert str(tmp_path) in host.reported[-1]  # where the owner of the machine reads it
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(host, client, monkeypatch, form):
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(buffer, form)
+    sent = {"image": base64.b64encode(buffer.getvalue()).decode(), "model": LITE}
+    assert client.post("/gpen/restore", json=sent).status_code == 200
+    monkeypatch.setattr(host.ours("api"), "MAX_PIXELS", 300 * 200 - 1)
+    from PIL import ImageFile
+
+    decoded: list[object] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: decoded.append(self))
+    answer = client.post("/gpen/restore", json=sent)
+    assert answer.status_code == 422 and "300x200 pixels are too many" in answer.text and not decoded
+
+
+def test_a_file_of_too_many_bytes_is_refused(host, client, portrait, monkeypatch):
+    api = host.ours("api")
+    monkeypatch.setattr(api, "_LONGEST", 1000)
+    read: list[object] = []
+    monkeypatch.setattr(api, "_read", lambda source: read.append(source))
+    assert client.post("/gpen/restore", json={"image": png(portrait)}).status_code == 413
+    # Said by the header: not even read.
+    monkeypatch.setattr(api.RestoreRequest, "__init__", lambda *_, **__: read.append("parsed"))
+    answer = client.post("/gpen/restore", content=b"x", headers={"Content-Length": "999999"})
+    assert answer.status_code == 413 and not read
+
+
+def test_pictures_are_decoded_and_encoded_one_at_a_time(host, client, portrait, monkeypatch):
+    """Requests that wait for the queue hold no pixels, and neither do those that are done."""
+    api, lock, seen = host.ours("api"), host.module("call_queue").queue_lock, []
+    for name in ("read_picture", "write_picture"):
+        real = getattr(api, name)
+        monkeypatch.setattr(api, name, lambda *given, name=name, real=real: seen.append((name, lock.locked())) or real(*given))
+    lock.acquire()
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(client.post, "/gpen/restore", json={"image": png(portrait), "model": LITE}) for _ in range(3)]
+        time.sleep(0.05)
+        assert seen == []
+        lock.release()
+        assert [answer.result().status_code for answer in answers] == [200] * 3
+    assert seen == [("read_picture", True), ("write_picture", True)] * 3
 
 
 def test_missing_fields_are_422(client):

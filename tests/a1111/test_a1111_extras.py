@@ -68,6 +68,42 @@ def test_a_picture_that_cannot_be_restored_stays_and_says_so(host, portrait):
     assert "GPEN-BFR-1024" in host.reported[-1]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/ann/x.pth", "C:\\Users\\ann\\x.pth", "d:/ann/x.pth", "\\\\server\\ann\\x.pth", "~/ann/x.pth", "~ann/x.pth", "../ann/x.pth",
+        "ann/x.pth", "ann\\x.pth", "work/ann/x", "file:///home/ann/x.pth", "/ann",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sentence", ["{} is damaged", "put it into '{}' and try again", "not found ({}); go on", "C++ said: {}", "a,{}"])
+def test_what_others_see_names_no_folder(host, path, sentence):
+    from gpen_core.errors import WeightsError
+
+    told = host.ours("host").public(WeightsError(sentence.format(path)))
+    assert "ann" not in told.replace("cannot", "") and told == "a weight file cannot be used; the WebUI's console says more"
+
+
+@pytest.mark.parametrize(
+    "sentence", ["strength is between 0 and 1; 7 is not", "take it and/or leave it", "get it from https://example.org/a/b.pth"]
+)
+def test_what_others_see_is_otherwise_the_whole_sentence(host, sentence):
+    public, folder = host.ours("host").public, host.models / "GPEN"
+    assert public(sentence + "\nmore") == sentence
+    assert public(f"{sentence}; put it into {folder} and try again") == f"{sentence}; put it into {Path('models') / 'GPEN'} and try again"
+
+
+def test_a_picture_never_tells_where_it_was_made(host, portrait, tmp_path):
+    picture = Image.fromarray(portrait)
+    own = tmp_path / "ann" / "own.safetensors"
+    own.parent.mkdir()
+    own.write_bytes((ROOT / "gpen_core" / "weights" / "embedded" / f"{LITE}.safetensors").read_bytes())
+    told = [processed(host, picture, enable=True, model=model).info for model in (str(own), str(own) + ".pth", "GPEN-BFR-1024", "")]
+    assert told[0]["GPEN model"] == own.name and told[0]["GPEN restored"] == "1 of 1 face"
+    assert [list(info) for info in told[1:]] == [["GPEN"]] * 3 and all(info["GPEN"].startswith("not restored: ") for info in told[1:])
+    assert "put it into models" in told[2]["GPEN"]
+    assert "ann" not in str(told) and str(tmp_path) not in str(told) and len(host.reported) == 3
+
+
 def test_interrupt_is_said(host, portrait):
     host.state.interrupted = True
     pp = processed(host, Image.fromarray(portrait), enable=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from gpen_core import FaceRestorer, RestoreOptions
+from gpen_core.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 LITE = "GPEN-BFR-256-lite"
@@ -156,6 +158,104 @@ def test_unload_moves_the_network_into_ram_and_the_next_picture_is_the_same(chos
     chosen.opts.face_restoration_unload = False
     chosen.module("shared").face_restorers[0].send_model_to("cpu")  # another extension
     assert moved[-1] == "cpu" and len(moved) == 3
+
+
+class Elsewhere:
+    """What lies on a device: a stand-in of a network or a detector."""
+
+    def __init__(self, device: object) -> None:
+        self.device, self.dtype = torch.device(str(device)), torch.float32
+
+    def parameters(self):
+        return iter([self])
+
+    def to(self, device: object) -> None:
+        self.device = torch.device(str(device))
+
+
+@pytest.fixture
+def gpu(chosen, monkeypatch):
+    """The host computes on a device that this machine lacks; of what the engine makes there, stand-ins."""
+    engine = chosen.ours("engine")
+    made: list[weakref.ref] = []
+
+    def make(device):
+        made.append(weakref.ref(thing := Elsewhere(device)))
+        return thing
+
+    class Restorer:
+        error: BaseException | None = None
+
+        def __init__(self, options, *, network, detector, **more):
+            self.options, self.network, self.detector = options, network, detector
+            made.append(weakref.ref(self))
+
+        def __call__(self, picture):
+            assert self.network.device == self.detector.device == torch.device("mps")
+            if self.error is not None:
+                raise self.error
+            return SimpleNamespace(image=picture + 1, model="stand-in")
+
+    monkeypatch.setattr(chosen.module("devices"), "get_device_for", lambda task: torch.device("mps"))
+    monkeypatch.setattr(engine, "load_network", lambda path, device, dtype: make(device))
+    monkeypatch.setattr(engine, "make_detector", lambda name, device, weights_folders: make(device))
+    monkeypatch.setattr(engine, "FaceRestorer", Restorer)
+    chosen.made, chosen.restorer = made, Restorer
+    chosen.on_device = lambda: [
+        thing for ref in made if (thing := ref()) is not None and getattr(thing, "device", None) == torch.device("mps")
+    ]
+    return chosen
+
+
+@pytest.mark.parametrize("detector", ["retinaface-mobile", "retinaface-r50", "yunet"])
+def test_unload_takes_the_detector_off_the_device_as_well(gpu, portrait, detector):
+    gpu.opts.gpen_detector = detector
+    assert (gpu.restore_faces(portrait) == portrait + 1).all() and len(gpu.on_device()) == 2
+    gpu.restore_faces(portrait)
+    assert len(gpu.made) == 3  # network, detector and restorer stay until they are unloaded
+    gpu.opts.face_restoration_unload = True
+    gpu.restore_faces(portrait)
+    assert gpu.on_device() == []
+    assert (gpu.restore_faces(portrait) == portrait + 1).all() and gpu.on_device() == []  # the network goes back, the detector is made anew
+    gpu.opts.face_restoration_unload = False
+    gpu.restore_faces(portrait)
+    gpu.module("shared").face_restorers[0].send_model_to("cpu")
+    assert gpu.on_device() == []
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("out of memory"), KeyError("a fault"), SettingsError("too large"), KeyboardInterrupt()]
+)
+def test_after_an_error_nothing_stays_on_the_device(gpu, portrait, monkeypatch, error):
+    gpu.restore_faces(portrait)
+    monkeypatch.setattr(gpu.restorer, "error", error)
+    collected = gpu.module("devices").collected
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            gpu.restore_faces(portrait)
+    else:
+        assert gpu.restore_faces(portrait) is portrait
+    assert gpu.on_device() == [] and gpu.module("devices").collected > collected
+    monkeypatch.setattr(gpu.restorer, "error", None)
+    assert (gpu.restore_faces(portrait) == portrait + 1).all()
+
+
+def test_a_device_that_failed_for_good_does_not_hide_why_and_the_network_is_read_again(gpu, portrait, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    gpu.restore_faces(portrait)
+    with monkeypatch.context() as failing:
+
+        def break_down(*_: object) -> None:
+            failing.setattr(Elsewhere, "to", refuse)
+            failing.setattr(gpu.module("devices"), "torch_gc", refuse)
+            raise RuntimeError("the first reason")
+
+        failing.setattr(gpu.restorer, "__call__", break_down)
+        assert gpu.restore_faces(portrait) is portrait and "the first reason" in gpu.reported[-1]
+    assert gpu.on_device() == []
+    assert (gpu.restore_faces(portrait) == portrait + 1).all()
 
 
 @pytest.mark.parametrize("name", ["modules_forge.utils", "modules_forge.forge_util"])

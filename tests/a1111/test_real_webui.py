@@ -216,6 +216,10 @@ def test_own_api_with_two_models_in_turn(webui, portrait, expected, tmp_path_fac
     assert webui.ask("/gpen/restore", {"image": png(portrait), "strength": 2})[0] == 422
     assert webui.ask("/gpen/restore", {"image": png(portrait), "strenght": 1})[0] == 422
     assert webui.ask("/gpen/restore", {"image": png(portrait), "faces": "first"})[0] == 422
+    for change in ({"model": "~nobody"}, {"model": "a" * 300}, {"device": "meta"}, {"faces": "\ud800"}, {"strength": float("nan")}):
+        status, told = webui.ask("/gpen/restore", {"image": png(portrait), **change})
+        assert status == 422 and png(portrait)[:80] not in told
+    assert webui.ask("/gpen/restore", {"image": "A" * (200 << 20)})[0] == 413
     documented = webui.get("/openapi.json")["paths"]
     assert documented["/gpen/restore"]["post"]["summary"] and "/gpen/models" in documented
 
