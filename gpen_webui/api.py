@@ -167,7 +167,7 @@ def _only_a_name(model: str) -> None:
 
 
 class _Route(APIRoute):
-    """Refuses what is too large before it is read, and says what is wrong with a request without sending all of it back."""
+    """Refuses what is too large before it is kept, and says what is wrong with a request without sending all of it back."""
 
     def get_route_handler(self) -> Any:
         handle = super().get_route_handler()
@@ -175,6 +175,8 @@ class _Route(APIRoute):
         async def checked(request: Request) -> Any:
             length = request.headers.get("content-length", "")
             if length.isdigit() and int(length) > _LONGEST + 64 * 1024:
+                async for _ in request.stream():  # read and let go, or the sender sees a broken connection and no answer
+                    pass
                 raise HTTPException(413, f"the request is too large: pictures of at most {MAX_BYTES >> 20} MiB are taken")
             try:
                 return await handle(request)

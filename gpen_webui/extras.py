@@ -61,6 +61,9 @@ def _controls() -> dict[str, Any]:
         with gr.Row():
             for option in options[start : start + 2]:
                 shown, arguments = component(option)
+                if option.kind == "bool":  # gradio shows a checkbox's info above its label, where it reads as another setting's
+                    controls[option.name] = shown(label=f"{option.label}. {option.help}", value=option.default, **arguments)
+                    continue
                 label = f"{option.label} (visibility)" if option.name == "strength" else option.label
                 controls[option.name] = shown(label=label, value=option.default, info=option.help, **arguments)
     return controls

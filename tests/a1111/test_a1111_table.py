@@ -49,6 +49,9 @@ def test_extras_agree_with_the_table(host):
     for name, control in controls.items():
         option = TABLE[name]
         assert control.value == option.default and control.label.startswith(option.label)
+        # A checkbox has no info: gradio would show it above the label.
+        assert (control.label, control.arguments.get("info")) == (f"{option.label}. {option.help}", None) if option.kind == "bool" else True
+        assert option.kind == "bool" or control.arguments["info"] == option.help
         assert limits(control.arguments) == expected(option, host.ours("models").choices())
         assert "elem_id" not in control.arguments
     # Nothing is out of reach: what is not in Settings is in Extras, but the device, which is the host's.
