@@ -10,8 +10,8 @@ from .pictures.arrays import from_array, to_array, to_pil
 from .pictures.form import Form, Picture
 from .pictures.libraries import MAX_PIXELS, pixels_at_most
 from .pictures.metadata import TextChunk
-from .pictures.reading import SUFFIXES, is_picture_path, read_picture
-from .pictures.writing import WRITE_SUFFIXES, write_picture
+from .pictures.reading import SUFFIXES, is_picture_path, read_frames, read_picture
+from .pictures.writing import WRITE_SUFFIXES, check_frames, frame_file, write_picture
 
 __all__ = [
     "MAX_PIXELS",
@@ -20,9 +20,12 @@ __all__ = [
     "Form",
     "Picture",
     "TextChunk",
+    "check_frames",
+    "frame_file",
     "from_array",
     "is_picture_path",
     "pixels_at_most",
+    "read_frames",
     "read_picture",
     "to_array",
     "to_pil",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import PictureError
 from .form import AnyArray, Form, Picture, build, colour_profile, numbers
-from .metadata import TextChunk, prefixed_exif
+from .metadata import ONCE, TextChunk, prefixed_exif
 
 try:
     from PIL import ImageCms
@@ -111,6 +111,7 @@ def pil_numbers(image: Image.Image) -> AnyArray:
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
+    log.warning("CMYK colours become sRGB, and stay so.", extra=ONCE)
     profile = image.info.get("icc_profile")
     if profile and ImageCms is not None:
         try:

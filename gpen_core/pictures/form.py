@@ -29,9 +29,11 @@ class Form:
     channel_axis: bool = True  # False: a grey array of shape (H, W)
     format: str = ""  # of a file: PNG, JPEG, WEBP, TIFF, BMP, GIF, AVIF
     mode: str = ""  # of a PIL image
+    frames: int = 1  # of an animation, or pages of a TIFF: this is the first of so many
+    plays: int = 0  # how often an animation is shown; 0: for ever
     icc_profile: bytes | None = None
     exif: bytes | None = None  # begins with b"Exif\0\0"; from a file the orientation in it is 1, because the pixels are turned already
-    text: tuple[TextChunk, ...] = ()  # of a PNG
+    text: tuple[TextChunk, ...] = ()  # of a PNG; the comment of a JPEG is the text "Comment"
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, as they stand: sRGB, gAMA, cHRM, cICP
     dpi: tuple[float, float] | None = None
     jpeg_quality: int | None = None  # estimated from the quantisation table

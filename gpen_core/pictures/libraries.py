@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,17 +16,19 @@ from PIL import Image, ImageFile
 
 from ..errors import PictureError
 from .arrays import pil_numbers, tidy_dpi
-from .form import AnyArray
-from .metadata import EXIF_PREFIX, prefixed_exif, take_orientation
+from .form import AnyArray, Form, fitting_profile
+from .metadata import EXIF_PREFIX, exif_with_texts, prefixed_exif, take_orientation
 
 log = logging.getLogger(__name__)
 
 # Ours instead of Pillow's limit, which is one number for the whole process and belongs to the host. Pillow applies its own in
 # Image.open, so the plugins are called directly here.
 MAX_PIXELS = 512 * 1024 * 1024
+MAX_FRAME_PIXELS = 64 * MAX_PIXELS  # of an animation, which is only ever held frame by frame
 _most_pixels: ContextVar[int | None] = ContextVar("most_pixels", default=None)
 # Two plugins (WebP, TIFF) ask for Pillow's limit themselves; what they refuse goes to OpenCV.
 TOO_BIG_FOR_PILLOW = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+MOST_IN_JPEG = 65533  # bytes of one note
 
 
 @dataclass
@@ -38,8 +40,12 @@ class Decoded:
     form: dict[str, Any] = field(default_factory=lambda: {})
 
 
-def check_size(width: int, height: int) -> None:
-    """PictureError for a picture without pixels or with more than MAX_PIXELS."""
+def check_size(width: int, height: int, frames: int = 1) -> None:
+    """PictureError for a picture without pixels or with more than MAX_PIXELS, and for more than MAX_FRAME_PIXELS of all its frames."""
+    if frames > 1 and width * height * frames > MAX_FRAME_PIXELS:
+        raise PictureError(
+            f"{frames} frames of {width}x{height} pixels are too many (at most {MAX_FRAME_PIXELS >> 20} megapixels together)"
+        )
     if width <= 0 or height <= 0:
         raise PictureError(f"the file is damaged (a size of {width}x{height})")
     most = _most_pixels.get() or MAX_PIXELS
@@ -76,7 +82,25 @@ def from_pillow(image: ImageFile.ImageFile) -> Decoded:
     info: dict[Any, Any] = dict(image.info)
     if image.mode == "CMYK":  # becomes sRGB
         info.pop("icc_profile", None)
-    return with_info(pil_numbers(image), info)
+    decoded = with_info(pil_numbers(image), info)
+    frames: int = getattr(image, "n_frames", 1)
+    if frames > 1:
+        # A GIF counts how often it is shown again; without a number it is shown once.
+        again = info.get("loop", 0) if image.format != "GIF" else info["loop"] + 1 if info.get("loop") else int("loop" not in info)
+        decoded.form |= {"frames": frames, "plays": again}
+    return decoded
+
+
+def frames_by_pillow(plugin: Callable[[BinaryIO], ImageFile.ImageFile], data: bytes) -> Iterator[tuple[AnyArray, float]]:
+    """The numbers of every frame of an animation as it is seen, and its milliseconds."""
+    image: Any = open_image(plugin, data)
+    still = int(bool(getattr(image, "default_image", False)))  # of a PNG: shown only where animations are not
+    for index in range(still, image.n_frames):
+        image.seek(index)
+        image.load()
+        # Whether a frame has alpha may differ from one to the next, and what they are written to wants them alike.
+        whole = image.convert("RGBA") if image.format == "GIF" else image
+        yield pil_numbers(whole), float(image.info.get("duration") or 0)
 
 
 def with_info(array: AnyArray, info: dict[Any, Any]) -> Decoded:
@@ -101,10 +125,20 @@ def opencv(data: bytes) -> AnyArray:
     return array
 
 
-def or_none(read: Callable[[], Any]) -> Any:
-    """What `read` gives, or None (and a log line): a picture is worth more than a damaged note in it."""
-    try:
-        return read()
-    except Exception as error:
-        log.warning("A profile or note of the picture is damaged and left out (%s).", error)
-        return None
+def notes_of(form: Form, *, comfy: bool) -> dict[str, bytes]:
+    """`exif` and `icc_profile`, as far as there are any, as they go into JPEG and WebP; see exif_with_texts."""
+    beside = {"exif": exif_with_texts(form.exif, form.text, comfy=comfy), "icc_profile": fitting_profile(form)}
+    return {key: value for key, value in beside.items() if value is not None}
+
+
+def pillow_save(image: Image.Image, format_name: str, form: Form, *, comfy: bool, **settings: Any) -> bytes:
+    """A file of `image` with the notes and the dpi of `form`."""
+    notes: dict[str, Any] = notes_of(form, comfy=comfy)
+    if format_name == "JPEG" and len(notes.get("exif", b"")) > MOST_IN_JPEG:
+        log.warning("The notes (EXIF) of the picture are too long for a JPEG and are left out.")
+        del notes["exif"]
+    if form.dpi is not None:
+        notes["dpi"] = tuple(round(value) for value in form.dpi)
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **settings, **notes)
+    return buffer.getvalue()

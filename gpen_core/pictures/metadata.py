@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+log = logging.getLogger(__name__)
+
+# Of log lines that are true of many pictures of a run: a door may tell the first and leave out the others.
+ONCE = {"once": True}
+COMMENT = "Comment"  # the text that a JPEG's comment is
 EXIF_PREFIX = b"Exif\0\0"
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
@@ -75,17 +82,42 @@ def exif_with_texts(exif: bytes | None, texts: tuple[TextChunk, ...], *, comfy: 
     if not wanted & values.keys():
         return exif
     result = Image.Exif()
-    if exif is not None:
-        result.load(exif)
+    inner: dict[Any, Any] = {}
+    if exif is not None and (known := or_none(lambda: parsed_exif(exif))) is not None:
+        result, inner = known, dict(known.get_ifd(EXIF_IFD))
     if comfy:
         for tag, key in ((0x0110, "prompt"), (0x010F, "workflow")):
             if key in values and tag not in result:
                 result[tag] = f"{key}:{values[key]}"
-    inner = dict(result.get_ifd(EXIF_IFD))
     if "parameters" in values and USER_COMMENT not in inner:
         inner[USER_COMMENT] = b"UNICODE\0" + values["parameters"].encode("utf-16-be", "replace")
         result[EXIF_IFD] = inner
-    return prefixed_exif(result.tobytes())
+    return or_none(lambda: prefixed_exif(result.tobytes())) or exif
+
+
+def parsed_exif(data: bytes) -> Image.Exif:
+    """EXIF data read, with the camera's own part; raises whatever Pillow raises where it is damaged."""
+    exif = Image.Exif()
+    exif.load(data)
+    exif.get_ifd(EXIF_IFD)
+    return exif
+
+
+def say_lost_texts(format_name: str, texts: tuple[TextChunk, ...], *kept: str) -> None:
+    """One line about the texts (and comments) that a format has no place for."""
+    lost = sorted({text.key for text in texts}.difference(kept))
+    if lost:
+        names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+        log.warning("%s has no place for notes of the picture (%s): they are left out. PNG keeps them.", format_name, names, extra=ONCE)
+
+
+def or_none(read: Callable[[], Any]) -> Any:
+    """What `read` gives, or None (and a log line): a picture is worth more than a damaged note in it."""
+    try:
+        return read()
+    except Exception as error:
+        log.warning("A profile or note of the picture is damaged and left out (%s).", error)
+        return None
 
 
 def prefixed_exif(data: bytes | None) -> bytes | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,18 @@ from PIL import PngImagePlugin
 
 from ..errors import PictureError
 from .arrays import pil_numbers, tidy_dpi
-from .form import AnyArray, Picture, fitting_profile, numbers
-from .libraries import Decoded, check_size, load, opencv, or_none
+from .form import AnyArray, Form, Picture, fitting_profile, numbers
+from .libraries import Decoded, check_size, load, opencv
 from .metadata import EXIF_PREFIX, TextChunk, prefixed_exif, take_orientation
 from .pngpixels import packed_pixels
 
 log = logging.getLogger(__name__)
 
+_PALETTE = 3  # a colour type
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # first column, row; steps
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_TEXT = 64 * 1024 * 1024  # a compressed text or profile may not blow up beyond this
+_MOST_NOTE, _MOST_NOTES = 16 << 20, 64 << 20  # bytes that one text or profile, and all together, may unpack to
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
@@ -56,28 +60,59 @@ def _pixel_chunks(packed: bytes) -> list[bytes]:
     return [png_chunk(b"IDAT", packed[start : start + 2**20]) for start in range(0, len(packed), 2**20)]
 
 
-def inflate(data: bytes) -> bytes:
-    """zlib data unpacked; zlib.error where it is damaged or unpacks to more than 64 MiB."""
-    unpacker = zlib.decompressobj()
-    result = unpacker.decompress(data, _MAX_TEXT)
-    if unpacker.unconsumed_tail:
-        raise zlib.error("too large")
-    return result
+class _Notes:
+    """The texts and the profile of one PNG. What they unpack to is limited, each and together: a few kilobytes can become gigabytes."""
 
+    def __init__(self) -> None:
+        self.texts: list[TextChunk] = []
+        self._left = _MOST_NOTES
+        self._lost: list[str] = []
 
-def read_text(kind: bytes, content: bytes) -> TextChunk | None:
-    """The text in a tEXt, zTXt or iTXt chunk; None (and a log line) where it is damaged, for a picture is worth more than its notes."""
-    try:
+    def profile(self, content: bytes) -> bytes | None:
+        """The ICC profile in an iCCP chunk; None where it is damaged."""
+        return self._tried("the colour profile", lambda: self._inflate(content.split(b"\0", 1)[1][1:]))
+
+    def add_text(self, kind: bytes, content: bytes) -> None:
+        """The text in a tEXt, zTXt or iTXt chunk."""
+        text = self._tried("a text", lambda: self._text(kind, content))
+        self.texts += [text] if text else []
+
+    def say_what_is_lost(self) -> None:
+        """One line, however many there are."""
+        if self._lost:
+            log.warning("%d notes of the picture are damaged or too long and left out (%s).", len(self._lost), self._lost[0])
+
+    def _tried(self, what: str, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except (ValueError, IndexError, zlib.error) as error:  # a picture is worth more than its notes
+            self._lost.append(f"{what}: {error}")
+            return None
+
+    def _text(self, kind: bytes, content: bytes) -> TextChunk:
         key, rest = content.split(b"\0", 1)
         if kind == b"iTXt":
             _language, _translated, value = rest[2:].split(b"\0", 2)
-            text = (inflate(value) if rest[0] else value).decode("utf-8")
+            text = (self._inflate(value) if rest[0] else self._taken(value)).decode("utf-8")
         else:
-            text = (inflate(rest[1:]) if kind == b"zTXt" else rest).decode("latin-1")
+            text = (self._inflate(rest[1:]) if kind == b"zTXt" else self._taken(rest)).decode("latin-1")
         return TextChunk(key.decode("latin-1"), text, kind.decode("ascii"))
-    except (ValueError, IndexError, zlib.error) as error:
-        log.warning("A text chunk of the picture is damaged and left out (%s).", error)
-        return None
+
+    def _inflate(self, data: bytes) -> bytes:
+        unpacker = zlib.decompressobj()
+        most = min(_MOST_NOTE, self._left)
+        result = unpacker.decompress(data, most + 1)
+        if len(result) > most:
+            raise ValueError(f"longer than {most >> 20} MiB")
+        if not unpacker.eof:
+            raise ValueError("cut short")
+        return self._taken(result)
+
+    def _taken(self, data: bytes) -> bytes:
+        if len(data) > self._left:
+            raise ValueError(f"together more than {_MOST_NOTES >> 20} MiB")
+        self._left -= len(data)
+        return data
 
 
 def text_chunk(text: TextChunk) -> bytes:
@@ -101,25 +136,26 @@ def decode_png(data: bytes) -> Decoded:
     """The PNG `data`: uint8 or uint16 numbers, and all that travels along. PictureError where it is cut short or damaged."""
     # Pillow and OpenCV get the bare picture only: texts, animation and colour chunks would make them warn, convert or refuse.
     bare = [PNG_SIGNATURE]
-    form: dict[str, Any] = {"text": ()}
-    texts: list[TextChunk] = []
+    packed: list[bytes] = []
+    form: dict[str, Any] = {}
+    notes = _Notes()
     colour: list[tuple[bytes, bytes]] = []
-    orientation, depth, colour_type, transparent = 1, 8, 2, b""
+    orientation, transparent, head = 1, b"", b""
     for kind, content in png_chunks(data):
         if kind == b"IHDR":
-            width, height, depth, colour_type = struct.unpack_from(">IIBB", content)
-            check_size(width, height)
+            head = content
+            check_size(*struct.unpack_from(">II", content))
         if kind == b"IDAT":
+            packed.append(content)
             bare += _pixel_chunks(content)
-        elif kind in (b"IHDR", b"PLTE", b"IEND") or (kind == b"tRNS" and colour_type == 3):
+        elif kind in (b"IHDR", b"PLTE", b"IEND") or (kind == b"tRNS" and head[9] == _PALETTE):
             bare.append(png_chunk(kind, content))
         elif kind == b"tRNS":
             transparent = content
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            text = read_text(kind, content)
-            texts += [text] if text else []
+            notes.add_text(kind, content)
         elif kind == b"iCCP":
-            form["icc_profile"] = or_none(lambda content=content: inflate(content.split(b"\0", 1)[1][1:]))
+            form["icc_profile"] = notes.profile(content)
         elif kind == b"eXIf":
             tiff, orientation = take_orientation(content.removeprefix(EXIF_PREFIX))
             form["exif"] = prefixed_exif(tiff)
@@ -127,16 +163,57 @@ def decode_png(data: bytes) -> Decoded:
             form["dpi"] = tidy_dpi([metre * 0.0254 for metre in struct.unpack_from(">II", content)])
         elif kind in (b"sRGB", b"gAMA", b"cHRM", b"cICP"):
             colour.append((kind, content))
-    form["text"], form["colour_chunks"] = tuple(texts), tuple(colour)
-    plain = b"".join(bare)
-    # Pillow knows no 16 bits of colour; large pictures it copies once more than OpenCV does.
-    by_opencv = depth == 16 or (depth == 8 and colour_type == 2)
-    array = opencv(plain) if by_opencv else pil_numbers(load(PngImagePlugin.PngImageFile, plain))
-    if depth == 16 and colour_type == 4:  # OpenCV spreads grey and alpha over four channels
-        array = array[:, :, 2:]
+        elif kind == b"acTL":
+            form["frames"], form["plays"] = struct.unpack_from(">II", content)
+    notes.say_what_is_lost()
+    form["text"], form["colour_chunks"] = tuple(notes.texts), tuple(colour)
+    with ThreadPoolExecutor(1) as beside:  # decoders fill up what is missing with black, or not, as their versions and hosts have it
+        whole = beside.submit(_has_all_rows, packed, head)
+        array = _pixels(b"".join(bare), head)
+        if not whole.result():
+            raise PictureError("the file is cut short (rows of pixels are missing)")
     if transparent:
-        array = _with_transparent_colour(array, transparent, depth)
+        array = _with_transparent_colour(array, transparent, head[8])
     return Decoded(array, orientation, form)
+
+
+def animated_part(data: bytes) -> bytes:
+    """The PNG `data` with pixels, palette and animation, and nothing else."""
+    kept = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
+    return b"".join([PNG_SIGNATURE, *(png_chunk(kind, content) for kind, content in png_chunks(data) if kind in kept)])
+
+
+def _pixels(plain: bytes, head: bytes) -> AnyArray:
+    """The numbers of a PNG that has nothing but pixels."""
+    depth, colour_type = head[8], head[9]
+    # Pillow knows no 16 bits of colour; large pictures it copies once more than OpenCV does.
+    if depth == 16 or (depth == 8 and colour_type == 2):
+        array = opencv(plain)
+        # OpenCV spreads grey and alpha over four channels
+        return array[:, :, 2:] if depth == 16 and colour_type == 4 else array
+    return pil_numbers(load(PngImagePlugin.PngImageFile, plain))
+
+
+def _has_all_rows(packed: list[bytes], head: bytes) -> bool:
+    """Whether the packed pixels unpack to as many bytes as a PNG with that IHDR has."""
+    width, height, depth, colour_type = struct.unpack_from(">IIBB", head)
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour_type, 0)
+    interlaced = head[12:13] == b"\1"
+    missing = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        missing += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+    unpacker = zlib.decompressobj()
+    try:
+        for part in packed:
+            for start in range(0, len(part), 1 << 16):
+                piece = part[start : start + (1 << 16)]
+                while piece and missing > 0:
+                    missing -= len(unpacker.decompress(piece, 1 << 20))
+                    piece = unpacker.unconsumed_tail
+        return missing <= 0
+    except zlib.error:
+        return False
 
 
 def _with_transparent_colour(array: AnyArray, transparent: bytes, depth: int) -> AnyArray:
@@ -157,11 +234,20 @@ def _with_transparent_colour(array: AnyArray, transparent: bytes, depth: int) ->
 
 def encode_png(picture: Picture) -> bytes:
     """A PNG of `picture`: 8 bits where 8 came in, otherwise 16, with ICC profile, EXIF, dpi and texts."""
-    form = picture.form
-    values = numbers(picture, np.dtype(np.uint8 if form.dtype == np.uint8 else np.uint16))
+    values = png_numbers(picture)
+    return b"".join([*head_of_png(picture.form, values), *_pixel_chunks(packed_pixels(values)), png_chunk(b"IEND", b"")])
+
+
+def png_numbers(picture: Picture) -> AnyArray:
+    """(H, W, 1..4) uint8 numbers where 8 bits came in, else uint16."""
+    return numbers(picture, np.dtype(np.uint8 if picture.form.dtype == np.uint8 else np.uint16))
+
+
+def head_of_png(form: Form, values: AnyArray) -> list[bytes]:
+    """What stands in a PNG of these numbers before the pixels."""
     height, width, channels = values.shape
     header = struct.pack(">IIBBBBB", width, height, 8 * values.itemsize, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
-    chunks: list[bytes] = []
+    chunks = [PNG_SIGNATURE, png_chunk(b"IHDR", header)]
     if (profile := fitting_profile(form)) is not None:
         chunks.append(png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
     chunks += [png_chunk(kind, content) for kind, content in form.colour_chunks]
@@ -170,5 +256,4 @@ def encode_png(picture: Picture) -> bytes:
         chunks.append(png_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
     if form.exif is not None:
         chunks.append(png_chunk(b"eXIf", form.exif.removeprefix(EXIF_PREFIX)))
-    chunks += [text_chunk(text) for text in form.text]
-    return b"".join([PNG_SIGNATURE, png_chunk(b"IHDR", header), *chunks, *_pixel_chunks(packed_pixels(values)), png_chunk(b"IEND", b"")])
+    return chunks + [text_chunk(text) for text in form.text]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, WebPImagePlugin
+import numpy as np
+from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from ..errors import PictureError
-from .form import Form, Picture, build
-from .libraries import TOO_BIG_FOR_PILLOW, Decoded, from_pillow, load, open_image, opencv, with_info
-from .metadata import turn
-from .png import PNG_SIGNATURE, decode_png
-from .tiff import decode_tiff
+from .form import AnyArray, Form, Picture, build
+from .libraries import Decoded, check_size, frames_by_pillow, from_pillow, load, open_image
+from .metadata import COMMENT, TextChunk, turn
+from .png import PNG_SIGNATURE, animated_part, decode_png
+from .tiff import decode_tiff, tiff_pages
+from .webp import decode_webp
 
 try:
     from PIL import AvifImagePlugin
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 _HEAD = 64 * 1024
+_MOST_BYTES = 8 << 30  # of a file
 
 
 def is_picture_path(path: str | os.PathLike[str]) -> bool:
@@ -37,22 +41,70 @@ def is_picture_path(path: str | os.PathLike[str]) -> bool:
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """Read PNG, JPEG, WebP, TIFF, BMP, or the first frame of GIF and AVIF, at the full depth of the file.
+    """Read PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF at the full depth of the file; of an animation or several pages the first.
 
     The pixels are turned as the file's EXIF says; the ICC profile is kept and not applied, except that CMYK becomes sRGB.
     PictureError, one sentence with the path and the reason, for whatever cannot be read whole. At most MAX_PIXELS pixels.
     """
     path = Path(path)
-    try:
-        if path.is_dir():
-            raise PictureError("it is a folder")
-        with path.open("rb") as handle:
-            head = handle.read(_HEAD)
-            name, decode = _decoder(head)
-            data = head + handle.read()
+    with _explained(path):
+        name, decode, data = _content(path)
         decoded = decode(data)
-        picture = build(turn(decoded.array, decoded.orientation), Form(kind="file", format=name, **decoded.form))
-        return replace(picture, form=replace(picture.form, channel_axis=False))
+        return _picture(decoded.array, name, decoded)
+    raise AssertionError  # not reached: what goes wrong is raised
+
+
+def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]:
+    """Every frame of an animation as it is seen, with the milliseconds it is shown; every page of a TIFF; of other files the one picture.
+
+    One is in memory at a time, beside the file itself. Otherwise as read_picture, of which each frame has the form.
+    """
+    path = Path(path)
+    with _explained(path):
+        name, decode, data = _content(path)
+        first = decode(data)
+        frames = first.form.get("frames", 1)
+        check_size(first.array.shape[1], first.array.shape[0], frames)
+        if frames == 1:
+            yield _picture(first.array, name, first), 0.0
+        elif name == "TIFF":
+            for header in tiff_pages(data):
+                page = decode_tiff(header + data[len(header) :])
+                page.form["frames"] = frames
+                yield _picture(page.array, name, page), 0.0
+        elif first.array.dtype != np.uint8:
+            raise PictureError("an animation of 16 bits is not supported; save it with 8")
+        else:
+            plugin = _ANIMATED[name]
+            for array, milliseconds in frames_by_pillow(plugin, animated_part(data) if name == "PNG" else data):
+                yield _picture(array, name, first), milliseconds
+
+
+def _picture(array: AnyArray, name: str, decoded: Decoded) -> Picture:
+    picture = build(turn(array, decoded.orientation), Form(kind="file", format=name, **decoded.form))
+    return replace(picture, form=replace(picture.form, channel_axis=False))
+
+
+def _content(path: Path) -> tuple[str, Callable[[bytes], Decoded], bytes]:
+    """(name of the format, its decoder, all bytes) of a file."""
+    if path.is_dir():
+        raise PictureError("it is a folder")
+    if path.exists() and not path.is_file():  # opening it may wait for ever for somebody who writes
+        raise PictureError("it is no file but a pipe or a device")
+    with path.open("rb") as handle:
+        if os.fstat(handle.fileno()).st_size > _MOST_BYTES:
+            raise PictureError(f"the file is too large (at most {_MOST_BYTES >> 30} GiB)")
+        head = handle.read(_HEAD)
+        name, decode = _decoder(head)
+        return name, decode, head + handle.read()
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None, None, None]:
+    """Whatever goes wrong inside as a PictureError of one sentence."""
+    try:
+        yield
+        return
     except FileNotFoundError:
         reason = "there is no such file"
     except PermissionError:
@@ -97,9 +149,9 @@ def _decoder(head: bytes) -> tuple[str, Callable[[bytes], Decoded]]:
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG", _jpeg
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP", _webp
+        return "WEBP", decode_webp
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF", decode_tiff
+        return "TIFF", _tiff
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
         return "BMP", _bmp
     if head[:6] in (b"GIF87a", b"GIF89a"):
@@ -141,6 +193,8 @@ def _jpeg(data: bytes) -> Decoded:
         decoded.form["jpeg_quality"] = _jpeg_quality(image)
         sampling = JpegImagePlugin.get_sampling(image)
         decoded.form["jpeg_subsampling"] = sampling if sampling in (0, 1, 2) else None
+    if comment := image.info.get("comment"):
+        decoded.form["text"] = (TextChunk(COMMENT, comment.decode("latin-1")),)
     return decoded
 
 
@@ -170,26 +224,10 @@ def _jpeg_quality(image: Any) -> int | None:
     return min(100, max(1, round(quality)))
 
 
-def _webp(data: bytes) -> Decoded:
-    if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        raise PictureError("the file is cut short")
-    chunks = _webp_chunks(data)
-    try:
-        decoded = from_pillow(load(WebPImagePlugin.WebPImageFile, data))
-    except TOO_BIG_FOR_PILLOW:
-        decoded = with_info(opencv(data), {"exif": chunks.get(b"EXIF"), "icc_profile": chunks.get(b"ICCP")})
-    decoded.form["lossless"] = b"VP8L" in chunks
+def _tiff(data: bytes) -> Decoded:
+    decoded = decode_tiff(data)
+    decoded.form["frames"] = len(tiff_pages(data))
     return decoded
-
-
-def _webp_chunks(data: bytes) -> dict[bytes, bytes]:
-    chunks: dict[bytes, bytes] = {}
-    position = 12
-    while position + 8 <= len(data):
-        length = int.from_bytes(data[position + 4 : position + 8], "little")
-        chunks[data[position : position + 4]] = data[position + 8 : position + 8 + length]
-        position += 8 + length + length % 2
-    return chunks
 
 
 def _bmp(data: bytes) -> Decoded:
@@ -212,3 +250,13 @@ def _avif(data: bytes) -> Decoded:
     if AvifImagePlugin is None or not getattr(AvifImagePlugin, "SUPPORTED", True):
         raise PictureError("this Pillow cannot read AVIF; install Pillow 11.3 or newer, or save it as PNG")
     return from_pillow(load(AvifImagePlugin.AvifImageFile, data))
+
+
+# What opens the animations of each format.
+_ANIMATED: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+if AvifImagePlugin is not None:
+    _ANIMATED["AVIF"] = AvifImagePlugin.AvifImageFile

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import struct
 import zlib
 from typing import Any, BinaryIO
 
@@ -12,11 +14,38 @@ from PIL import Image, TiffImagePlugin
 from ..errors import PictureError
 from .arrays import pil_numbers, tidy_dpi
 from .form import AnyArray, Picture, colour_profile, fitting_profile, numbers
-from .libraries import TOO_BIG_FOR_PILLOW, Decoded, check_size, load, opencv, or_none
-from .metadata import EXIF_IFD, exif_with_texts, prefixed_exif, take_orientation
+from .libraries import TOO_BIG_FOR_PILLOW, Decoded, check_size, load, opencv
+from .metadata import EXIF_IFD, exif_with_texts, or_none, parsed_exif, prefixed_exif, take_orientation
+
+log = logging.getLogger(__name__)
 
 # ImageDescription, Make, Model, Software, DateTime, Artist, Copyright: of a TIFF's many tags those that describe the picture, not the file
 _DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432)
+_YCBCR = 6  # whose colours may be stored for several pixels together
+_SUBFILE_TYPE, _PREVIEW = 254, 1  # a tag, and the bit in it that says so
+
+
+def tiff_pages(data: bytes) -> list[bytes]:
+    """For each page of the TIFF `data` (previews left out, which would show the picture as it was) a header that makes it the first one."""
+    order = ">" if data[:2] == b"MM" else "<"
+    place, count_format, entry_size, value_at = (8, "Q", 20, 12) if 43 in data[2:4] else (4, "H", 12, 8)
+    link = order + ("Q" if place == 8 else "I")
+    headers: list[bytes] = []
+    seen = {0}
+    try:
+        (offset,) = struct.unpack_from(link, data, place)
+        while offset not in seen:
+            seen.add(offset)
+            (count,) = struct.unpack_from(order + count_format, data, offset)
+            first = offset + struct.calcsize(order + count_format)
+            (tag,) = struct.unpack_from(order + "H", data, first)  # entries are sorted, and none comes before this one
+            kind = struct.unpack_from(order + "I", data, first + value_at)[0] if tag == _SUBFILE_TYPE else 0
+            if not headers or not kind & _PREVIEW:
+                headers.append(data[:place] + struct.pack(link, offset))
+            (offset,) = struct.unpack_from(link, data, first + count * entry_size)
+    except struct.error:
+        log.warning("The list of pages of the TIFF is damaged after page %d; what comes behind it cannot be read.", len(headers))
+    return headers
 
 
 def decode_tiff(data: bytes) -> Decoded:
@@ -34,12 +63,14 @@ def decode_tiff(data: bytes) -> Decoded:
     starts, lengths = tags.get(273) or tags.get(324) or (), tags.get(279) or tags.get(325) or ()
     if any(start + length > len(data) for start, length in zip(starts, lengths, strict=False)):
         raise PictureError("the file is cut short")
+    bits, samples = max(tags.get(258, (1,))), tags.get(277, 1)
+    if tags.get(259, 1) == 1 and tags.get(262) != _YCBCR and sum(lengths) < height * ((width * samples * bits + 7) // 8):
+        raise PictureError("the file is cut short")  # asked here, for hosts switch Pillow's own check off
     form = {
         "icc_profile": tags.get(34675),
         "exif": or_none(lambda: _exif_of_tiff(stream, header, tags)),
         "dpi": tidy_dpi([value * (2.54 if tags.get(296) == 3 else 1) for value in (tags.get(282, 0), tags.get(283, 0))]),
     }
-    bits, samples = max(tags.get(258, (1,))), tags.get(277, 1)
     if bits > 8:  # Pillow would cut it down to 8 bits or refuse it
         return Decoded(_by_opencv(data, tags, bits, samples), orientation, form)
     try:
@@ -92,6 +123,12 @@ def _exif_of_tiff(stream: BinaryIO, header: bytes, tags: Any) -> bytes | None:
 
 def encode_tiff(picture: Picture) -> bytes:
     """A TIFF (Deflate) of `picture` in the numbers that came in (float16: float32), with ICC profile, EXIF and dpi."""
+    table, _, pixels = tiff_page(picture, 8)
+    return b"II*\0\x08\0\0\0" + table + pixels
+
+
+def tiff_page(picture: Picture, start: int) -> tuple[bytes, int, bytes]:
+    """One page that begins at `start` of a file: (its table, how many entries that has, its pixels, which must follow at once)."""
     form = picture.form
     dtype = np.dtype(np.float32) if form.dtype == np.float16 else form.dtype
     values = numbers(picture, dtype)
@@ -103,36 +140,34 @@ def encode_tiff(picture: Picture) -> bytes:
         values = np.concatenate([values[:, :1], np.diff(values, axis=1)], axis=1)
         predictor = 2
     pixels = zlib.compress(values.astype(np.dtype(f"<{dtype.kind}{dtype.itemsize}")).tobytes())
-    ifd: Any = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    ifd[256], ifd[257] = width, height
-    ifd[258] = (dtype.itemsize * 8,) * channels
-    ifd[259], ifd[317] = 8, predictor  # Deflate
-    ifd[262] = 2 if channels >= 3 else 1
-    ifd[277], ifd[278], ifd[284] = channels, height, 1
-    ifd[339] = ((3 if dtype.kind == "f" else 1),) * channels
+    tags: dict[int, Any] = {256: width, 257: height, 258: (dtype.itemsize * 8,) * channels}
+    tags |= {259: 8, 317: predictor}  # Deflate
+    tags |= {262: 2 if channels >= 3 else 1, 277: channels, 278: height, 284: 1, 339: ((3 if dtype.kind == "f" else 1),) * channels}
     if channels in (2, 4):
-        ifd[338] = 2  # alpha, not multiplied in
+        tags[338] = 2  # alpha, not multiplied in
     if form.dpi is not None:
-        ifd[282], ifd[283], ifd[296] = form.dpi[0], form.dpi[1], 2
+        tags |= {282: form.dpi[0], 283: form.dpi[1], 296: 2}
     profile = fitting_profile(form) if channels <= 2 or not form.grey else colour_profile(form.icc_profile)
     if profile is not None:
-        ifd[34675] = profile
-    _add_exif(ifd, exif_with_texts(form.exif, form.text, comfy=False))
-    ifd[273], ifd[279] = 0, len(pixels)
-    buffer = io.BytesIO()
-    ifd.save(buffer)  # fills in where the pixels begin: right behind it
-    return buffer.getvalue() + pixels
+        tags[34675] = profile
+    tags |= {273: 0, 279: len(pixels)}  # where the pixels begin is filled in: right behind the table
+    exif = exif_with_texts(form.exif, form.text, comfy=False)
+    with_notes = None if exif is None else or_none(lambda: _table({**tags, **_tags_of_exif(exif)}, start))
+    table, entries = with_notes or _table(tags, start)
+    return table, entries, pixels
 
 
-def _add_exif(ifd: Any, data: bytes | None) -> None:
-    """Put EXIF data into the tags of a TIFF, where they belong."""
-    if data is None:
-        return
-    exif = Image.Exif()
-    exif.load(data)
-    for tag in _DESCRIPTIVE_TAGS:
-        if tag in exif:
-            ifd[tag] = exif[tag]
-    for tag in (EXIF_IFD, 0x8825):
-        if part := dict(exif.get_ifd(tag)):
-            ifd[tag] = part
+def _table(tags: dict[int, Any], start: int) -> tuple[bytes, int]:
+    """(a table of tags as it stands in a file from `start` on, how many entries it has)"""
+    ifd: Any = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    for tag, value in tags.items():
+        ifd[tag] = value
+    table = ifd.tobytes(start)
+    return table, int.from_bytes(table[:2], "little")
+
+
+def _tags_of_exif(data: bytes) -> dict[int, Any]:
+    """EXIF data as tags of a TIFF, where they belong; raises whatever Pillow raises where they are damaged."""
+    exif = parsed_exif(data)
+    tags = {tag: exif[tag] for tag in _DESCRIPTIVE_TAGS if tag in exif}
+    return tags | {tag: part for tag in (EXIF_IFD, 0x8825) if (part := dict(exif.get_ifd(tag)))}

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
 import struct
-import uuid
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import PictureError, SettingsError
+from . import animation
 from .arrays import eight_bit_image
-from .form import Form, Picture, fitting_profile
-from .metadata import exif_with_texts
+from .disk import check_free, whole_file
+from .form import Form, Picture
+from .libraries import MOST_IN_JPEG, pillow_save
+from .metadata import COMMENT, ONCE, say_lost_texts
 from .png import encode_png
 from .tiff import encode_tiff
+from .webp import encode_webp
 
 log = logging.getLogger(__name__)
-
-_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: bool = False, quality: int = 95) -> Path:
@@ -41,66 +40,66 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: 
     encode = _ENCODERS.get(target.suffix.lower())
     if encode is None:
         raise PictureError(f"Cannot write {target}: the name must end with one of {', '.join(WRITE_SUFFIXES)}.")
-    if target.is_dir():
-        raise PictureError(f"Cannot write {target}: it is a folder.")
-    if target.exists() and not overwrite:
-        raise _exists(target)
-    try:
+    if picture.form.frames > 1:
+        log.warning("%s gets only the first of %d frames or pages.", target, picture.form.frames)
+    check_free(target, overwrite)
+    with _encoding(target):
         data = encode(picture, quality)
-    except PictureError as error:
-        raise PictureError(f"Cannot write {target}: {error}") from error
-    except (OSError, ValueError, struct.error, OverflowError) as error:
-        raise PictureError(f"Cannot write {target}: the picture does not fit the format ({error}).") from error
-    _store(data, target, overwrite)
+    with whole_file(target, overwrite) as file:
+        file.write(data)
     return target
 
 
-def _exists(target: Path) -> PictureError:
-    return PictureError(f"{target} exists already and is kept: use --overwrite (overwrite=True) to replace it.")
+def check_frames(form: Form, target: Path) -> None:
+    """PictureError where `target` cannot keep all frames (or pages) of the picture `form` is of."""
+    suffixes = animation.suffixes_for(form)
+    if form.frames > 1 and target.suffix.lower() not in suffixes:
+        what = "pages" if form.format == "TIFF" else "frames"
+        raise PictureError(f"It has {form.frames} {what}, and {target} cannot keep them: the name must end with {' or '.join(suffixes)}.")
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------
+@contextmanager
+def frame_file(
+    form: Form, path: str | os.PathLike[str], *, overwrite: bool = False, quality: int = 95
+) -> Generator[Callable[[Picture, float], None], None, None]:
+    """An animation (or a TIFF of several pages) like the picture `form` is of: give each frame and its milliseconds to what this yields.
+
+    No more than one frame is kept in memory. Otherwise as write_picture: the file appears whole, or not at all. PictureError where the
+    format cannot keep the frames, and where they do not come to as many as `form` says.
+    """
+    target, count = Path(path), 0
+    check_frames(form, target)
+    with whole_file(target, overwrite) as file:
+        with _encoding(target):
+            writer = animation.WRITERS[target.suffix.lower()](file, form, quality)
+
+        def add(picture: Picture, milliseconds: float) -> None:
+            nonlocal count
+            with _encoding(target):
+                writer.add(picture, milliseconds)
+            count += 1
+
+        yield add
+        if count != form.frames:
+            raise PictureError(f"Cannot write {target}: there are {count} frames instead of {form.frames}.")
+        with _encoding(target):
+            writer.finish()
 
 
-def _store(data: bytes, target: Path, overwrite: bool) -> None:
-    """Put `data` at `target`, whole or not at all."""
-    folder = target.parent
-    part = folder / f".{uuid.uuid4().hex}.part"
+@contextmanager
+def _encoding(target: Path) -> Generator[None, None, None]:
+    """Whatever an encoder raises as a PictureError that names the file. What the disk raises goes through."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as handle:
-                handle.write(data)
-            if overwrite:
-                part.replace(target)
-            else:
-                _place_new(part, target)
-        finally:  # after Ctrl-C too; when all went well there is nothing left to remove
-            part.unlink(missing_ok=True)
-    except FileExistsError as error:
-        if folder.is_dir():
-            raise _exists(target) from error
-        raise PictureError(f"Cannot write {target}: {folder} is a file, not a folder.") from error
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            reason = f"there is no space left in the folder {folder}; free some or choose another one"
-        elif isinstance(error, (PermissionError, NotADirectoryError)) or error.errno == errno.EROFS:
-            reason = f"the folder {folder} (or the file in it) cannot be written to ({error.strerror}); choose another one"
-        else:
-            reason = str(error.strerror or error)
-        raise PictureError(f"Cannot write {target}: {reason}.") from error
-
-
-def _place_new(part: Path, target: Path) -> None:
-    """Give `part` the name `target`; FileExistsError if somebody else took that name meanwhile."""
-    try:
-        target.hardlink_to(part)  # unlike a rename, this never replaces a file
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):  # a file system without links
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, "exists", str(target)) from None
-        part.replace(target)
+        yield
+    except PictureError as error:
+        raise PictureError(f"Cannot write {target}: {error}") from error
+    except MemoryError as error:
+        raise PictureError(f"Cannot write {target}: there is not enough memory for it.") from error
+    except Exception as error:  # libraries meet strange notes and sizes with every kind of exception
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        log.debug("Encoding %s failed", target, exc_info=True)
+        raise PictureError(f"Cannot write {target}: the picture does not fit the format ({error}).") from error
 
 
 # --- encoders: one a format ------------------------------------------------------------------------------------------
@@ -108,37 +107,37 @@ def _place_new(part: Path, target: Path) -> None:
 
 def _jpeg(picture: Picture, quality: int) -> bytes:
     form = picture.form
+    _say_rounded(picture, "JPEG")
     picture = _on_white(picture, "JPEG")
+    settings: dict[str, Any] = {}
+    for text in form.text:
+        comment = text.value.encode("latin-1" if text.value.isascii() or text.kind == "tEXt" else "utf-8", "replace")
+        if text.key == COMMENT and len(comment) <= MOST_IN_JPEG:
+            settings["comment"] = comment
+    say_lost_texts("JPEG", form.text, "parameters", *([COMMENT] if settings else []))
     subsampling = form.jpeg_subsampling
     if subsampling is None:
         subsampling = 0 if quality >= 90 else 2
     image = eight_bit_image(picture)
-    return _pillow_save(image, "JPEG", form, comfy=False, quality=quality, subsampling=subsampling)
+    return pillow_save(image, "JPEG", form, comfy=False, quality=quality, subsampling=subsampling, **settings)
 
 
 def _webp(picture: Picture, quality: int) -> bytes:
-    if max(picture.width, picture.height) > 16383:
-        raise PictureError("WebP holds at most 16383 pixels a side; write PNG.")
-    image = eight_bit_image(picture)
-    if picture.form.grey:  # WebP knows colour only
-        image = image.convert("RGB" if picture.alpha is None else "RGBA")
-    # exact: the colours under transparent pixels stay
-    settings = {"lossless": True, "exact": True} if picture.form.lossless else {"quality": quality, "method": 4}
-    return _pillow_save(image, "WEBP", replace(picture.form, grey=False), comfy=True, **settings)
+    _say_rounded(picture, "WebP")
+    say_lost_texts("WebP", picture.form.text, "parameters", "prompt", "workflow")
+    return encode_webp(picture, quality)
 
 
-def _pillow_save(image: Image.Image, format_name: str, form: Form, *, comfy: bool, **settings: Any) -> bytes:
-    exif = exif_with_texts(form.exif, form.text, comfy=comfy)
-    if exif is not None and format_name == "JPEG" and len(exif) > 65533:
-        log.warning("The notes (EXIF) of the picture are too long for a JPEG and are left out.")
-        exif = None
-    beside = {"exif": exif, "icc_profile": fitting_profile(form), "dpi": form.dpi and tuple(round(value) for value in form.dpi)}
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **settings, **{key: value for key, value in beside.items() if value is not None})
-    return buffer.getvalue()
+def _tiff(picture: Picture, quality: int) -> bytes:
+    say_lost_texts("TIFF", picture.form.text, "parameters")
+    return encode_tiff(picture)
 
 
 def _bmp(picture: Picture, quality: int) -> bytes:
+    _say_rounded(picture, "BMP")
+    say_lost_texts("BMP", picture.form.text)
+    if picture.form.exif is not None or picture.form.icc_profile is not None:
+        log.warning("BMP has no place for EXIF and ICC profile: they are left out. PNG keeps them.", extra=ONCE)
     image = eight_bit_image(picture)
     if picture.alpha is None:
         buffer = io.BytesIO()
@@ -153,10 +152,15 @@ def _bmp(picture: Picture, quality: int) -> bytes:
     return header + struct.pack("<IIII4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs") + pixels
 
 
+def _say_rounded(picture: Picture, format_name: str) -> None:
+    if picture.form.dtype != np.uint8:
+        log.warning("%s has 8 bits: the picture's %d are rounded. PNG and TIFF keep them.", format_name, picture.form.bits, extra=ONCE)
+
+
 def _on_white(picture: Picture, format_name: str) -> Picture:
     if picture.alpha is None:
         return picture
-    log.warning("%s has no transparency: the picture is laid on white. Write PNG or WebP to keep it.", format_name)
+    log.warning("%s has no transparency: the picture is laid on white. Write PNG or WebP to keep it.", format_name, extra=ONCE)
     alpha = picture.alpha[:, :, None]
     return Picture(picture.pixels * alpha + (1 - alpha), None, picture.form)
 
@@ -168,8 +172,8 @@ _ENCODERS: dict[str, Callable[[Picture, int], bytes]] = {
     ".jpe": _jpeg,
     ".jfif": _jpeg,
     ".webp": _webp,
-    ".tif": lambda picture, quality: encode_tiff(picture),
-    ".tiff": lambda picture, quality: encode_tiff(picture),
+    ".tif": _tiff,
+    ".tiff": _tiff,
     ".bmp": _bmp,
 }
 WRITE_SUFFIXES = tuple(_ENCODERS)

@@ -1,0 +1,92 @@
+"""Files that appear whole or not at all: written beside their target under a name of our own, then moved onto it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import PictureError
+
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_PART = re.compile(r"\.[0-9a-f]{32}\.part")
+_ABANDONED = 24 * 60 * 60  # seconds: nothing writes to one file so seldom
+
+
+def part_beside(target: Path) -> Path:
+    """A name in the folder of `target` that nothing has, for what is not whole yet."""
+    return target.with_name(f".{uuid.uuid4().hex}.part")
+
+
+def remove_abandoned_parts(folder: Path) -> None:
+    """Removes what a run that was killed left in the folder: files named as `part_beside` names them, untouched for a day."""
+    oldest = time.time() - _ABANDONED
+    with suppress(OSError), os.scandir(folder) as entries:  # whatever cannot be looked at or removed is in nobody's way
+        for entry in entries:
+            with suppress(OSError):
+                is_ours = _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                if is_ours and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    Path(entry.path).unlink()
+
+
+def check_free(target: Path, overwrite: bool) -> None:
+    """PictureError where nothing can be written to `target`: a folder, or a file that is kept."""
+    if target.is_dir():
+        raise PictureError(f"Cannot write {target}: it is a folder.")
+    if target.exists() and not overwrite:
+        raise _already_there(target)
+
+
+def _already_there(target: Path) -> PictureError:
+    return PictureError(f"{target} exists already and is kept: use --overwrite (overwrite=True) to replace it.")
+
+
+@contextmanager
+def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]:
+    """A file to write to, which gets the name `target` when the block ends well and is gone when it does not (after Ctrl-C too).
+
+    Missing folders are made. PictureError where it cannot be written, and for a target that exists and may not be replaced.
+    """
+    check_free(target, overwrite)
+    folder, part = target.parent, part_beside(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as handle:
+                yield handle
+            if overwrite:
+                part.replace(target)
+            else:
+                _place_new(part, target)
+        finally:  # when all went well there is nothing left to remove
+            part.unlink(missing_ok=True)
+    except FileExistsError as error:
+        if folder.is_dir():
+            raise _already_there(target) from error
+        raise PictureError(f"Cannot write {target}: {folder} is a file, not a folder.") from error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            reason = f"there is no space left in the folder {folder}; free some or choose another one"
+        elif isinstance(error, (PermissionError, NotADirectoryError)) or error.errno == errno.EROFS:
+            reason = f"the folder {folder} (or the file in it) cannot be written to ({error.strerror}); choose another one"
+        else:
+            reason = str(error.strerror or error)
+        raise PictureError(f"Cannot write {target}: {reason}.") from error
+
+
+def _place_new(part: Path, target: Path) -> None:
+    """Give `part` the name `target`; FileExistsError if somebody else took that name meanwhile."""
+    try:
+        target.hardlink_to(part)  # unlike a rename, this never replaces a file
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # a file system without links
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "exists", str(target)) from None
+        part.replace(target)
