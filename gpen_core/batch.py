@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
-from .errors import FeatureMissingError, GpenError, SettingsError
-from .jobs import Job, file_key, plan_outputs
-from .picture import Picture, read_picture, write_picture
+from .errors import FeatureMissingError, GpenError, PictureError, SettingsError
+from .jobs import Job, all_keys, plan_outputs
+from .picture import Form, Picture, check_frames, frame_file, read_frames, read_picture, write_picture
+from .pictures.disk import remove_abandoned_parts
 from .pipeline import about, overlapped
 from .progress import Progress
 from .runtime import pick_device
@@ -33,8 +35,8 @@ log = logging.getLogger(__name__)
 @dataclass
 class JobResult:
     """What became of a job. output: the file that was written (None where none was). faces: `FaceResult.to_json()` of each, with the
-    number of its frame in a video. cut: a video that is cut short. skipped: the output was there already. failure: the exception behind
-    `error`, if there was one."""
+    number of its frame in a video or an animation (its page in a TIFF of several); frames: how many those have. cut: a video that is cut
+    short. skipped: the output was there already. failure: the exception behind `error`, if there was one."""
 
     job: Job
     output: Path | None = None
@@ -80,8 +82,9 @@ def run_batch(
     """Restores the jobs and tells of each, in their order, when its files are written. A job that fails says so in its result.
 
     overwrite: replace outputs that exist; skip_existing: leave them and go on (outputs appear whole, so what exists is finished);
-    with neither an existing output is an error of that job. quality: of JPEG and WebP. crf: of videos. faces_dir: also save each
-    face before and after there. progress: told of the frames of videos. started: told of each job as its turn comes.
+    with neither an existing output is an error of that job, which is then not begun. The picture is written last of all, so where it is
+    there, its sheet and its faces are too. quality: of JPEG and WebP. crf: of videos. faces_dir: also save each
+    face before and after there. progress: told of the frames of videos and animations. started: told of each job as its turn comes.
     Raises what `restorer.prepare()` raises, before the first job that has something to do.
 
     While one picture is restored, the next is read (and, where the network runs on a GPU, its faces are looked for), and the one before
@@ -106,6 +109,21 @@ class _Run:
     faces_dir: Path | None
     progress: Progress | None
     started: Callable[[Job], None]
+    tidied: set[Path] = field(default_factory=lambda: set())
+    faces_there: dict[Path, dict[str, Path]] = field(default_factory=lambda: {})  # before this run, by folder
+
+    def faces_of(self, job: Job) -> Path | None:
+        """What the names of the job's faces begin with, if they are saved."""
+        return None if self.faces_dir is None else self.faces_dir / job.name
+
+    def earlier_face_of(self, job: Job) -> Path | None:
+        """A face that an earlier run saved under the job's name, if there is one."""
+        base = self.faces_of(job)
+        if base is None:
+            return None
+        if base.parent not in self.faces_there:
+            self.faces_there[base.parent] = _faces_in(base.parent)
+        return self.faces_there[base.parent].get(base.name)
 
 
 class _Restoration:
@@ -114,8 +132,8 @@ class _Restoration:
     def __init__(self, job: Job, run: _Run) -> None:
         self.job, self.run = job, run
         self.result = JobResult(job, error=job.error)
-        self.reads = {file_key(job.source)}
-        self.writes = {file_key(path) for path in (job.target, job.sheet) if path is not None}
+        self.reads = all_keys([job.source])
+        self.writes = all_keys([job.target, job.sheet])
         self._picture: Picture | None = None
         self._faces: list[Face] | None = None  # None: not looked for
         self._restored: RestoreResult | None = None
@@ -125,6 +143,7 @@ class _Restoration:
         if self._is_settled():
             return False
         self.run.restorer.prepare()
+        _tidy(self.run.tidied, self.job.target, self.run.faces_of(self.job))
         return True
 
     def read(self) -> None:
@@ -132,7 +151,9 @@ class _Restoration:
             if self.job.kind == "video" or self._is_settled():
                 return
             picture = read_picture(self.job.source)
-            if _computes_elsewhere(self.run.restorer) and not self.run.restorer.options.aligned:
+            if picture.form.frames > 1 and self.job.target is not None:
+                self._check_frames(picture, self.job.target)
+            elif _computes_elsewhere(self.run.restorer) and not self.run.restorer.options.aligned:
                 self._faces = self.run.restorer.detect(picture)
             self._picture = picture
 
@@ -150,6 +171,10 @@ class _Restoration:
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
                 result.cut = video.cut
                 return
+            if self._picture is not None and self._picture.form.frames > 1:
+                form, self._picture = self._picture.form, None
+                self._restore_frames(form, self.job.target)
+                return
             self._restored = run.restorer(self._picture, faces=self._faces)
             result.faces, result.scale = [face.to_json() for face in self._restored.faces], self._restored.scale
             if self.job.sheet is None:
@@ -161,15 +186,55 @@ class _Restoration:
             if restored is None or self.job.target is None:
                 return
             run = self.run
-            self.result.output = write_picture(restored.image, self.job.target, overwrite=run.overwrite, quality=run.quality)
             if picture is not None and self.job.sheet is not None:
-                sheet = before_after(picture, restored.image)
-                write_picture(sheet, self.job.sheet, overwrite=run.overwrite, quality=run.quality)
-            if run.faces_dir is not None:
-                _save_faces(restored, run.faces_dir / self.job.name, run.overwrite)
+                self._write_beside(before_after(picture, restored.image), self.job.sheet)
+            self._save_faces(restored)
+            self.result.output = write_picture(restored.image, self.job.target, overwrite=run.overwrite, quality=run.quality)
+
+    def _check_frames(self, first: Picture, target: Path) -> None:
+        """Raises PictureError where the frames, or pages, of which this is the first cannot all be restored and kept."""
+        check_frames(first.form, target)
+        if first.form.format != "TIFF" and self.run.restorer.options.output_size == "native":
+            raise PictureError("the output size 'native' differs from frame to frame; take 'keep' or 'factor' for animations")
+
+    def _restore_frames(self, form: Form, target: Path) -> None:
+        """All frames, or pages, one after another; no more than one is in memory."""
+        run, result = self.run, self.result
+        with ExitStack() as files:
+            add = files.enter_context(frame_file(form, target, overwrite=run.overwrite, quality=run.quality))
+            sheet = self.job.sheet
+            if sheet is not None and run.skip_existing and sheet.exists():
+                sheet = None
+            compare = files.enter_context(frame_file(form, sheet, overwrite=run.overwrite, quality=run.quality)) if sheet else None
+            for number, (picture, milliseconds) in enumerate(read_frames(self.job.source)):
+                restored = run.restorer(picture)
+                result.faces += [{"frame": number, **face.to_json()} for face in restored.faces]
+                result.scale = restored.scale
+                if compare is not None:
+                    compare(before_after(picture, restored.image), milliseconds)
+                self._save_faces(restored, f"-{number}")
+                add(restored.image, milliseconds)
+                if run.progress is not None:
+                    run.progress.report(number + 1, form.frames, "frame")
+        result.output, result.frames = target, form.frames
+
+    def _save_faces(self, restored: RestoreResult, frame: str = "") -> None:
+        """The network's view of each restored face, before and after."""
+        base = self.run.faces_of(self.job)
+        if base is None:
+            return
+        indices = [face.index for face in restored.faces if face.status == "restored"]
+        for index, before, after in zip(indices, restored.crops, restored.restored, strict=True):
+            for what, pixels in (("before", before), ("after", after)):
+                self._write_beside(eight_bits(pixels), base.with_name(f"{base.name}{frame}-{index}-{what}.png"))
+
+    def _write_beside(self, picture: Picture, path: Path) -> None:
+        """What is written besides the output itself, which --skip-existing leaves as it is where it is there."""
+        if not (self.run.skip_existing and path.exists()):
+            write_picture(picture, path, overwrite=self.run.overwrite, quality=self.run.quality)
 
     def _is_settled(self) -> bool:
-        return _is_settled(self.result, self.run.overwrite, self.run.skip_existing)
+        return _is_settled(self.result, self.run.overwrite, self.run.skip_existing, self.run.earlier_face_of(self.job))
 
     @contextmanager
     def _step(self) -> Generator[None, None, None]:
@@ -182,6 +247,13 @@ class _Restoration:
         finally:
             about.reset(token)
             self.result.seconds += time.perf_counter() - start
+
+
+def _tidy(done: set[Path], *paths: Path | None) -> None:
+    """Removes what killed runs left in the folders of `paths`, each folder once a run."""
+    for folder in {path.parent for path in paths if path is not None} - done:
+        remove_abandoned_parts(folder)
+        done.add(folder)
 
 
 def _computes_elsewhere(restorer: FaceRestorer) -> bool:
@@ -202,11 +274,13 @@ def run_jobs(
 
     prepare: called before each job that has something to do; what it raises ends the run.
     """
+    tidied: set[Path] = set()
     for job in jobs:
         result = JobResult(job, error=job.error)
         started = time.perf_counter()
         if not _is_settled(result, overwrite, skip_existing):
             prepare()
+            _tidy(tidied, job.target)
             try:
                 work(result, job.target)
             except Exception as error:  # as in _Restoration
@@ -215,15 +289,31 @@ def run_jobs(
         yield result
 
 
-def _is_settled(result: JobResult, overwrite: bool, skip_existing: bool) -> bool:
-    """Whether there is nothing left to do for a job: it has failed, or its output exists, which is then said in the result."""
+def _is_settled(result: JobResult, overwrite: bool, skip_existing: bool, face: Path | None = None) -> bool:
+    """Whether there is nothing left to do for a job: it has failed, or what it would write exists, which is then said in the result.
+
+    face: one that an earlier run saved under the same name.
+    """
     target = result.job.target
-    if result.error is None and target is not None and target.exists() and not overwrite:
+    if result.error is None and target is not None and not overwrite:
         if skip_existing:
-            result.output, result.skipped = target, True
+            result.skipped = target.exists()
+            result.output = target if result.skipped else None
         else:
-            result.error = f"{target} exists already and is kept: --overwrite replaces it, --skip-existing passes over it"
+            there = next((path for path in (target, result.job.sheet, face) if path is not None and path.exists()), None)
+            if there is not None:
+                result.error = f"{there} exists already and is kept: --overwrite replaces it, --skip-existing passes over it"
     return result.skipped or result.error is not None
+
+
+def _faces_in(folder: Path) -> dict[str, Path]:
+    """The faces that are saved in a folder, by the NAME in NAME-INDEX-before.png and, of frames, NAME-FRAME-INDEX-before.png."""
+    found: dict[str, Path] = {}
+    with suppress(OSError):  # a folder that will be made
+        for path in folder.iterdir():
+            if match := re.fullmatch(r"(.+?)(?:-\d+){1,2}-(?:before|after)\.png", path.name):
+                found[match[1]] = path
+    return found
 
 
 def _failed(result: JobResult, error: Exception) -> None:
@@ -244,14 +334,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
     return f"unexpected {type(error).__name__}{': ' if text else ''}{text[:300]} (--debug shows where)"
-
-
-def _save_faces(restored: RestoreResult, base: Path, overwrite: bool) -> None:
-    """The network's view of each restored face, before and after: NAME-INDEX-before.png and NAME-INDEX-after.png."""
-    indices = [face.index for face in restored.faces if face.status == "restored"]
-    for index, before, after in zip(indices, restored.crops, restored.restored, strict=True):
-        for what, pixels in (("before", before), ("after", after)):
-            write_picture(eight_bits(pixels), base.with_name(f"{base.name}-{index}-{what}.png"), overwrite=overwrite)
 
 
 def exit_code(results: Sequence[JobResult]) -> int:

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(detect, _DETECTION)
 
     for name, text in (
-        ("colorize", "colour black-and-white faces"),
+        ("colorize", "colour black-and-white portraits, whole (no face is looked for)"),
         ("inpaint", "fill the holes of faces (painted white, or given by --hole-mask)"),
         ("seg2face", "make faces from pictures of their segmentation"),
     ):
@@ -140,8 +140,12 @@ def _command_parser(add: Callable[..., argparse.ArgumentParser], name: str, run:
 def _add_inputs(parser: argparse.ArgumentParser, what: str, *, out_needed: bool) -> None:
     parser.usage = f"{parser.prog} IN [IN ...] {'-o OUT' if out_needed else '[-o OUT]'} [settings]"
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
-    text = "a file where IN is one file, else a folder" if out_needed else "draw the faces into copies here"
-    parser.add_argument("-o", "--out", type=Path, required=out_needed, metavar="OUT", help=text)
+    text = (
+        "a file where IN is one file; a folder where it has no ending or a slash behind it"
+        if out_needed
+        else "draw the faces into copies here"
+    )
+    parser.add_argument("-o", "--out", required=out_needed, metavar="OUT", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
 
 

@@ -87,8 +87,13 @@ class _Handler(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self._said: set[str] = set()  # of what is said once a run, however many pictures it is true of
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "once", False):
+            if record.msg in self._said:
+                return
+            self._said.add(record.msg)
         text = " ".join(record.getMessage().split())
         name = about.get() or self._console.input  # other threads are at other inputs than the one that was begun last
         self._console.error(text if not name or name in text else f"{name}: {text}")

@@ -12,13 +12,14 @@ from .catalog import Catalog, Task
 from .cli_output import Bars, Console
 from .errors import PictureError, SettingsError
 from .options import AUTO, RestoreOptions
-from .picture import Picture, read_picture, write_picture
+from .picture import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from .runtime import pick_device, pick_dtype
 from .sheet import eight_bits
 from .video import load_av
 from .weights.files import SUFFIXES
 
 if TYPE_CHECKING:
+    from .faces.face import Face
     from .network.fused import Network
 
 
@@ -31,6 +32,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     leave_out = [arguments.faces_dir] if arguments.faces_dir else []
     jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
     todo = [job for job in jobs if job.error is None]
+    _check_videos(todo, arguments.compare, options)
     if todo and all(job.kind == "video" for job in todo):
         load_av()  # without it nothing can be done, and that is known before any weights are fetched
     bars = Bars(console, len(jobs))
@@ -50,6 +52,17 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     return _finished(done, console, restorer.model_name)
 
 
+def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions) -> None:
+    """Raises SettingsError for what videos cannot have: better now than after all pictures before them."""
+    video = next((job.source for job in jobs if job.kind == "video"), None)
+    if video is not None and compare:
+        raise SettingsError(f"--compare makes sheets of pictures, and {video} is a video; leave one of them out")
+    if video is not None and options.output_size == "native":
+        raise SettingsError(
+            f"{video} is a video, and the output size native differs from frame to frame; take keep or factor, or leave the video out"
+        )
+
+
 def detect(arguments: argparse.Namespace, console: Console) -> int:
     """`detect`: where the faces are; with -o also drawn."""
     from .restorer import FaceRestorer
@@ -61,26 +74,36 @@ def detect(arguments: argparse.Namespace, console: Console) -> int:
     bars = Bars(console, len(jobs))
     restorer = FaceRestorer(options, models_dir=arguments.models_dir)
 
-    def work(result: JobResult, target: Path | None) -> None:
-        picture = read_picture(result.job.source)
+    def found(result: JobResult, picture: Picture, number: int) -> list[Face]:
         faces = restorer.detect(picture)
-        result.faces = [{**face.to_json(), "index": index} for index, face in enumerate(faces)]
-        if target is not None:
-            from .faces import draw_faces
+        frame = {"frame": number} if picture.form.frames > 1 else {}
+        result.faces += [{**frame, **face.to_json(), "index": index} for index, face in enumerate(faces)]
+        return faces
 
-            drawn = eight_bits(draw_faces(picture.pixels, faces))
-            result.output = write_picture(drawn, target, overwrite=arguments.overwrite, quality=arguments.quality)
+    def drawn(picture: Picture, faces: list[Face]) -> Picture:
+        from .faces import draw_faces
+
+        return eight_bits(draw_faces(picture.pixels, faces))
+
+    def work(result: JobResult, target: Path | None) -> None:
+        if target is not None:
+            _change(result, target, arguments, lambda picture, number: drawn(picture, found(result, picture, number)))
+            return
+        for number, (picture, _) in enumerate(read_frames(result.job.source)):
+            found(result, picture, number)
+            result.frames = picture.form.frames if picture.form.frames > 1 else None
 
     results = _run(jobs, work, arguments, bars, restorer.prepare)
     done = _collected(results, bars, console, _detected_line)
-    return _finished(done, console, options.detector)
+    return _finished(done, console, None, detector=options.detector)
 
 
 def colorize(arguments: argparse.Namespace, console: Console) -> int:
     """`colorize`."""
     from .tasks import colorize as run
 
-    return _task(arguments, console, "colorize", run)
+    note = "colorize looks for no face: each picture is taken for one portrait and coloured whole"
+    return _task(arguments, console, "colorize", run, note)
 
 
 def inpaint(arguments: argparse.Namespace, console: Console) -> int:
@@ -100,8 +123,10 @@ def seg2face(arguments: argparse.Namespace, console: Console) -> int:
     return _task(arguments, console, "seg2face", run)
 
 
-def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Network], Picture]) -> int:
-    """A network over whole pictures."""
+def _task(
+    arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Network], Picture], note: str | None = None
+) -> int:
+    """A network over whole pictures. note: is said once there is something to do."""
     from .network.load import load_network
 
     options = RestoreOptions.from_mapping(_given(arguments))
@@ -116,14 +141,18 @@ def _task(arguments: argparse.Namespace, console: Console, task: Task, run: Call
             device = pick_device(options.device)
             dtype = pick_dtype(options.precision, device)
             loaded.append(load_network(model, device=device, dtype=dtype, models_dir=arguments.models_dir))
+            if note is not None:
+                console.warn(note)
 
     def work(result: JobResult, target: Path | None) -> None:
-        picture = read_picture(result.job.source)
-        made = run(picture, loaded[0])
+        def made(picture: Picture, number: int) -> Picture:
+            changed = run(picture, loaded[0])
+            result.scale = changed.width / picture.width
+            return changed
+
         if target is None:
             raise PictureError(f"{result.job.source} has no output to go to")
-        result.output = write_picture(made, target, overwrite=arguments.overwrite, quality=arguments.quality)
-        result.scale = made.width / picture.width
+        _change(result, target, arguments, made)
 
     done = _collected(_run(jobs, work, arguments, bars, prepare), bars, console, _line)
     return _finished(done, console, model)
@@ -159,6 +188,20 @@ def _run(
     return run_jobs(_told(jobs, bars), work, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing, prepare=prepare)
 
 
+def _change(result: JobResult, target: Path, arguments: argparse.Namespace, change: Callable[[Picture, int], Picture]) -> None:
+    """Reads the job's picture and writes what `change(picture, number)` makes of it, of an animation or several pages of each."""
+    picture = read_picture(result.job.source)
+    form, settings = picture.form, {"overwrite": arguments.overwrite, "quality": arguments.quality}
+    if form.frames == 1:
+        result.output = write_picture(change(picture, 0), target, **settings)
+        return
+    check_frames(form, target)
+    with frame_file(form, target, **settings) as add:
+        for number, (frame, milliseconds) in enumerate(read_frames(result.job.source)):
+            add(change(frame, number), milliseconds)
+    result.output, result.frames = target, form.frames
+
+
 def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
     """The jobs, each announced to the bars as its turn comes."""
     for job in jobs:
@@ -189,10 +232,10 @@ def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line:
     return done
 
 
-def _finished(done: list[JobResult], console: Console, model: str) -> int:
+def _finished(done: list[JobResult], console: Console, model: str | None, **more: str) -> int:
     failed = sum(result.error is not None for result in done)
     if console.as_json:
-        console.show_json({"model": model, "inputs": [result.to_json() for result in done], "failed": failed})
+        console.show_json({"model": model, **more, "inputs": [result.to_json() for result in done], "failed": failed})
     elif len(done) > 1:
         console.say(f"{len(done) - failed} of {len(done)} inputs done" + (f", {failed} failed" if failed else ""))
     return exit_code(done)
@@ -204,18 +247,22 @@ def _line(result: JobResult, what: str = "") -> str:
     return f"{result.job.source} -> {result.output} ({what}{result.seconds:.1f} s)"
 
 
+def _frames(result: JobResult) -> str:
+    return f"{result.frames} frames, " if result.frames is not None else ""
+
+
 def _restored_line(result: JobResult) -> str:
     good = sum(face["status"] == "restored" for face in result.faces)
     count = f"{good} of {len(result.faces)} faces" if good != len(result.faces) else _plural(good, "face")
-    frames = f"{result.frames} frames, " if result.frames is not None else ""
-    return _line(result, f"{frames}{count}, ")
+    return _line(result, f"{_frames(result)}{count}, ")
 
 
 def _detected_line(result: JobResult) -> str:
-    lines = [_line(result) if result.skipped else f"{result.job.source}: {_plural(len(result.faces), 'face')}"]
+    lines = [_line(result) if result.skipped else f"{result.job.source}: {_frames(result)}{_plural(len(result.faces), 'face')}"]
     for face in result.faces:
         x0, y0, x1, y1 = (round(value) for value in face["box"])
-        lines.append(f"  {face['index']:>2}  {x0},{y0} to {x1},{y1}  score {face['score']:.3f}")
+        frame = f"  frame {face['frame']}" if "frame" in face else ""
+        lines.append(f"{frame}  {face['index']:>2}  {x0},{y0} to {x1},{y1}  score {face['score']:.3f}")
     return "\n".join(lines)
 
 

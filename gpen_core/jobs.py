@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from .errors import SettingsError
 from .picture import WRITE_SUFFIXES, is_picture_path
-from .video import container_suffix, is_video_path
+from .video import CONTAINER_SUFFIXES, container_suffix, is_video_path
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,16 @@ def plan_outputs(
 ) -> list[Job]:
     """A job for every picture and video among `inputs` (files and folders, which are searched with their sub-folders).
 
-    out: a file, where there is one input file and `out` ends like a picture or video; else a folder. The content of a single input
+    inputs: a name with * or ? that no file has stands for all pictures, videos and folders that it fits.
+    out: a file, where there is one input file and `out` ends like a picture or video; a folder where it is one, has no ending or ends with
+    a slash. The content of a single input
     folder keeps its structure in it; of several inputs each folder gets one of its own name. No two jobs share an output, and no output
     is another job's input: the later one is numbered (a-2.png). None plans reading only. Files under `out` and `leave_out` are not
     taken for inputs when a folder is searched. What cannot be done becomes a Job with an error.
     Raises SettingsError where `out` does not fit the inputs.
     """
-    paths = [Path(item) for item in inputs]
-    folder, file = (None, None) if out is None else _split_out(paths, Path(out))
+    paths = [path for item in inputs for path in _fitting(Path(item))]
+    folder, file = (None, None) if out is None else _split_out(paths, os.fspath(out))
     hidden = [item.resolve() for item in (*leave_out, *([folder] if folder else []))]
     found = _Unique()
     for path in paths:
@@ -64,19 +71,44 @@ def plan_outputs(
     return _with_targets(found.jobs, None, file, compare) if file else found.jobs
 
 
-def _split_out(paths: list[Path], out: Path) -> tuple[Path | None, Path | None]:
+def _fitting(path: Path) -> list[Path]:
+    """The path itself, or what it fits: a shell on Windows does not look that up, nor does any where the name stands in quotes."""
+    if not has_wildcards(path) or path.exists():
+        return [path]
+    start = Path(path.anchor)
+    found: list[Path] = []
+    with suppress(ValueError, OSError):  # patterns that make no sense, folders that may not be looked into
+        found = sorted(start.glob(str(path.relative_to(start)).replace("[", "[[]")))
+    return [item for item in found if _is_input(item)] or [path]
+
+
+def _is_input(path: Path) -> bool:
+    return not path.name.startswith(".") and (path.is_dir() or is_picture_path(path) or is_video_path(path))
+
+
+def has_wildcards(path: Path) -> bool:
+    """Whether the name has * or ? in it."""
+    return any(letter in str(path) for letter in "*?")
+
+
+def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
     """(folder, None) or (None, file)."""
-    suffix = out.suffix.lower()
-    looks_like_file = is_picture_path(out) or is_video_path(out) or suffix in WRITE_SUFFIXES
-    if out.is_dir() or (not looks_like_file and not out.is_file()):
+    out, suffix = Path(text), Path(text).suffix.lower()
+    if text == "-":
+        raise SettingsError("pictures cannot be written to the standard output (-); name a file or a folder")
+    if out.is_dir() or text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or (not suffix and not out.is_file()):
         return out, None
+    writable = CONTAINER_SUFFIXES if len(paths) == 1 and is_video_path(paths[0]) else WRITE_SUFFIXES
+    if suffix not in (*WRITE_SUFFIXES, *CONTAINER_SUFFIXES) and not is_picture_path(out) and not is_video_path(out) and not out.is_file():
+        raise SettingsError(
+            f"{out} ends with {suffix}, which cannot be written; the name of a file must end with one of {', '.join(writable)} "
+            "(that of a folder has no ending, or a slash behind it)"
+        )
     if len(paths) != 1 or paths[0].is_dir():
         raise SettingsError(f"several inputs or a folder need a folder to go to, and {out} is a file")
-    if is_video_path(paths[0]):
-        if suffix != container_suffix(out):
-            raise SettingsError(f"{out} cannot take a video; its name must end with .mp4, .m4v, .mov or .mkv")
-    elif suffix not in WRITE_SUFFIXES:
-        raise SettingsError(f"{out} cannot take a picture; its name must end with one of {', '.join(WRITE_SUFFIXES)}")
+    if suffix not in writable:
+        what = "video" if writable == CONTAINER_SUFFIXES else "picture"
+        raise SettingsError(f"{out} cannot take a {what}; its name must end with one of {', '.join(writable)}")
     return None, out
 
 
@@ -92,7 +124,10 @@ def _walk(folder: Path, hidden: list[Path]) -> Iterator[Path]:
 
 def _job(source: Path, name: Path, videos: bool) -> Job:
     if not source.exists():
-        return Job(source, None, error=f"there is no file or folder {source}")
+        fits = "picture, video or folder that fits" if has_wildcards(source) else "file or folder"
+        return Job(source, None, error=f"there is no {fits} {source}")
+    if not source.is_file():  # opening it may wait for ever for somebody who writes
+        return Job(source, None, error=f"{source} is no file but a pipe or a device")
     if is_video_path(source):
         if not videos:
             return Job(source, None, "video", name, error=f"{source} is a video; only pictures can be taken here")
@@ -107,33 +142,56 @@ class _Unique:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self._seen: set[str] = set()
+        self._seen: dict[object, Path] = {}
 
     def add(self, job: Job) -> None:
-        key = file_key(job.source)
-        if key not in self._seen:
-            self._seen.add(key)
+        key = _identity(job.source) or job.source
+        known = self._seen.get(key)
+        if known is None:
+            self._seen[key] = job.source
             self.jobs.append(job)
+        elif known.parent.resolve() / known.name != job.source.parent.resolve() / job.source.name:
+            log.warning("%s and %s are one file, which is done once", known, job.source)
 
 
-def file_key(path: Path) -> str:
-    """Equal for two names of one file, also where the file system does not tell capitals apart."""
-    return os.path.normcase(path.resolve()).casefold()
+def _identity(path: Path) -> tuple[object, ...] | None:
+    """Equal for two names of one file, as the file system says (names say nothing: P.png and p.png may be two files); None: there is none.
+
+    Hard links count as files of their own: an output takes the place of a name, and what the other names stand for stays.
+    """
+    try:
+        status = path.stat()
+        links = (str(path.resolve()),) if status.st_nlink > 1 or not status.st_ino else ()
+        return (status.st_dev, status.st_ino, *links)
+    except (OSError, ValueError):
+        return None
+
+
+def file_keys(path: Path) -> set[object]:
+    """What two paths have in common where they are one file, or would be where capitals (or ways to write an accent) count for nothing:
+    an output may go to such a file system, and what is there yet tells nothing of it."""
+    folded = unicodedata.normalize("NFC", os.path.normcase(path.resolve()).casefold())
+    return {folded, *filter(None, [_identity(path)])}
+
+
+def all_keys(paths: Iterable[Path | None]) -> set[object]:
+    """The `file_keys` of all of them."""
+    return {key for path in paths if path is not None for key in file_keys(path)}
 
 
 def _with_targets(jobs: list[Job], folder: Path | None, file: Path | None, compare: bool) -> list[Job]:
     # Every input's own name is taken from the start: an output may only have it where it is that same input's.
-    taken = {file_key(job.source) for job in jobs}
+    taken = all_keys(job.source for job in jobs)
     wanted = [job if job.error else (file or (folder or Path()) / job.name) for job in jobs]
-    reserved = {file_key(item) for item in wanted if isinstance(item, Path)}
+    reserved = all_keys(item for item in wanted if isinstance(item, Path))
 
-    def free(path: Path, own: str = "") -> Path:
-        if file_key(path) not in taken or file_key(path) == own:
+    def free(path: Path, source: Path | None = None) -> Path:
+        if file_keys(path).isdisjoint(taken) or (source is not None and _identity(path) == _identity(source) is not None):
             return path
         number = 2
         while True:
             candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-            if file_key(candidate) not in taken | reserved:
+            if file_keys(candidate).isdisjoint(taken) and file_keys(candidate).isdisjoint(reserved):
                 return candidate
             number += 1
 
@@ -143,8 +201,8 @@ def _with_targets(jobs: list[Job], folder: Path | None, file: Path | None, compa
             planned.append(job)
             continue
         if file is None:
-            target = free(target, file_key(job.source))
-        taken.add(file_key(target))
+            target = free(target, job.source)
+        taken |= file_keys(target)
         name = target.relative_to(folder) if folder is not None else Path(target.name)
         planned.append(Job(job.source, target, job.kind, name))
     if not compare:
@@ -152,6 +210,6 @@ def _with_targets(jobs: list[Job], folder: Path | None, file: Path | None, compa
     for index, job in enumerate(planned):
         if job.target is not None and job.kind == "picture":
             sheet = free(job.target.with_name(f"{job.target.stem}-compare{job.target.suffix}"))
-            taken.add(file_key(sheet))
+            taken |= file_keys(sheet)
             planned[index] = Job(job.source, job.target, job.kind, job.name, sheet)
     return planned

@@ -15,11 +15,11 @@ about: ContextVar[str] = ContextVar("about", default="")
 class Item(Protocol):
     """One item on its way. Its steps keep their own errors to themselves; what one raises all the same ends the run.
 
-    reads, writes: files, by names that are equal for one file.
+    reads, writes: files, by keys of which two files that are one have some in common.
     """
 
-    reads: set[str]
-    writes: set[str]
+    reads: set[object]
+    writes: set[object]
 
     def begin(self) -> bool:
         """As its turn comes: whether there is anything to do. Called in the caller's thread, as work() is; read() may be over by then."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
+from .pictures.disk import part_beside
 from .progress import Progress
 from .videocut import is_cut_short
 from .videoframes import Colours, format_change, from_rgb, pixel_format, to_rgb
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
 CRF = 18  # x264's scale: 0 is lossless, 23 its own default, 18 hardly to be told from the original
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINER_SUFFIXES = tuple(_MUXERS)
 _CUT = "the file is cut short, and what is left of it holds no whole frame"
 # What a frame can meet that says nothing about the next one. Others (a host's interrupt among them) end the video.
 _FRAME_ERRORS = (GpenError, RuntimeError, ValueError, ArithmeticError, MemoryError)
@@ -96,7 +97,7 @@ def restore_video(
     if target.exists() and not overwrite:
         raise PictureError(f"{target} exists already and is kept; use --overwrite to replace it")
     restorer.prepare()
-    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    part = part_beside(target)
     try:
         with _opened(av, source) as reading:
             try:
