@@ -208,6 +208,14 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
     return RealEsrgan(network, settings["scale"], device, tile=tile, progress=progress)
 
 
+def need_realesrgan_package() -> None:
+    """Raises FeatureMissingError where load_realesrgan() could not work, whatever weights there are."""
+    try:
+        _rrdbnet_class()
+    except ImportError as error:
+        _spandrel(error)
+
+
 def _not_realesrgan(path: str | Path) -> WeightsError:
     return WeightsError(f"{path} is not a Real-ESRGAN weight file (RealESRGAN_x2plus.pth or RealESRGAN_x4plus.pth is wanted).")
 
@@ -262,14 +270,18 @@ def _functional_tensor() -> Generator[None, None, None]:
 
 def _by_spandrel(state: dict[str, Any], basicsr_error: ImportError, path: Path) -> Any:
     """The network by way of spandrel, after basicsr failed."""
+    spandrel = _spandrel(basicsr_error)
     try:
-        spandrel: Any = importlib.import_module("spandrel")
+        return spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
+    except Exception as error:  # spandrel's own classes of errors, which change with its version
+        raise _not_realesrgan(path) from error
+
+
+def _spandrel(basicsr_error: ImportError) -> Any:
+    try:
+        return importlib.import_module("spandrel")
     except Exception as error:
         raise FeatureMissingError(
             "Enlarging the background with Real-ESRGAN needs the package basicsr or spandrel, with a torchvision that fits torch "
             f"(basicsr: {basicsr_error}; spandrel: {error}). Install one of them, or choose lanczos for the background."
         ) from error
-    try:
-        return spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
-    except Exception as error:  # spandrel's own classes of errors, which change with its version
-        raise _not_realesrgan(path) from error

@@ -159,6 +159,11 @@ def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu")
     return ParseNet(network.eval().requires_grad_(False).to(device), device)
 
 
+def need_parsing_package() -> None:
+    """Raises FeatureMissingError where load_parsenet() could not work, whatever weights there are."""
+    _facexlib_parsenet()
+
+
 def _find_parsenet(where: str | Path | Iterable[str | Path]) -> Path:
     places = [Path(where)] if isinstance(where, (str, Path)) else [Path(place) for place in where]
     for place in places:

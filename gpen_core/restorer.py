@@ -19,7 +19,7 @@ from .errors import GpenError, SettingsError
 from .faces.detect import Detector, find_faces, make_detector
 from .faces.face import Face
 from .faces.select import parse_indices, select_faces
-from .mask import Parser, clip_to_picture, landmark_mask, load_parsenet, parsing_mask
+from .mask import Parser, clip_to_picture, landmark_mask, load_parsenet, need_parsing_package, parsing_mask
 from .network.run import run_network
 from .options import RestoreOptions
 from .paste import Compositor
@@ -81,11 +81,18 @@ class FaceRestorer:
         device = pick_device(o.device)
         dtype = pick_dtype(o.precision, device)
         folders = self._weights_folders()
+        # Packages first: where one is missing, nobody needs to look for any weights.
+        parses = o.mask == "parsing" and self._parser is None and not o.aligned
+        enlarges = o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None
+        if parses:
+            need_parsing_package()
+        if enlarges:
+            background.need_realesrgan_package()
         if not o.aligned:
             self._prepare_detector()
-        if o.mask == "parsing" and self._parser is None and not o.aligned:
+        if parses:
             self._parser = load_parsenet(folders, device)
-        if o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None:
+        if enlarges:
             self._upscaler = background.load_realesrgan(_realesrgan_in(folders), device)
         if self._network is None:
             self._load_network(device, dtype)

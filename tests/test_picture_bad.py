@@ -6,18 +6,25 @@ import contextlib
 import errno
 import io
 import os
+import struct
+import tracemalloc
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_help import chunk, put, raw_png, raw_tiff
 from PIL import Image, ImageFile
 
 from gpen_core.errors import PictureError, SettingsError
-from gpen_core.picture import from_array, read_picture, to_array, write_picture
+from gpen_core.picture import TextChunk, from_array, read_picture, to_array, write_picture
 
 RNG = np.random.default_rng(3)
+# First column and row of each pass of an interlaced PNG, and its steps.
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def noise(*shape):
@@ -102,6 +109,42 @@ def test_files_cut_short(tmp_path, monkeypatch, suffix, host_allows_cut_files):
         refused(path, "" if part < 0.1 else "cut short" if suffix != ".webp" or part > 0.1 else "")
 
 
+@pytest.mark.parametrize("host_allows_cut_files", [False, True])
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("shape", [(40, 30), (40, 30, 2), (40, 30, 3), (40, 30, 4), (1, 1), (3, 2, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_png_whose_last_rows_are_missing_though_every_sum_is_right(
+    tmp_path, monkeypatch, dtype, shape, interlaced, host_allows_cut_files
+):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", host_allows_cut_files)
+    values = RNG.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+    if interlaced:  # every pass by itself, unfiltered
+        passes = [values[top::down, left::across] for left, top, across, down in ADAM7]
+        rows = [row for part in passes if part.size for row in part]
+    else:
+        rows = list(values)
+    raw = [b"\0" + row.astype(">u2" if dtype == "uint16" else "u1").tobytes() for row in rows]
+    head = struct.pack(">IIBBBBB", shape[1], shape[0], 8 * values.itemsize, (0, 4, 2, 6)[(*shape, 1)[2] - 1], 0, 0, interlaced)
+    for kept in (len(raw), len(raw) - 1, len(raw) // 2):
+        pixels = zlib.compress(b"".join(raw[:kept]))
+        chunks = [(b"IHDR", head), (b"IDAT", pixels[:9]), (b"IDAT", pixels[9:]), (b"IEND", b"")]
+        path = put(tmp_path, "in.png", b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks))
+        if kept == len(raw):
+            np.testing.assert_array_equal(to_array(read_picture(path)), values)
+        else:
+            refused(path)
+
+
+@pytest.mark.parametrize("host_allows_cut_files", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_tiff_whose_last_rows_are_missing(tmp_path, monkeypatch, dtype, host_allows_cut_files):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", host_allows_cut_files)
+    data = raw_tiff(RNG.integers(0, 200, (40, 30, 3)).astype(dtype))
+    half = 40 * 30 * 3 * np.dtype(dtype).itemsize
+    count = data.index(struct.pack("<I", half))
+    refused(put(tmp_path, "in.tif", data[:count] + struct.pack("<I", half // 2) + data[count + 4 : -half // 2]))
+
+
 def test_a_damaged_png(tmp_path):
     path = tmp_path / "in.png"
     Image.fromarray(noise(64, 64, 3)).save(path)
@@ -130,6 +173,59 @@ def test_too_many_pixels(tmp_path, monkeypatch):
     for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"):
         Image.new("RGB", (20, 20)).save(tmp_path / f"in{suffix}")
         refused(tmp_path / f"in{suffix}", "too many")
+
+
+def notes(kinds, unpacked):
+    packed = zlib.compress(b"a" * unpacked)
+    made = {
+        b"zTXt": lambda number: b"key%d\0\0" % number + packed,
+        b"iTXt": lambda number: b"key%d\0\1\0\0\0" % number + packed,
+        b"iCCP": lambda number: b"name\0\0" + packed,
+    }
+    return b"".join(chunk(kind, made[kind](number)) for number, kind in enumerate(kinds))
+
+
+@pytest.mark.parametrize("kinds", [[b"zTXt"], [b"iTXt"], [b"iCCP"], [b"zTXt", b"iTXt"] * 10])
+def test_notes_that_unpack_to_more_than_there_is_room_for(tmp_path, monkeypatch, caplog, kinds):
+    """A limit on each and on their sum; what fits is kept, and one line tells of the rest."""
+    monkeypatch.setattr("gpen_core.pictures.png._MOST_NOTE", 1000)
+    monkeypatch.setattr("gpen_core.pictures.png._MOST_NOTES", 5000)
+    values = noise(4, 5, 3)
+    for unpacked, fits in ((1000, min(5, len(kinds))), (1001, 0), (10_000_000, 0)):
+        caplog.clear()
+        form = read_picture(put(tmp_path, "in.png", raw_png(values, notes(kinds, unpacked)))).form
+        assert len(form.text) + (form.icc_profile is not None) == fits
+        assert all(len(text.value) == unpacked for text in form.text)
+        assert len(caplog.records) == int(fits < len(kinds))
+
+
+def test_the_memory_that_notes_take_is_bounded(tmp_path):
+    path = put(tmp_path, "in.png", raw_png(noise(4, 5, 3), notes([b"zTXt", b"iTXt", b"iCCP"] * 2, 40 << 20)))
+    tracemalloc.start()
+    try:
+        read_picture(path)
+        assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=60, deadline=None)
+@given(rubbish=st.binary(min_size=1, max_size=60), head=st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"II"]))
+def test_rubbish_for_exif_never_keeps_a_picture_from_being_written(tmp_path_factory, rubbish, head):
+    folder, values = tmp_path_factory.mktemp("exif"), noise(4, 5, 3)
+    form = replace(from_array(values).form, exif=b"Exif\0\0" + head + rubbish, text=(TextChunk("parameters", "a cat"),))
+    for suffix in (".tif", ".png", ".jpg", ".webp", ".bmp"):
+        out = write_picture(replace(from_array(values), form=form), folder / f"out{suffix}")
+        seen = to_array(read_picture(out))
+        assert seen.shape == values.shape and (suffix in (".jpg", ".webp") or np.array_equal(seen, values))
+
+
+def test_exif_that_no_tiff_can_hold_is_left_out_with_a_line(tmp_path, caplog):
+    values = noise(4, 5, 3)
+    form = replace(from_array(values).form, exif=b"Exif\0\0no EXIF at all")
+    out = write_picture(replace(from_array(values), form=form), tmp_path / "out.tif")
+    np.testing.assert_array_equal(to_array(read_picture(out)), values)
+    assert "left out" in caplog.text
 
 
 # --- files that cannot be written --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,3 +207,44 @@ def test_any_lossless_file_comes_back(tmp_path_factory, height, width, channels,
     values = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, *channels)).astype(dtype)
     out = write_picture(from_array(values), tmp_path_factory.mktemp("any") / f"out{suffix}")
     np.testing.assert_array_equal(to_array(read_picture(out)), values[:, :, 0] if channels == (1,) else values)
+
+
+# --- what cannot go along is said ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("comment", [b"a cat", "Großmutter".encode(), bytes(range(1, 256))])
+def test_the_comment_of_a_jpeg_is_kept(tmp_path, comment):
+    Image.fromarray(noise(9, 13, 3)).save(tmp_path / "in.jpg", comment=comment)
+    out = write_picture(read_picture(tmp_path / "in.jpg"), tmp_path / "out.jpg")
+    assert Image.open(out).info["comment"] == comment
+    again = write_picture(read_picture(out), tmp_path / "out.png")
+    assert read_picture(again).form.text[0].value.encode("latin-1") == comment
+    assert Image.open(write_picture(read_picture(again), tmp_path / "again.jpg")).info["comment"] == comment
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".bmp"])
+def test_a_comment_that_a_format_has_no_place_for_is_told_of(tmp_path, caplog, suffix):
+    Image.fromarray(noise(9, 13, 3)).save(tmp_path / "in.jpg", comment=b"a cat")
+    write_picture(read_picture(tmp_path / "in.jpg"), tmp_path / f"out{suffix}")
+    assert "Comment" in caplog.text and len(caplog.records) == 1 and caplog.records[0].once
+
+
+def test_notes_that_a_format_keeps_are_not_told_of(tmp_path, caplog):
+    picture = from_array(noise(4, 5, 3))
+    picture.form = replace(picture.form, text=(TextChunk("parameters", "a cat"),))
+    for suffix in (".png", ".jpg", ".webp", ".tif"):
+        write_picture(picture, tmp_path / f"out{suffix}")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
+def test_depth_that_a_format_has_no_place_for_is_told_of(tmp_path, caplog, suffix):
+    write_picture(from_array(noise(9, 13, 3, dtype=np.uint16)), tmp_path / f"out{suffix}")
+    assert "16 are rounded" in caplog.text and len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_is_told_of(tmp_path, caplog, suffix):
+    Image.new("CMYK", (16, 8)).save(tmp_path / f"in{suffix}")
+    read_picture(tmp_path / f"in{suffix}")
+    assert "CMYK" in caplog.text and len(caplog.records) == 1 and caplog.records[0].once

@@ -167,11 +167,7 @@ def decode_png(data: bytes) -> Decoded:
             form["frames"], form["plays"] = struct.unpack_from(">II", content)
     notes.say_what_is_lost()
     form["text"], form["colour_chunks"] = tuple(notes.texts), tuple(colour)
-    with ThreadPoolExecutor(1) as beside:  # decoders fill up what is missing with black, or not, as their versions and hosts have it
-        whole = beside.submit(_has_all_rows, packed, head)
-        array = _pixels(b"".join(bare), head)
-        if not whole.result():
-            raise PictureError("the file is cut short (rows of pixels are missing)")
+    array = _pixels(b"".join(bare), packed, head)
     if transparent:
         array = _with_transparent_colour(array, transparent, head[8])
     return Decoded(array, orientation, form)
@@ -183,15 +179,20 @@ def animated_part(data: bytes) -> bytes:
     return b"".join([PNG_SIGNATURE, *(png_chunk(kind, content) for kind, content in png_chunks(data) if kind in kept)])
 
 
-def _pixels(plain: bytes, head: bytes) -> AnyArray:
-    """The numbers of a PNG that has nothing but pixels."""
+def _pixels(plain: bytes, packed: list[bytes], head: bytes) -> AnyArray:
+    """The numbers of a PNG that has nothing but pixels, `packed` in it."""
     depth, colour_type = head[8], head[9]
     # Pillow knows no 16 bits of colour; large pictures it copies once more than OpenCV does.
     if depth == 16 or (depth == 8 and colour_type == 2):
         array = opencv(plain)
         # OpenCV spreads grey and alpha over four channels
         return array[:, :, 2:] if depth == 16 and colour_type == 4 else array
-    return pil_numbers(load(PngImagePlugin.PngImageFile, plain))
+    with ThreadPoolExecutor(1) as beside:  # unlike OpenCV, Pillow takes rows that are missing for black ones
+        whole = beside.submit(_has_all_rows, packed, head)
+        array = pil_numbers(load(PngImagePlugin.PngImageFile, plain))
+        if not whole.result():
+            raise PictureError("the file is cut short (rows of pixels are missing)")
+    return array
 
 
 def _has_all_rows(packed: list[bytes], head: bytes) -> bool:
