@@ -63,6 +63,7 @@ class JobResult:
             values["skipped"] = True
         if self.frames is not None:
             values["frames"] = self.frames
+        if self.frames is not None and self.job.kind == "video":
             values["cut"] = self.cut
         return values
 
