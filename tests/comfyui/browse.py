@@ -34,6 +34,39 @@ RUN = """async () => {
   return await ended;
 }"""
 
+# What our script for the page (web/js) adds.
+REPORTS = """() => Object.fromEntries(app.graph.nodes.filter(n => n.type.startsWith('GPEN')).map(
+  n => [n.type, n.widgets?.find(w => w.name === 'report')?.value ?? null]))"""
+FACTOR = """() => {
+  const node = LiteGraph.createNode('GPENRestoreFaces');
+  app.graph.add(node);
+  const [size, factor] = ['output_size', 'factor'].map(name => node.widgets.find(w => w.name === name));
+  const hidden = [!!factor.hidden];
+  for (const value of ['factor', 'native']) {
+    size.value = value;
+    size.callback(value);
+    hidden.push(!!factor.hidden);
+  }
+  size.value = 'factor';
+  const copy = LiteGraph.createNode('GPENRestoreFaces');
+  app.graph.add(copy);
+  const saved = node.serialize();
+  copy.configure({...saved, id: copy.id});
+  hidden.push(!!copy.widgets.find(w => w.name === 'factor').hidden);
+  app.graph.remove(node);
+  app.graph.remove(copy);
+  return hidden;
+}"""
+SAVED = """async () => {
+  const saved = app.graph.serialize().nodes.find(n => n.type === 'GPENRestoreFaces');
+  const sent = Object.values((await app.graphToPrompt()).output).find(n => n.class_type === 'GPENRestoreFaces');
+  return {values: saved.widgets_values, sent: Object.keys(sent.inputs)};
+}"""
+WIDTHS = """() => Object.keys(LiteGraph.registered_node_types).filter(type => type.startsWith('GPEN')).map(type => {
+  const node = LiteGraph.createNode(type);
+  return [node.title, node.size[0]];
+})"""
+
 
 def run(page: Page) -> str:
     ended: str = page.evaluate(RUN)
@@ -69,9 +102,23 @@ def main() -> None:
           const node = app.graph.nodes.find(n => n.type === 'GPENRestoreFaces');
           node.widgets.find(w => w.name === 'faces').value = 'the first one';
         }""")
+        seen["reports"] = page.evaluate(REPORTS)
+        seen["factor"] = page.evaluate(FACTOR)
+        seen["saved"] = page.evaluate(SAVED)
+        seen["widths"] = page.evaluate(WIDTHS)
         seen["wrong"] = run(page)
         seen["dialog"] = page.inner_text("body")
         page.screenshot(path=str(Path(out) / "error.png"))
+        page.evaluate("async () => { await app.extensionManager.setting.set('Comfy.Locale', 'zh'); }")
+        page.reload()
+        page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_timeout(2000)
+        seen["chinese"] = page.evaluate(WIDTHS)
+        seen["chinese inputs"] = page.evaluate("""() => {
+          const node = LiteGraph.createNode('GPENRestoreFaces');
+          return [...node.inputs.filter(i => !i.widget).map(i => i.localized_name), ...node.widgets.map(w => w.label)];
+        }""")
+        page.evaluate("async () => { await app.extensionManager.setting.set('Comfy.Locale', 'en'); }")
         seen["trouble"] = trouble
         chromium.close()
     sys.stdout.write(json.dumps(seen))

@@ -43,6 +43,29 @@ def test_the_picture_of_the_page_shows_something(seen):
         assert picture.shape[:2] == (1000, 1900) and picture.std() > 15
 
 
+def test_the_report_stays_on_the_node(seen):
+    """In a widget of its own: what ComfyUI itself shows of a node's text is gone in newer pages when the run is over."""
+    assert "1 face restored with GPEN-BFR-256-lite" in seen["reports"]["GPENRestoreFaces"]
+    assert "auto: GPEN-BFR-2048 could not be fetched" in seen["reports"]["GPENLoadModel"]
+    # It is no setting: neither a saved workflow nor the server is given it.
+    assert "report" not in seen["saved"]["sent"] and not any("restored" in str(value) for value in seen["saved"]["values"])
+
+
+def test_factor_is_shown_where_it_counts(seen):
+    assert seen["factor"] == [True, False, True, False]  # fresh, with the output size factor, native, and opened again with factor
+
+
+def test_titles_fit_their_nodes(seen):
+    assert len(seen["widths"]) > 12 and all(width >= 310 for _, width in seen["widths"])
+
+
+def test_chinese_shows(seen):
+    """ComfyUI's page 1.32 drops what a pack brings for any language but English; our script brings it again."""
+    titles = [title for title, _ in seen["chinese"]]
+    assert "修复人脸 (GPEN)" in titles and not any("Faces" in title for title in titles)
+    assert {"图像", "模型", "强度", "哪些人脸"} <= set(seen["chinese inputs"])
+
+
 def test_a_wrong_setting_is_explained_in_the_dialog(seen):
     assert seen["wrong"] == "execution_error"
     assert "'the first one' names no faces; write their positions from 0, like 0,2,4-6." in seen["dialog"]

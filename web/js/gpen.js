@@ -35,6 +35,7 @@ function showReport(node, text) {
     widget.serialize = false;
     widget.options.serialize = false;
     widget.options.read_only = true;
+    widget.label = "Report";
     if (widget.element) widget.element.readOnly = true;
   }
   widget.value = text;
@@ -42,8 +43,8 @@ function showReport(node, text) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Factor is shown where Output size is factor, or where either of them comes from another node. */
-function showFactor(node) {
+/** Factor is shown where Output size is factor, or where either of them comes from another node. resize: by the row that comes or goes. */
+function showFactor(node, resize = true) {
   const size = widgetOf(node, "output_size");
   const factor = widgetOf(node, "factor");
   if (!size || !factor) return;
@@ -52,7 +53,7 @@ function showFactor(node) {
   const before = node.computeSize()[1];
   factor.hidden = hidden; // the page drawn on a canvas
   factor.options.hidden = hidden; // the page whose nodes are made by Vue
-  node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
+  if (resize) node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
   node.setDirtyCanvas?.(true, true);
 }
 
@@ -91,7 +92,7 @@ app.registerExtension({
       if (output?.text?.[0]) showReport(this, output.text[0]);
     });
     after(nodeType.prototype, "onConfigure", function () {
-      showFactor(this);
+      showFactor(this, false); // its size was saved with it
       fit(this);
     });
     after(nodeType.prototype, "onConnectionsChange", function () {
