@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .align import Picture, scale_of
 from .errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError
-from .progress import Progress
+from .progress import Progress, Stopped
 from .runtime import is_out_of_memory
 
 Upscaler = Callable[[Picture], Picture]
@@ -29,6 +29,9 @@ Upscaler = Callable[[Picture], Picture]
 MAX_SCALE = 8.0
 MAX_LONG_SIDE = 16384
 MAX_PIXELS = 200_000_000
+
+_STRIP = 64  # rows that are enlarged at once
+_ASKED = 256  # after so many rows it is asked whether to stop
 
 
 def largest_scale(picture_shape: Sequence[int]) -> float:
@@ -69,34 +72,81 @@ def scaled_shape(picture_shape: Sequence[int], scale: float) -> tuple[int, int]:
 
 
 def enlarge(
-    picture: Picture, scale: float, *, alpha: NDArray[np.float32] | None = None, upscaler: Upscaler | None = None
+    picture: Picture,
+    scale: float,
+    *,
+    alpha: NDArray[np.float32] | None = None,
+    upscaler: Upscaler | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Picture, NDArray[np.float32] | None]:
     """The picture, and its alpha if it has one, enlarged to scaled_shape(picture.shape, scale).
 
     picture: (H, W, 3). alpha: (H, W), 0..1; always by Lanczos. upscaler: anything that enlarges a picture, by whatever factor it likes
     (load_realesrgan(), a host's model); its result is brought to the size wanted. None is Lanczos. Nothing given is changed.
-    Scale 1 returns copies, untouched by any upscaler. Raises GpenError when the upscaler returns something that is no picture.
+    Scale 1 returns copies, untouched by any upscaler, and so it is where `progress` says to stop before all is enlarged.
+    Raises GpenError when the upscaler returns something that is no picture.
     """
     shape = scaled_shape(picture.shape, scale)
-    larger_alpha = None if alpha is None else _resize(alpha, shape)
-    if shape == picture.shape[:2]:
-        return picture.copy(), larger_alpha
-    if upscaler is None:
-        return _resize(picture, shape), larger_alpha
-    larger = np.asarray(upscaler(picture), np.float32)
-    if larger.ndim != 3 or larger.shape[2] != 3 or not np.isfinite(larger).all():
-        raise GpenError("The upscaler chosen for the background returned no usable picture; choose lanczos for the background instead.")
-    return _resize(larger, shape), larger_alpha
+    progress = progress or Progress()
+    try:
+        if shape == picture.shape[:2]:
+            return picture.copy(), None if alpha is None else _resize(alpha, shape)
+        larger_alpha = None if alpha is None else _resize(alpha, shape, progress)
+        larger = picture
+        if upscaler is not None:
+            _go_on(progress, 0, 1)
+            larger = np.asarray(upscaler(picture), np.float32)
+            if larger.ndim != 3 or larger.shape[2] != 3 or not np.isfinite(larger).all():
+                raise GpenError(
+                    "The upscaler chosen for the background returned no usable picture; choose lanczos for the background instead."
+                )
+        return _resize(larger, shape, progress), larger_alpha
+    except Stopped:
+        return picture.copy(), None if alpha is None else alpha.copy()
 
 
-def _resize(picture: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Lanczos over 8x8 pixels up, area means down; overshoot is cut to 0..1."""
+def _go_on(progress: Progress, done: int, total: int) -> None:
+    """Tells how far it is. Raises Stopped where it is asked to stop."""
+    if progress.stop():
+        raise Stopped
+    progress.report(done, total, "enlarging the background")
+
+
+def _resize(picture: NDArray[np.float32], shape: tuple[int, int], progress: Progress | None = None) -> NDArray[np.float32]:
+    """Lanczos over 8x8 pixels up, area means down; overshoot is cut to 0..1. Raises Stopped where `progress` says so."""
+    progress = progress or Progress()
     if shape == picture.shape[:2]:
         return np.clip(picture, 0.0, 1.0).astype(np.float32)
-    smaller = shape[0] < picture.shape[0] or shape[1] < picture.shape[1]
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LANCZOS4
-    resized = cast("NDArray[np.float32]", cv2.resize(picture, (shape[1], shape[0]), interpolation=how))
-    return np.clip(resized, 0.0, 1.0, out=resized)
+    if shape[0] < picture.shape[0] or shape[1] < picture.shape[1]:
+        _go_on(progress, 0, 1)
+        resized = cast("NDArray[np.float32]", cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA))
+        return np.clip(resized, 0.0, 1.0, out=resized)
+    resized = np.empty((*shape, *picture.shape[2:]), np.float32)
+    for top in range(0, shape[0], _STRIP):
+        if top % _ASKED == 0:
+            _go_on(progress, top, shape[0])
+        part = resized[top : top + _STRIP]
+        first, weights = _lanczos_rows(picture.shape[0], shape[0], top, top + len(part))
+        rows = np.ascontiguousarray(picture[first : first + weights.shape[1]])
+        # OpenCV makes the rows longer. More of them it makes only from whole pictures, since a strip need not begin at a whole row.
+        wide = cv2.resize(rows, (shape[1], len(rows)), interpolation=cv2.INTER_LANCZOS4)
+        np.matmul(weights, np.asarray(wide).reshape(len(rows), -1), out=part.reshape(len(part), -1))
+        np.clip(part, 0.0, 1.0, out=part)
+    return resized
+
+
+def _lanczos_rows(length: int, larger: int, top: int, bottom: int) -> tuple[int, NDArray[np.float32]]:
+    """Rows top..bottom of a picture enlarged from `length` to `larger` rows: the first row they are made of, and (rows, rows there)."""
+    centres = (np.arange(top, bottom) + 0.5) * (length / larger) - 0.5
+    taps = np.floor(centres).astype(int)[:, None] + np.arange(-3, 5)
+    apart = centres[:, None] - taps
+    values = np.sinc(apart) * np.sinc(apart / 4)
+    values /= values.sum(axis=1, keepdims=True)
+    taps = np.clip(taps, 0, length - 1)
+    first = int(taps.min())
+    weights = np.zeros((bottom - top, int(taps.max()) + 1 - first))
+    np.add.at(weights, (np.arange(bottom - top)[:, None], taps - first), values)
+    return first, weights.astype(np.float32)
 
 
 def in_tiles(
@@ -105,25 +155,20 @@ def in_tiles(
     """An upscaler run tile by tile; neighbouring tiles fade into each other over `overlap` pixels, so that no seam is left.
 
     picture: (H, W, 3). factor: how much upscale enlarges: (h, w, 3) to (factor*h, factor*w, 3). tile, overlap: in pixels of the picture.
-    The outer quarter of an overlap counts for nothing, because there a network sees the tile's edge. When progress.stop() says so, the
-    tiles that are left are enlarged by Lanczos. Returns (factor*H, factor*W, 3).
+    The outer quarter of an overlap counts for nothing, because there a network sees the tile's edge. Returns (factor*H, factor*W, 3).
+    Raises Stopped when progress.stop() says so.
     """
     height, width = picture.shape[:2]
+    progress = progress or Progress()
     overlap = min(overlap, tile // 2)  # more, and three tiles would meet
     rows, columns = _spans(height, factor, tile, overlap), _spans(width, factor, tile, overlap)
     result = np.zeros((height * factor, width * factor, 3), np.float32)
-    done, stopped = 0, False
-    for top, bottom, fade_y in rows:
-        for left, right, fade_x in columns:
-            part = np.ascontiguousarray(picture[top:bottom, left:right])
-            stopped = stopped or (progress is not None and progress.stop())
-            shape = ((bottom - top) * factor, (right - left) * factor)
-            larger = _resize(part, shape) if stopped else upscale(part)
+    for i, (top, bottom, fade_y) in enumerate(rows):
+        for j, (left, right, fade_x) in enumerate(columns):
+            _go_on(progress, i * len(columns) + j, len(rows) * len(columns))
+            larger = upscale(np.ascontiguousarray(picture[top:bottom, left:right]))
             area = result[top * factor : bottom * factor, left * factor : right * factor]
             area += larger * fade_y[:, None, None] * fade_x[None, :, None]
-            done += 1
-            if progress is not None:
-                progress.report(done, len(rows) * len(columns), "Enlarging the background")
     return result
 
 
@@ -184,7 +229,8 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
     """Real-ESRGAN (RealESRGAN_x2plus.pth, _x4plus.pth, or another file of the RRDB kind) as an upscaler for enlarge().
 
     path: the weight file; nothing is downloaded. tile: side of the tiles in pixels of the picture. Raises FeatureMissingError when neither
-    basicsr nor spandrel can be imported, WeightsError (WeightsMissingError) for a file that is not of this kind or not there.
+    basicsr nor spandrel can be imported, WeightsError (WeightsMissingError) for a file that is not of this kind or not there. progress:
+    told of every tile; once it says stop, the upscaler raises Stopped, which enlarge() knows.
     """
     from .weights.checkpoint import read_state_dict
 

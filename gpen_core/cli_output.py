@@ -113,6 +113,7 @@ class Bars:
         self.frames: Progress = _Steps(self, "frame")
         self._unit = "face"
         self._steps: Any = None
+        self._what = ""
         self._inputs: Any = self._bar(inputs, "input", "inputs") if inputs > 1 else None
 
     def _bar(self, total: int, unit: str, text: str) -> Any:
@@ -132,12 +133,14 @@ class Bars:
         if self._inputs is not None:
             self._inputs.update()
 
-    def step(self, done: int, total: int, unit: str) -> None:
-        """`done` of `total` steps are over."""
+    def step(self, done: int, total: int, unit: str, what: str) -> None:
+        """`done` of `total` steps are over; what: the kind of step."""
         if unit != self._unit or not self._console.shows_bars:
             return
-        if self._steps is None:
-            self._steps = self._bar(total, unit, self._console.input[-40:])
+        if self._steps is None or what != self._what:  # after the looks for faces come the faces
+            self._close_steps()
+            self._what = what
+            self._steps = self._bar(total, unit if unit == what else "step", self._console.input[-40:])
         self._steps.update(done - self._steps.n)
 
     def close(self) -> None:
@@ -158,4 +161,4 @@ class _Steps(Progress):
         self._bars, self._unit = bars, unit
 
     def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
-        self._bars.step(done, total, self._unit)
+        self._bars.step(done, total, self._unit, what.rstrip("/ 0123456789"))

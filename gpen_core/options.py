@@ -19,7 +19,7 @@ Kind = Literal["choice", "text", "int", "float", "bool"]
 
 AUTO = "auto"
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
-ORDERS = ("largest", "left", "right", "top", "bottom", "centre", "confidence")
+ORDERS = ("largest", "smallest", "left", "right", "top", "bottom", "centre", "confidence")
 MASKS = ("landmarks", "parsing")
 OUTPUT_SIZES = ("keep", "factor", "native")
 BACKGROUNDS = ("lanczos", "realesrgan")

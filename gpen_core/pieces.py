@@ -70,7 +70,7 @@ def paste_faces(
     scale = background.output_scale(cast(Any, mode), matrices, picture.pixels.shape)
     base, alpha = (picture.pixels, picture.alpha)
     if scale != 1.0:
-        base, alpha = background.enlarge(base, scale, alpha=alpha, upscaler=upscaler)
+        base, alpha = background.enlarge(base, scale, alpha=alpha, upscaler=upscaler, progress=progress)
     progress = progress or Progress()
     compositor = Compositor(base)
     for number, (crop, matrix) in enumerate(zip(crops, matrices, strict=True)):

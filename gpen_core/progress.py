@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 class Progress:
     """Override what you need; this one is silent and never stops.
 
-    An exception raised in `report` (a host's interrupt) passes through the core untouched.
+    Every step that can last half a second reports and asks: looks for faces, enlarging in strips or tiles, each face.
+    An exception raised in `report` or `stop` (a host's interrupt) passes through the core untouched.
     """
 
     def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
         """`done` of `total` steps are over; `what` is a short text for people; `preview` the last restored face, (S, S, 3) 0..1."""
 
     def stop(self) -> bool:
-        """True: finish the face at hand, keep the picture so far and return."""
+        """True: finish the face at hand, keep the picture so far and return. A picture half enlarged is worth nothing, and left."""
         return False
+
+
+class Stopped(Exception):
+    """Within the core: a step was asked to stop, and what it has done so far is of no use. It is caught before it reaches a host."""

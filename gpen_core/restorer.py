@@ -39,7 +39,7 @@ class FaceRestorer:
     """Restores the faces of pictures with one set of options. Made once, used for many pictures; models are loaded at first use.
 
     options: RestoreOptions (its defaults where None). models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
-    extra_folders: where else weights may lie. progress: told of every face, asked whether to stop.
+    extra_folders: where else weights may lie. progress: told of looks for faces, of enlarging and of every face, and asked whether to stop.
     network, detector: ready-made ones, for hosts that keep models themselves; `template` then says how the network was trained.
     upscaler: enlarges the background in place of what the options say: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
     """
@@ -93,7 +93,7 @@ class FaceRestorer:
         if parses:
             self._parser = load_parsenet(folders, device)
         if enlarges:
-            self._upscaler = background.load_realesrgan(_realesrgan_in(folders), device)
+            self._upscaler = background.load_realesrgan(_realesrgan_in(folders), device, progress=self.progress)
         if self._network is None:
             self._load_network(device, dtype)
         self._prepared = True
@@ -145,7 +145,13 @@ class FaceRestorer:
     def _choose(self, pixels: Pixels, where: NDArray[Any] | None = None) -> list[Face]:
         o = self.options
         faces = find_faces(
-            pixels, self._prepare_detector(), threshold=o.threshold, look_closer=o.look_closer, rotations=o.rotations, mask=where
+            pixels,
+            self._prepare_detector(),
+            threshold=o.threshold,
+            look_closer=o.look_closer,
+            rotations=o.rotations,
+            mask=where,
+            progress=self.progress,
         )
         return select_faces(
             faces,
@@ -187,9 +193,9 @@ class FaceRestorer:
         o = self.options
         mode = o.factor if o.output_size == "factor" else o.output_size
         scale = background.output_scale(cast(Any, mode), good, source.pixels.shape)
-        base, alpha = self._enlarge(source, scale)
+        base, alpha, scale, stopped = self._enlarge(source, scale)
 
-        result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), self.model_name, 0.0, scale)
+        result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), self.model_name, 0.0, scale, stopped=stopped)
         compositor = Compositor(base)
         for index, (face, matrix) in enumerate(zip(faces, matrices, strict=True)):
             if result.stopped or self.progress.stop():
@@ -215,10 +221,15 @@ class FaceRestorer:
         pixels, result.mask = compositor.result()
         return source.with_pixels(pixels, alpha), result
 
-    def _enlarge(self, source: Picture, scale: float) -> tuple[Pixels, Pixels | None]:
+    def _enlarge(self, source: Picture, scale: float) -> tuple[Pixels, Pixels | None, float, bool]:
+        """(pixels, alpha, by how much they are enlarged, whether the user stopped it: then they are as they were)."""
+        if self.progress.stop():  # while faces were looked for
+            return source.pixels, source.alpha, 1.0, True
         if scale == 1.0:
-            return source.pixels, source.alpha
-        return background.enlarge(source.pixels, scale, alpha=source.alpha, upscaler=self._upscaler)
+            return source.pixels, source.alpha, 1.0, False
+        pixels, alpha = background.enlarge(source.pixels, scale, alpha=source.alpha, upscaler=self._upscaler, progress=self.progress)
+        stopped = pixels.shape[:2] != background.scaled_shape(source.pixels.shape, scale)
+        return pixels, alpha, 1.0 if stopped else scale, stopped
 
     def _restore_crop(self, crop: Pixels, matrix: NDArray[np.float64], shape: Sequence[int]) -> tuple[Pixels, Pixels]:
         """(restored face, mask), both at the network's size."""
@@ -238,6 +249,14 @@ class FaceRestorer:
         """The whole picture is one aligned face: the network on the resized picture, no mask (official `process`, aligned=True)."""
         o, size = self.options, self.size
         shape = source.pixels.shape
+        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
+        base, alpha, scale, stopped = self._enlarge(source, scale)
+        height, width = base.shape[:2]
+        face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
+        if stopped or self.progress.stop():
+            faces = [FaceResult(face, 0, "stopped", "interrupted before this face")]
+            mask = np.zeros((height, width), np.float32)
+            return source.with_pixels(base, alpha), RestoreResult(None, faces, mask, self.model_name, 0.0, scale, stopped=True)
         shrinks = max(shape[:2]) > size
         crop = np.asarray(
             cv2.resize(source.pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32
@@ -248,13 +267,9 @@ class FaceRestorer:
             restored = tone.match_colour(restored, crop, everything)
         if o.fidelity > 0:
             restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
-        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
-        base, alpha = self._enlarge(source, scale)
-        height, width = base.shape[:2]
         shrinks = size > max(height, width)
         fitted = np.asarray(cv2.resize(restored, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32)
         pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
-        face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
         mask = np.ones((height, width), np.float32)
         faces = [FaceResult(face, 0, "restored")]
         result = RestoreResult(None, faces, mask, self.model_name, 0.0, scale, crops=[crop], restored=[restored])

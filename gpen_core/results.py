@@ -37,7 +37,8 @@ class RestoreResult:
 
     image: what was given in, restored (Picture, NumPy array or PIL image alike). mask: (H, W) float32 0..1 at the output's size, what
     changed. crops, restored: the faces before and after, (S, S, 3) float32 RGB 0..1, in the order of the faces whose status is
-    "restored". scale: output size over input size. stopped: the user interrupted; the picture holds the faces done until then.
+    "restored". scale: output size over input size. stopped: the user interrupted; the picture holds the faces done until then, and has
+    the input's size where that was before it was enlarged.
     """
 
     image: Any

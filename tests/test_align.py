@@ -208,3 +208,19 @@ def test_rescale_matrix_follows_the_enlarged_picture(factor, matrix):
     # Pixel edges: the corner (-0.5, -0.5) stays, the far corner moves with the size.
     for a, b in (((-0.5, -0.5), (-0.5, -0.5)), ((399.5, 299.5), (new[1] - 0.5, new[0] - 0.5))):
         np.testing.assert_allclose(transform([a], matrix), transform([b], rescaled), atol=1e-6, rtol=1e-9)
+
+
+@given(yaw=st.floats(-90, 90), pitch=st.floats(-60, 60), roll=st.floats(-180, 180), name=st.sampled_from(sorted(TEMPLATES)))
+def test_a_head_seen_from_any_side_can_be_aligned(yaw, pitch, roll, name):
+    """Five points of a head in space, millimetres: to the right, down, towards who looks."""
+    head = np.array([[-32, -34, -24], [32, -34, -24], [0, 4, 12], [-25, 36, -16], [25, 36, -16]], float)
+    y, p = np.radians(yaw), np.radians(pitch)
+    head = head @ np.array([[np.cos(y), 0, -np.sin(y)], [0, 1, 0], [np.sin(y), 0, np.cos(y)]])
+    head = head @ np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])
+    similarity(transform(head[:, :2], turned(1, roll, 0, 0)), template_points(name, 512))
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1, 4, 3), (0, 3, 2, 4, 1), (2, 3, 1, 4, 0), (4, 1, 2, 0, 3)])
+def test_landmarks_that_no_head_can_have_are_refused(order):
+    with pytest.raises(AlignmentError, match="not arranged like a face"):
+        similarity(template_points("gpen", 512)[list(order)], template_points("gpen", 512))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from gpen_core.background import (
     scaled_shape,
 )
 from gpen_core.errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError
-from gpen_core.progress import Progress
+from gpen_core.progress import Progress, Stopped
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -133,26 +134,78 @@ def test_tiles_leave_no_seam(height, width, factor, tile, overlap):
     np.testing.assert_allclose(inner, np.repeat(np.repeat(picture, factor, 0), factor, 1)[factor:-factor, factor:-factor], atol=1e-5)
 
 
+class Watch(Progress):
+    """Counts what it is told; says stop, or raises, once it was told so often."""
+
+    def __init__(self, most: int = 10**9, error: BaseException | None = None):
+        self.seen: list[tuple[int, int]] = []
+        self.most, self.error = most, error
+
+    def report(self, done, total, what, preview=None):
+        self.seen.append((done, total))
+        if self.error is not None and len(self.seen) >= self.most:
+            raise self.error
+
+    def stop(self):
+        return self.error is None and len(self.seen) >= self.most
+
+
 def test_tiles_report_and_stop():
-    class Watch(Progress):
-        def __init__(self):
-            self.seen = []
-
-        def report(self, done, total, what, preview=None):
-            self.seen.append((done, total))
-
-        def stop(self):
-            return len(self.seen) >= 2
-
-    calls, watch = [], Watch()
+    calls = []
 
     def upscale(p):
         calls.append(1)
         return np.repeat(np.repeat(p, 2, 0), 2, 1)
 
-    result = in_tiles(np.full((100, 100, 3), 0.5, np.float32), 2, upscale, tile=40, overlap=8, progress=watch)
-    assert watch.seen == [(i + 1, 9) for i in range(9)] and len(calls) == 2
-    np.testing.assert_allclose(result, 0.5, atol=1e-5)  # the rest by Lanczos
+    picture, watch = np.full((100, 100, 3), 0.5, np.float32), Watch()
+    np.testing.assert_allclose(in_tiles(picture, 2, upscale, tile=40, overlap=8, progress=watch), 0.5, atol=1e-5)
+    assert watch.seen == [(i, 9) for i in range(9)] and len(calls) == 9
+    calls.clear()
+    with pytest.raises(Stopped):
+        in_tiles(picture, 2, upscale, tile=40, overlap=8, progress=Watch(2))
+    assert len(calls) == 2
+    # enlarge() gives back what it was given, with nothing done by halves.
+    alpha = picture[..., 0] * 0.5
+    result, result_alpha = enlarge(
+        picture,
+        2,
+        alpha=alpha,
+        upscaler=lambda p: in_tiles(p, 2, upscale, tile=40, overlap=8, progress=stopper),
+        progress=(stopper := Watch(4)),
+    )
+    np.testing.assert_array_equal(result, picture)
+    np.testing.assert_array_equal(result_alpha, alpha)
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 300), width=st.integers(1, 30), scale=st.floats(1, 8), most=st.integers(0, 12))
+def test_lanczos_in_strips_is_that_of_the_whole_picture_and_can_be_stopped(height, width, scale, most):
+    picture = noise(height, width)
+    result, _ = enlarge(picture, scale)
+    tall, wide = scaled_shape(picture.shape, scale)
+    whole = np.clip(cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_LANCZOS4), 0, 1)
+    np.testing.assert_allclose(result, whole.reshape(result.shape), atol=3e-5)  # OpenCV keeps positions in float32
+    watch = Watch(most)
+    stopped, alpha = enlarge(picture, scale, alpha=picture[..., 0], progress=watch)
+    assert len(watch.seen) <= most
+    if watch.stop():
+        assert stopped.shape[:2] in (picture.shape[:2], (tall, wide)) and alpha.shape == stopped.shape[:2]
+        if stopped.shape == picture.shape:
+            np.testing.assert_array_equal(stopped, picture)
+
+
+def test_enlarging_asks_at_least_every_16_megapixels():
+    watch = Watch()
+    enlarge(np.zeros((1500, 40, 3), np.float32), 2, progress=watch)
+    assert len(watch.seen) >= 3000 * MAX_LONG_SIDE / 16e6  # were it as wide as can be
+
+
+def test_a_hosts_interrupt_passes_through_enlarging():
+    class Interrupt(Exception):
+        pass
+
+    with pytest.raises(Interrupt):
+        enlarge(noise(300, 20), 4, progress=Watch(3, Interrupt()))
 
 
 # --- Real-ESRGAN: stand-ins of torchvision and basicsr, the real ones where they are ------------------------------------------------------

@@ -187,6 +187,58 @@ def test_stopping_returns_what_is_found(two_rows: Pixels, detector: Detector) ->
     assert len(find_faces(two_rows, detector, rotations=True, look_closer=False, progress=Stop())) >= 3
 
 
+class Counting:
+    """A detector that counts its looks."""
+
+    name = "counting"
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self.looks = detector, 0
+
+    def detect(self, picture: Pixels, threshold: float) -> list[Face]:
+        self.looks += 1
+        return self._detector.detect(picture, threshold)
+
+
+class Told(Progress):
+    """Says stop, or raises, once it was told so often."""
+
+    def __init__(self, most: int = 10**9, error: BaseException | None = None) -> None:
+        self.most, self.error, self.told = most, error, list[tuple[int, int, str]]()
+
+    def report(self, done: int, total: int, what: str, preview: Pixels | None = None) -> None:
+        self.told.append((done, total, what))
+        if self.error is not None and len(self.told) >= self.most:
+            raise self.error
+
+    def stop(self) -> bool:
+        return self.error is None and len(self.told) >= self.most
+
+
+def test_every_look_is_told_and_can_be_the_last(two_rows: Pixels, detector: Detector) -> None:
+    everything, large = Told(), np.tile(two_rows, (3, 3, 1))  # 960x1260, in tiles when looked at from near by
+    faces = find_faces(large, counting := Counting(detector), progress=everything)
+    first_looks = 1 + len(tile_spans(2 * 960)) * len(tile_spans(2 * 1260))
+    assert len(everything.told) >= first_looks + 1 and counting.looks > first_looks
+    assert [done for done, _, _ in everything.told] == sorted(done for done, _, _ in everything.told)
+    assert all(done <= total and what == "looking for faces" for done, total, what in everything.told)
+    for most in (0, 1, 3, first_looks):
+        find_faces(large, counting := Counting(detector), progress=Told(most))
+        assert counting.looks == most
+    # The second looks go in groups of faces.
+    some = find_faces(large, counting := Counting(detector), progress=Told(first_looks + 1))
+    assert len(faces) > 16 and first_looks < counting.looks < first_looks + 2 * len(faces) and len(some) == len(faces)
+
+
+def test_a_hosts_interrupt_passes_through_every_look(two_rows: Pixels, detector: Detector) -> None:
+    class Interrupt(Exception):
+        pass
+
+    for most in (1, 2, 3):
+        with pytest.raises(Interrupt):
+            find_faces(two_rows, detector, progress=Told(most, Interrupt()))
+
+
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1, float("nan")])
 def test_threshold_out_of_range(two_rows: Pixels, detector: Detector, threshold: float) -> None:
     with pytest.raises(SettingsError, match="threshold"):

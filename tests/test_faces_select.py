@@ -42,9 +42,11 @@ def test_orders(order: str, expected: list[Face]) -> None:
     assert select_faces(FACES, SHAPE, order=order) == expected
 
 
-def test_every_order_of_the_options_is_known() -> None:
+def test_the_options_offer_every_order() -> None:
+    from gpen_core.faces import select
     from gpen_core.options import ORDERS
 
+    assert set(ORDERS) == set(select.ORDERS)
     for order in ORDERS:
         assert len(select_faces(FACES, SHAPE, order=order)) == 3
 

@@ -230,6 +230,39 @@ def test_stopping_keeps_the_picture_so_far() -> None:
     assert "face 1/3" in progress.texts
 
 
+class StopAt(Stopper):
+    """Says stop once it was told a text that begins so."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(10**9)
+        self.text = text
+
+    def stop(self) -> bool:
+        return any(text.startswith(self.text) for text in self.texts)
+
+
+@pytest.mark.parametrize(
+    ("step", "size"), [("looking", "keep"), ("looking", "factor"), ("looking", "native"), ("enlarging", "factor"), ("enlarging", "native")]
+)
+def test_stopping_before_the_first_face_gives_the_picture_back(step: str, size: str) -> None:
+    picture, progress = noise((90, 240, 4)), StopAt(step)
+    options = RestoreOptions(device="cpu", output_size=size, look_closer=False)
+    result = FaceRestorer(options, network=Painter(), detector=Finder(FACES), progress=progress)(picture)
+    assert result.stopped and result.scale == 1 and {face.status for face in result.faces} <= {"stopped"}
+    assert np.array_equal(result.image, picture) and result.mask.shape == (90, 240) and not result.mask.any()
+    assert not any(text.startswith("face") for text in progress.texts)
+    if step == "looking":
+        assert not any(text.startswith("enlarging") for text in progress.texts)
+    else:
+        assert len(result.faces) == 3
+
+
+def test_an_aligned_face_can_be_stopped_while_it_is_enlarged() -> None:
+    picture = noise((200, 200, 3))  # in several strips
+    result = restorer(progress=StopAt("enlarging"), aligned=True, output_size="factor", factor=2)(picture)
+    assert result.stopped and [face.status for face in result.faces] == ["stopped"] and np.array_equal(result.image, picture)
+
+
 def test_a_hosts_interrupt_passes_through() -> None:
     class Interrupt(Exception):
         pass

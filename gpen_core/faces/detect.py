@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -89,30 +89,44 @@ def find_faces(
     That finds smaller faces, drops what does not look like a face from near by, and makes landmarks several times as accurate.
     rotations: True looks at the picture turned by 90, 180 and 270 degrees as well, a sequence at those angles; for heads on their side.
     nms: overlap (intersection over union) above which two finds are one face. mask: (H, W), faces count where it is above 0.5 at the
-    box's centre. progress: told of every look; asked to stop, it makes this return what is found until then.
+    box's centre. progress: told of every look and asked before it; where it says stop, this returns what is found until then.
     Raises SettingsError for a setting out of range.
     """
     angles = _angles(rotations)
     if not 0.0 < threshold <= 1.0:
         raise SettingsError(f"The detection threshold is {threshold}; it must be above 0 and at most 1.")
-    progress = progress or Progress()
     height, width = picture.shape[:2]
     if mask is not None and mask.shape[:2] != (height, width):
         raise SettingsError(f"The mask is {mask.shape[1]}x{mask.shape[0]} pixels, the picture {width}x{height}; they must be the same.")
+    turned = [np.rot90(picture, angle // 90) for angle in angles]
+    looks = [list(_looks(view.shape, look_closer)) for view in turned]
+    steps = _Steps(progress or Progress(), sum(map(len, looks)) + len(looks))
     found: list[Face] = []
-    for done, angle in enumerate(angles):
-        if progress.stop():
-            break
-        progress.report(done, len(angles), "looking for faces")
-        turned = np.rot90(picture, angle // 90)
-        faces = suppress(_search(turned, detector, threshold, look_closer), nms)
-        if look_closer:
-            faces = look_at(turned, faces, detector, threshold)
+    for angle, view, views_looks in zip(angles, turned, looks, strict=True):
+        faces = [face for look in views_looks if steps.go_on() for face in _found(view, detector, threshold, look)]
+        faces = suppress(faces, nms)
+        if look_closer and faces:
+            faces = look_at(view, faces, detector, threshold, steps.go_on)
         found += [face.turned_back(angle, height, width) for face in faces]
-    progress.report(len(angles), len(angles), "looking for faces")
     if mask is not None:
         found = [face for face in found if _inside(face, mask)]
     return by_confidence(suppress(found, nms))
+
+
+class _Steps:
+    """The looks at one picture, told and counted. Once it is to stop, it stays so."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._done, self._stopped = 0, False
+
+    def go_on(self) -> bool:
+        """Whether to take the next look."""
+        self._stopped = self._stopped or self._progress.stop()
+        if not self._stopped:
+            self._progress.report(min(self._done, self._total), self._total, "looking for faces")
+            self._done += 1
+        return not self._stopped
 
 
 def _angles(rotations: bool | Sequence[int]) -> list[int]:
@@ -129,30 +143,44 @@ def _inside(face: Face, mask: NDArray[Any]) -> bool:
     return bool(np.max(mask[y, x]) > 0.5)
 
 
-def _search(picture: Pixels, detector: Detector, threshold: float, look_closer: bool) -> Iterator[Face]:
-    """Faces of all looks at the picture, double finds among them, in its pixels."""
-    height, width = picture.shape[:2]
+class _Look(NamedTuple):
+    """One look at a part (left, top, right, bottom) of the picture resized to `size` (width, height).
+
+    trusted: the most pixels of a face that it is to judge.
+    """
+
+    size: tuple[int, int]
+    part: tuple[int, int, int, int]
+    trusted: float
+
+
+def _looks(shape: Sequence[int], look_closer: bool) -> Iterator[_Look]:
+    """All looks at a picture of that shape, (height, width, ...): at each scale tile by tile where that is large."""
+    height, width = shape[:2]
     longest = max(height, width)
     coarse = min(1.0, _COARSE_SIDE / longest)
     native = min(1.0, _NATIVE_SIDE / longest)
-    yield from _look(picture, detector, threshold, coarse, trusted=np.inf)
+    scales = [(coarse, np.inf)]
     closer = min(_CLOSER_SCALE, (_CLOSER_PIXELS / (height * width)) ** 0.5) if look_closer else 0.0
     if native > coarse and not native < closer <= _CLOSE_ENOUGH * coarse:
-        yield from _look(picture, detector, threshold, native, trusted=_TRUSTED_NATIVE)
+        scales.append((native, _TRUSTED_NATIVE))
     if closer > native:
-        yield from _look(picture, detector, threshold, closer, trusted=_TRUSTED_CLOSER)
+        scales.append((closer, _TRUSTED_CLOSER))
+    for scale, trusted in scales:
+        tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+        for top, bottom in tile_spans(tall):
+            for left, right in tile_spans(wide):
+                yield _Look((wide, tall), (left, top, right, bottom), trusted)
 
 
-def _look(picture: Pixels, detector: Detector, threshold: float, scale: float, trusted: float) -> Iterator[Face]:
-    """Faces seen at one scale, tile by tile where that is large, that seem no larger than `trusted` pixels."""
+def _found(picture: Pixels, detector: Detector, threshold: float, look: _Look) -> Iterator[Face]:
+    """Faces of one look, in the picture's pixels, that are no larger than it is trusted with and not cut by its edges."""
     height, width = picture.shape[:2]
-    tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
-    for top, bottom in tile_spans(tall):
-        for left, right in tile_spans(wide):
-            part, x0, y0 = _resized_part(picture, (left, top, right, bottom), (wide, tall))
-            for face in detector.detect(part, threshold):
-                if face.is_finite and max(face.width, face.height) <= trusted and not _cut(face, (left, top, right, bottom), (wide, tall)):
-                    yield face.moved(x0, y0).scaled(width / wide, height / tall)
+    wide, tall = look.size
+    part, x0, y0 = _resized_part(picture, look.part, look.size)
+    for face in detector.detect(part, threshold):
+        if face.is_finite and max(face.width, face.height) <= look.trusted and not _cut(face, look.part, look.size):
+            yield face.moved(x0, y0).scaled(width / wide, height / tall)
 
 
 def tile_spans(length: int) -> list[tuple[int, int]]:

@@ -49,18 +49,29 @@ class Face:
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
     @property
-    def uprightness(self) -> float:
-        """1 for a face that stood upright in the turned picture it was found in, 0 for one on its side, -1 for one on its head."""
+    def across(self) -> NDArray[np.float64]:
+        """(2,): from its left in the picture, when it stands upright, to its right, by eyes and mouth; 0 where they are in one point."""
         left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks.astype(np.float64)
+        # Across the face and down it: turned by a right angle the one is the other, and their sum is steadier than the eyes alone.
         across = (right_eye - left_eye) + (right_mouth - left_mouth)
         down = (left_mouth + right_mouth) - (left_eye + right_eye)
-        x, y = across + np.array([down[1], -down[0]])
+        return across + np.array([down[1], -down[0]])
+
+    @property
+    def uprightness(self) -> float:
+        """1 for a face that stood upright in the turned picture it was found in, 0 for one on its side, -1 for one on its head."""
+        x, y = self.across
         length = float(np.hypot(x, y))
         if length < 1e-6:
             return 0.0
         # Turned anticlockwise by the angle, this direction is what was seen.
         turn = np.deg2rad(self.angle)
         return float(x * np.cos(turn) + y * np.sin(turn)) / length
+
+    def has_the_way_up_of(self, other: Face) -> bool:
+        """Whether both say that the face stands within 60 degrees of the same way; also where one does not say."""
+        mine, its = self.across, other.across
+        return bool(mine @ its >= 0.5 * np.linalg.norm(mine) * np.linalg.norm(its))
 
     @property
     def is_finite(self) -> bool:
@@ -94,8 +105,8 @@ class Face:
 
         np.rot90(picture, angle // 90) is the turned picture. The landmarks keep their order, so aligning by them sets the face upright.
         """
-        corners = _turn_back(np.array(self.box, np.float64).reshape(2, 2), angle, height, width)
-        points = _turn_back(self.landmarks.astype(np.float64), angle, height, width)
+        corners = turned_back(np.array(self.box, np.float64).reshape(2, 2), angle, height, width)
+        points = turned_back(self.landmarks.astype(np.float64), angle, height, width)
         return replace(self, box=_box(corners), landmarks=points.astype(np.float32), angle=angle)
 
 
@@ -104,7 +115,8 @@ def _box(corners: NDArray[np.float64]) -> Box:
     return float(x0), float(y0), float(x1), float(y1)
 
 
-def _turn_back(points: NDArray[np.float64], angle: int, height: int, width: int) -> NDArray[np.float64]:
+def turned_back(points: NDArray[np.float64], angle: int, height: int, width: int) -> NDArray[np.float64]:
+    """Points (N, 2) of the picture turned by `angle` (0, 90, 180, 270) anticlockwise, in the picture as it was, (height, width)."""
     x, y = points[:, 0], points[:, 1]
     if angle == 90:
         x, y = width - 1 - y, x
@@ -132,15 +144,19 @@ def overlap(face: Face, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
     """Non-maximum suppression: of faces whose boxes overlap by more than `limit` (intersection over union) only the surest is kept.
 
-    Of finds that are equally sure (to two places) it is the one that was seen most upright, whose landmarks are the most exact.
-    Returns the kept ones by falling score.
+    Of finds in differently turned pictures that are equally sure (to two places) and agree on the way up, it is the one that was seen
+    most upright, whose landmarks are the most exact. Returns the kept ones by falling score.
     """
-    rest = sorted(by_confidence(faces), key=lambda face: (-round(face.score, 2), -round(face.uprightness, 1), face.angle))
+    rest = by_confidence(faces)
     boxes = np.array([face.box for face in rest], np.float64).reshape(-1, 4)
     alive = np.ones(len(rest), bool)
     kept: list[Face] = []
     for index, face in enumerate(rest):
-        if alive[index]:
-            kept.append(face)
-            alive &= overlap(face, boxes) <= limit
+        if not alive[index]:
+            continue
+        others = [rest[i] for i in np.flatnonzero(alive & (overlap(face, boxes) > limit)) if rest[i].angle != face.angle]
+        equals = [other for other in others if round(other.score, 2) == round(face.score, 2) and other.has_the_way_up_of(face)]
+        best = max([face, *equals], key=lambda each: (round(each.uprightness, 1), -each.angle))
+        kept.append(best)
+        alive &= overlap(best, boxes) <= limit
     return by_confidence(kept)

@@ -33,14 +33,14 @@ def select_faces(
     last face is passed over with a line in the log, as the number of faces changes from frame to frame. max_faces: the first so many of
     what is left; 0: all. Raises SettingsError for an unknown order or a negative number.
     """
-    if order not in _ORDERS:
-        raise SettingsError(f"There is no order of faces named {order!r}; choose one of {', '.join(_ORDERS)}.")
+    if order not in ORDERS:
+        raise SettingsError(f"There is no order of faces named {order!r}; choose one of {', '.join(ORDERS)}.")
     numbers = {"smallest face": min_size, "largest face": max_size, "number of faces": max_faces, "position": min(indices, default=0)}
     for name, value in numbers.items():
         if value < 0:
             raise SettingsError(f"The {name} is {value}; it must not be negative.")
     fitting = [face for face in faces if face.shorter_side >= min_size and (max_size == 0 or face.shorter_side <= max_size)]
-    key = _ORDERS[order]
+    key = ORDERS[order]
     height, width = shape[0], shape[1]
     chosen = sorted(fitting, key=lambda face: key(face, height, width))
     if indices:
@@ -81,7 +81,7 @@ def _from_centre(face: Face, height: int, width: int) -> float:
     return (x - (width - 1) / 2) ** 2 + (y - (height - 1) / 2) ** 2
 
 
-_ORDERS: dict[str, Callable[[Face, int, int], float]] = {
+ORDERS: dict[str, Callable[[Face, int, int], float]] = {
     "largest": lambda face, _height, _width: -face.area,
     "smallest": lambda face, _height, _width: face.area,
     "left": lambda face, _height, _width: face.centre[0],
