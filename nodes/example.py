@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 PICTURES = ("portrait", "pair", "clip")
 FRAMES = 8  # of the clip
+PAIR = slice(62, 222)  # columns of the portrait that hold the head: twice that many are as wide as the portrait is high
 WINDOW = 256  # side of the part of the portrait that a frame of the clip shows
 
 
@@ -33,7 +34,7 @@ class ExamplePicture:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        what = "portrait: one face. pair: the portrait and its mirror image, two faces. clip: frames of a video that passes over it."
+        what = "portrait: one face. pair: its middle beside its mirror image, two faces. clip: frames of a video that passes over it."
         return {"required": {"picture": (list(PICTURES), {"default": PICTURES[0], "tooltip": what})}}
 
     def give(self, picture: str) -> tuple[Any]:
@@ -49,7 +50,8 @@ def _frames(portrait: NDArray[np.float32], picture: str) -> list[NDArray[np.floa
     import numpy as np
 
     if picture == "pair":
-        return [np.concatenate([portrait, portrait[:, ::-1]], axis=1)]
+        part = portrait[:, PAIR]
+        return [np.concatenate([part, part[:, ::-1]], axis=1)]
     if picture == "clip":
         starts = np.linspace(0, portrait.shape[1] - WINDOW, FRAMES).round().astype(int)
         return [portrait[:WINDOW, start : start + WINDOW] for start in starts]
