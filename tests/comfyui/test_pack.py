@@ -119,6 +119,8 @@ def test_workflows_use_inputs_that_exist(path):
             assert [given["name"] for given in node["inputs"] if "widget" in given] == [
                 key for key, (kind, _) in pages.inputs(PACK, node["type"]).items() if pages.is_setting(kind)
             ]
+            assert {given["name"] for given in node["inputs"]} == set(pages.inputs(PACK, node["type"]))
+            assert [given["name"] for given in node["outputs"]] == list(NODES[node["type"]].RETURN_NAMES)
 
 
 @pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)
