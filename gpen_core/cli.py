@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import __version__
-from .cli_output import Console
+from .cli_output import ELSEWHERE, Console
 from .errors import FeatureMissingError, GpenError, SettingsError, WeightsError
 from .options import Option, RestoreOptions
 
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         except GpenError as error:
+            if isinstance(error, WeightsError):
+                error.elsewhere = ELSEWHERE
             console.error(str(error))
             _show_traceback(console)
             return exit_code_of(error)

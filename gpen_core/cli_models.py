@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from .catalog import Catalog, WeightFile
-from .cli_output import Console
+from .cli_output import ELSEWHERE, Console
 from .errors import WeightsError, WeightsMissingError
 from .weights.download import download as fetch
-from .weights.download import missing_message, sources
+from .weights.download import missing, sources
 from .weights.files import find, gpen_folder, models_dir, offline_switch, search_folders
 from .weights.sums import verify as compare
 
@@ -58,12 +58,13 @@ def download(arguments: argparse.Namespace, console: Console) -> int:
                 console.say(f"{entry.name} is there already: {path}")
             elif entry.embedded or offline_switch():
                 reason = "it does not ship with this copy" if entry.embedded else f"{offline_switch()} forbids the network"
-                raise WeightsMissingError(missing_message(entry, folder, reason))
+                raise missing(entry, folder, reason)
             else:
                 path = fetch(entry, folder, progress=(lambda done, total: None) if console.quiet else None, notice=console.error)
                 console.say(f"{entry.name}: {path}")
             row["path"] = str(path)
         except WeightsError as error:
+            error.elsewhere = ELSEWHERE
             console.error(str(error))
             row["error"] = str(error)
         rows.append(row)

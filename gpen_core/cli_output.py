@@ -16,6 +16,9 @@ from tqdm import tqdm
 from .pipeline import about
 from .progress import Progress
 
+# What this door can say where the weights' folder is the trouble, see errors.WeightsError.elsewhere.
+ELSEWHERE = "--models-dir, GPEN_MODELS_DIR or GPEN_EXTRA_MODELS name a folder elsewhere; HF_ENDPOINT a mirror of Hugging Face."
+
 
 class Console:
     """One run's voice. quiet: no bars and nothing but errors. debug: tracebacks too. as_json: nothing on stdout but one object.

@@ -5,9 +5,18 @@ The command line turns each class into an exit code; hosts show the message as i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 
 class GpenError(Exception):
-    """Base of all errors raised on purpose by gpen_core. Its message is written for users."""
+    """Base of all errors raised on purpose by gpen_core. Its message is written for users.
+
+    reason: what went wrong in a few words that name no place on this machine, where that is known: for what travels with a picture.
+    """
+
+    reason: str | None = None
 
 
 class SettingsError(GpenError, ValueError):
@@ -19,11 +28,64 @@ class PictureError(GpenError):
 
 
 class WeightsError(GpenError):
-    """A weight file is of the wrong kind, damaged, or not what it should be (command line: exit code 3)."""
+    """A weight file is of the wrong kind, damaged, or not what it should be (command line: exit code 3).
+
+    elsewhere: a sentence of the door's own, for errors that another folder would help against: how its users name one. Doors set it.
+    """
+
+    elsewhere = ""
+
+    def __init__(self, message: str = "", *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WeightsMissingError(WeightsError):
     """Weights are not on disk and cannot be fetched (command line: exit code 3)."""
+
+
+class WeightsFolderError(WeightsError):
+    """The folder that weights are fetched into takes none: no right to write there, or no room. `elsewhere` is the message's last line."""
+
+    def __str__(self) -> str:
+        return "\n  ".join(filter(None, (super().__str__(), self.elsewhere)))
+
+
+@dataclass(frozen=True)
+class WantedFile:
+    """A file that would do. size_bytes, sha256: None where nobody published them."""
+
+    filename: str
+    size_bytes: int | None
+    sha256: str | None
+    urls: tuple[str, ...]
+
+    def __str__(self) -> str:
+        size = f"{self.size_bytes:,} bytes" if self.size_bytes else "size not published"
+        places = f" from {' or '.join(self.urls)}" if self.urls else ""
+        return f"{self.filename} ({size}; sha256 {self.sha256 or 'not published'}){places}"
+
+
+class ModelMissingError(WeightsMissingError, WeightsFolderError):
+    """A model of the catalogue is not on disk and cannot be fetched. Its message has five lines at most, the door's own among them.
+
+    name: the model. folder: where its file belongs. files: those that would do, best first. also: names of other programs' files with the
+    same weights that nobody offers for download. failed: what went wrong, without a place on this machine. ships: with the project.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, files: Sequence[WantedFile], failed: str, *, also: Sequence[str] = (), ships: bool = False
+    ) -> None:
+        self.name, self.folder, self.files, self.failed, self.also, self.ships = name, folder, tuple(files), failed, tuple(also), ships
+        if ships:
+            message = f"{name} is missing ({failed}); it comes with the project: install it again."
+        else:
+            these = "one of these files" if len(self.files) > 1 else "this file"
+            lines = [f"{name} is not on disk and could not be fetched ({failed}); put {these} into {folder} and try again:"]
+            lines += [f"  {file}" for file in self.files[:2]]
+            lines += [f"  the same weights as other programs keep them are read as well: {', '.join(self.also)}"] if also else []
+            message = "\n".join(lines)
+        super().__init__(message, reason=f"{name} is missing ({failed})")
 
 
 class FeatureMissingError(GpenError):

@@ -20,7 +20,7 @@ from gpen_core.catalog import Catalog
 from gpen_core.errors import WeightsError, WeightsMissingError
 from gpen_core.weights import download as module
 from gpen_core.weights import files
-from gpen_core.weights.download import NOTICE_FILE, download, first_answering, missing_message, sources
+from gpen_core.weights.download import NOTICE_FILE, download, first_answering, missing, sources
 from gpen_core.weights.sums import RECORD_FILE, verify
 
 NARROW = 4 / 64
@@ -38,6 +38,7 @@ def server(data):
     server = Server(data)
     yield server
     server.hold.set()
+    server.enough.set()
     server.shutdown()
     server.server_close()
 
@@ -112,7 +113,7 @@ def test_bad_answers_leave_nothing(server, folder, manner, told):
 
 
 def test_no_server_at_all(folder):
-    with pytest.raises(WeightsMissingError, match="no answer"):
+    with pytest.raises(WeightsMissingError, match=r"could not be fetched \(no server answered: .+\);"):
         download(entry_for("http://127.0.0.1:9/x.pth"), folder)
 
 
@@ -351,7 +352,7 @@ def test_verify_knows_onnx_of_other_programs(tmp_path):
 
 def test_the_message_lists_everything():
     entry = Catalog.default().get("GPEN-BFR-2048")
-    text = missing_message(entry, Path("models") / "GPEN", "test")
+    text = str(missing(entry, Path("models") / "GPEN", "test"))
     for url in entry.urls:
         assert url in text
     assert entry.known_onnx[0].sha256 in text and "285,582,766" in text and "GPEN-BFR-2048.pth" in text

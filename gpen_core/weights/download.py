@@ -10,84 +10,32 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import queue
+import os
 import shutil
 import sys
-import threading
 import time
+import uuid
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..catalog import WeightFile
-from ..errors import WeightsError, WeightsMissingError
+from ..errors import WeightsError, WeightsFolderError
+from .mirrors import Failure, Source, first_answering, missing, refuse, sources, summary
+from .small_files import MOST_BYTES, is_plain, locked
 from .sums import Record, known_sum, sha256_of, verify
-from .web import Answer, Fetch, FetchError, real_address
+from .web import Answer, Fetch, FetchError, Limits
 
 LOG = logging.getLogger("gpen_core.weights")
 
 Progress = Callable[[int, "int | None"], None]
 
-CONNECT_SECONDS = 10.0
-_GRACE_SECONDS = 1.0
-_RETRIES = 20  # per mirror, and only while each attempt brings new bytes
+_RETRIES = 20  # per mirror
+_BARREN_RETRIES = 2  # of these, one after another without new bytes
 _SPARE_BYTES = 32 << 20
 NOTICE_FILE = "LICENCE-NOTICE.txt"
 
-__all__ = ["Source", "download", "first_answering", "missing_message", "sources", "verify"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """One address of one file. filename: what it is called on disk; sha256, size_bytes: where known."""
-
-    url: str
-    filename: str
-    sha256: str | None
-    size_bytes: int | None
-
-
-def sources(entry: WeightFile) -> list[Source]:
-    """All addresses of these weights, in the order they are tried: the official form first, then the same weights as ONNX."""
-    listed = [Source(real_address(url), entry.filename, entry.sha256, entry.size_bytes) for url in entry.urls]
-    for form in entry.known_onnx:
-        listed += [Source(real_address(url), form.filename, form.sha256, form.size_bytes) for url in form.urls]
-    return listed
-
-
-def first_answering(entry: WeightFile, wait: float = CONNECT_SECONDS) -> Source | None:
-    """The address to begin with: all are asked at once, and of those that answer the foremost is taken.
-
-    None where none answers within `wait` seconds. Connections are closed at once. After the first answer those before it in order have one
-    more second.
-    """
-    asked = sources(entry)
-    answers: queue.Queue[tuple[int, bool]] = queue.Queue()
-
-    def ask(place: int) -> None:
-        try:
-            with Fetch(asked[place].url, timeout=wait) as answer:
-                answers.put((place, not answer.is_page))
-        except FetchError:
-            answers.put((place, False))
-
-    for place in range(len(asked)):
-        # Daemon threads: looking a name up can hang for minutes, and must not keep the program from ending.
-        threading.Thread(target=ask, args=(place,), daemon=True, name="gpen-probe").start()
-    end = time.monotonic() + wait
-    silent = set(range(len(asked)))
-    good: set[int] = set()
-    while silent and not (good and min(good) < min(silent)):
-        try:
-            place, answered = answers.get(timeout=max(0.0, end - time.monotonic()))
-        except queue.Empty:
-            break
-        silent.discard(place)
-        if answered:
-            good.add(place)
-            end = min(end, time.monotonic() + _GRACE_SECONDS)
-    return asked[min(good)] if good else None
+__all__ = ["Failure", "Limits", "Source", "download", "first_answering", "missing", "sources", "summary", "verify"]
 
 
 def download(
@@ -98,56 +46,43 @@ def download(
     notice: Callable[[str], None] | None = None,
     log: logging.Logger = LOG,
     first: Source | None = None,
+    limits: Limits | None = None,
 ) -> Path:
     """Fetches weights into a folder and returns the file. Nothing happens where it is already there and as it should be.
 
     progress(bytes so far, bytes in all or None): an exception it raises stops the download; what is there is kept and resumed next time.
     Without it a bar is shown where stderr is a terminal. notice: is given the licence's text before the first download into a folder
-    (None: a log line). first: the address to begin with.
+    (None: a log line). first: the address to begin with. limits: when a server is given up.
 
-    Raises WeightsMissingError, naming file, folder, addresses and sums, where no mirror gives the file; WeightsError where the folder
-    cannot be written, the disk is full, or a file of that name is there that changed since it was fetched.
+    Raises ModelMissingError, which knows file, folder, addresses and sums, where no mirror gives the file; WeightsFolderError where the
+    folder cannot be written or the disk is full; WeightsError where a file of that name is there that changed since it was fetched.
     """
-    folder = Path(folder)
-    try:
+    folder, limits = Path(folder), limits or Limits()
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+        _check_writable(folder)
     with _lock(folder, entry.filename, progress, log):
         present = _present(entry, folder, log)
         if present is not None:
             return present
+        Record(folder).read()  # nothing that is fetched could be compared with a damaged one
         _give_notice(entry, folder, notice, log)
         listed = sources(entry)
         if first is not None and first in listed:
             listed.sort(key=lambda source: source != first)
-        failures: list[str] = []
+        failures: list[Failure] = []
+        deadline = limits.clock() + limits.whole
         for source in listed:
             log.info("fetching %s from %s", source.filename, source.url)
             try:
                 with _bar(source.filename, progress) as tell:
-                    return _fetch(source, entry, folder, tell)
+                    return _fetch(source, entry, folder, tell, limits, deadline)
             except FetchError as error:
-                failures.append(f"{source.url}: {error}")
+                failures.append(Failure(source.url, str(error).replace(f"{folder}{os.sep}", "")))
                 log.warning("not fetched from %s: %s", source.url, error)
-        raise WeightsMissingError(missing_message(entry, folder, "no mirror gave it", failures))
-
-
-def missing_message(entry: WeightFile, folder: Path, reason: str, failures: list[str] | None = None) -> str:
-    """What to tell a user who has to fetch a file by hand: the first line says it all, the rest lists addresses and sums."""
-    lines = [f"{entry.filename} is not on disk and could not be fetched ({reason}); put it into {folder} and try again."]
-    if entry.embedded:
-        return f"{entry.filename} is missing ({reason}); it belongs into {folder} and comes with the project: install it again."
-    for source in sources(entry):
-        size = f"{source.size_bytes:,} bytes" if source.size_bytes else "size not published"
-        lines.append(f"  {source.url}  (save as {source.filename}; {size}; sha256 {source.sha256 or 'not published'})")
-    others = [form for form in entry.known_onnx if not form.urls]
-    if others:
-        names = ", ".join(f"{form.filename} ({form.source})" for form in others)
-        lines.append(f"  The same weights as other programs keep them are read as well: {names}")
-    lines += [f"  failed: {failure}" for failure in failures or []]
-    lines.append("  --models-dir, GPEN_MODELS_DIR or GPEN_EXTRA_MODELS name a folder elsewhere; HF_ENDPOINT a mirror of Hugging Face.")
-    return "\n".join(lines)
+            if limits.clock() >= deadline:
+                break
+        raise missing(entry, folder, summary(failures))
 
 
 def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | None:
@@ -171,16 +106,17 @@ def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | Non
     return None
 
 
-def _fetch(source: Source, entry: WeightFile, folder: Path, tell: Progress) -> Path:
+def _fetch(source: Source, entry: WeightFile, folder: Path, tell: Progress, limits: Limits, deadline: float) -> Path:
     """Fetches from one address, verifies, and gives the file its name. Raises FetchError where the next address should be tried."""
     part = folder / f"{source.filename}.part"
-    total = _fetch_part(source, part, tell)
-    size = part.stat().st_size
+    total = _fetch_part(source, part, tell, limits, deadline)
+    size = _length(part)
     for wanted in (total, source.size_bytes):
         if wanted is not None and size != wanted:
             _discard(part)
             raise FetchError(f"it gave {size} bytes instead of {wanted}")
-    sha256 = sha256_of(part)
+    with _writing(folder):
+        sha256 = sha256_of(part)
     expected, where = known_sum(folder, source.filename, source.sha256)
     if expected is not None and sha256 != expected:
         _discard(part)
@@ -195,7 +131,10 @@ def _fetch(source: Source, entry: WeightFile, folder: Path, tell: Progress) -> P
     try:
         part.replace(target)
     except OSError as error:
-        raise WeightsError(f"{target} cannot be replaced ({error.strerror}); close the program that uses it and try again.") from error
+        raise WeightsError(
+            f"{target} cannot be replaced ({error.strerror}); close the program that uses it and try again.",
+            reason=f"{target.name} cannot be replaced",
+        ) from error
     _discard(part)
     return target
 
@@ -213,68 +152,75 @@ def _check_content(part: Path, entry: WeightFile) -> None:
         raise _OtherGenerator(f"it holds a GPEN generator of size {found.size} and narrow {found.narrow}, not {entry.name}")
 
 
-def _fetch_part(source: Source, part: Path, tell: Progress) -> int | None:
+def _fetch_part(source: Source, part: Path, tell: Progress, limits: Limits, deadline: float) -> int | None:
     """Brings the .part to its full length, resuming as often as new bytes arrive. Returns the length the server told, if any."""
     state = part.with_name(part.name + ".json")
-    attempts = 0
+    attempts = barren = 0
+    most = _length(part) if Answer.recalled(state, source.url) else 0
     while True:
-        have = _length(part) if Answer.recalled(state).get("url") == source.url else 0
+        told = Answer.recalled(state, source.url)
+        have = _length(part) if told else 0
         try:
-            with Fetch(source.url, timeout=CONNECT_SECONDS, start=have, state=state) as answer:
+            with Fetch(source.url, limits, deadline=deadline, start=have, told=told) as answer:
                 if answer.complete:
                     return have
-                _refuse(source, answer)
+                refuse(source, answer)
                 _check_space(part, answer)
-                _write(answer, part, state, tell)
+                _write(source, answer, part, state, tell)
                 return answer.total
         except FetchError as error:
             attempts += 1
+            barren = 0 if _length(part) > most else barren + 1
+            most = max(most, _length(part))
             if error.restart and have:
                 _discard(part)
-            elif not error.again or _length(part) <= have or attempts > _RETRIES:
+            elif not error.again or barren > _BARREN_RETRIES:
                 raise
-            time.sleep(0.5)
+            if attempts > _RETRIES or limits.clock() >= deadline:
+                raise
+            time.sleep(limits.pause * 2**barren)
 
 
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _refuse(source: Source, answer: Answer) -> None:
-    if answer.is_page:
-        raise FetchError("it answered with an HTML page instead of the file")
-    if answer.total == 0:
-        raise FetchError("it answered with an empty file")
-    if source.size_bytes is not None and answer.total is not None and answer.total != source.size_bytes:
-        raise FetchError(f"it offers {answer.total} bytes instead of {source.size_bytes}")
+def _length(part: Path) -> int:
+    """Bytes of the part that can be gone on with. What is a link, or has a second name, is never written into."""
+    return part.stat().st_size if is_plain(part) else 0
 
 
 def _check_space(part: Path, answer: Answer) -> None:
     needed = (answer.total or 0) - answer.start + _SPARE_BYTES
-    free = shutil.disk_usage(part.parent).free
+    with _writing(part.parent):
+        free = shutil.disk_usage(part.parent).free
     if free < needed:
-        raise WeightsError(
-            f"{part.parent} has {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed; make room or name another folder "
-            "with --models-dir or GPEN_MODELS_DIR."
-        )
+        lacking = f"{free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed"
+        raise WeightsFolderError(f"{part.parent} has {lacking}; make room or name another folder.", reason=f"the disk has {lacking}")
 
 
-def _write(answer: Answer, part: Path, state: Path, tell: Progress) -> None:
+def _write(source: Source, answer: Answer, part: Path, state: Path, tell: Progress) -> None:
     done = answer.start
-    try:
+    most = min(answer.total or source.most_bytes, source.most_bytes)
+    with _writing(part.parent):
+        if not answer.start:
+            _discard(part)  # it may be a link
         answer.remember(state)
-        with part.open("r+b" if answer.start else "wb") as file:
+        file = part.open("r+b" if answer.start else "xb")
+    try:
+        with _writing(part.parent):
             file.seek(answer.start)
             file.truncate()
-            tell(done, answer.total)
-            for block in answer.blocks():
+        tell(done, answer.total)
+        for block in answer.blocks():
+            done += len(block)
+            if done > most:
+                break
+            with _writing(part.parent):
                 file.write(block)
-                done += len(block)
-                tell(done, answer.total)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise WeightsError(f"the disk of {part.parent} is full; make room and try again: the download goes on there.") from error
-        raise _unwritable(part.parent, error) from error
+            tell(done, answer.total)
+    finally:
+        with _writing(part.parent):
+            file.close()
+    if done > most:
+        _discard(part)
+        raise FetchError(f"it sends more than the {most} bytes that the file can have")
     if done == 0:
         raise FetchError("it answered with an empty file")
     if answer.total is not None and done < answer.total:
@@ -282,56 +228,76 @@ def _write(answer: Answer, part: Path, state: Path, tell: Progress) -> None:
 
 
 def _discard(part: Path) -> None:
-    for path in (part, part.with_name(part.name + ".json")):
-        path.unlink(missing_ok=True)
+    with _writing(part.parent):
+        for path in (part, part.with_name(part.name + ".json")):
+            path.unlink(missing_ok=True)
 
 
-def _unwritable(folder: Path, error: OSError) -> WeightsError:
-    return WeightsError(f"{folder} cannot be written ({error.strerror}); name another folder with --models-dir or GPEN_MODELS_DIR.")
+@contextlib.contextmanager
+def _writing(folder: Path) -> Generator[None, None, None]:
+    """What the system says of the folder, as our own error."""
+    try:
+        yield
+    except OSError as error:
+        raise _not_written(folder, error) from error
+
+
+def _not_written(folder: Path, error: OSError) -> WeightsFolderError:
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        message = f"the disk of {folder} is full; make room and try again: the download goes on there."
+        return WeightsFolderError(message, reason="the disk is full")
+    problem = error.strerror or str(error)
+    message = f"{folder} cannot be written ({problem}); name another folder."
+    return WeightsFolderError(message, reason=f"the folder of the weights cannot be written ({problem})")
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises OSError where no file can be made there. The lock alone would wait for ever: Windows says of such a folder what it says of a
+    file that is in use."""
+    trial = folder / f".{uuid.uuid4().hex}.part"
+    trial.open("xb").close()
+    trial.unlink()
 
 
 @contextlib.contextmanager
 def _lock(folder: Path, filename: str, progress: Progress | None, log: logging.Logger) -> Generator[None, None, None]:
-    """Lets one process at a time fetch a file. The system frees the lock when a process dies."""
-    from filelock import FileLock, SoftFileLock, Timeout
-
+    """Lets one process at a time fetch a file."""
     path = folder / f".{filename}.lock"
-    lock: Any = FileLock(str(path))
     told = False
-    while True:
-        try:
-            lock.acquire(timeout=1)
-            break
-        except Timeout:
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(path, 1))
+                break
+            except TimeoutError:
+                pass
+            except OSError as error:
+                raise _not_written(folder, error) from error
             if not told:
-                log.warning("another process is fetching %s; waiting for it (%s)", filename, path)
+                log.warning("another process is fetching %s; waiting for it (delete %s if there is none)", filename, path)
                 told = True
             if progress is not None:
                 progress(0, None)  # gives the caller a chance to stop
-        except NotImplementedError:  # a file system without locks
-            lock = SoftFileLock(f"{path}ed")
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-    try:
         yield
-    finally:
-        lock.release()
 
 
 def _give_notice(entry: WeightFile, folder: Path, notice: Callable[[str], None] | None, log: logging.Logger) -> None:
     """Shows the licence once per folder, and leaves it there."""
     path = folder / NOTICE_FILE
-    shown = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if entry.licence in shown:
+    content = b""
+    with contextlib.suppress(OSError):
+        if is_plain(path):
+            with path.open("rb") as file:
+                content = file.read(MOST_BYTES)
+    if entry.licence.encode() in content:
         return
     if notice is not None:
         notice(entry.licence)
     else:
         log.warning("%s", entry.licence)
-    try:
-        path.write_text(f"{shown}{entry.licence}\n", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    # Where it cannot be written it is shown again next time: no reason to fetch nothing.
+    with contextlib.suppress(OSError), path.open("ab" if is_plain(path) else "xb") as file:
+        file.write(f"{entry.licence}\n".encode())
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..catalog import EMBEDDED_FOLDER, Catalog, Task, WeightFile
-from ..errors import SettingsError, WeightsError, WeightsMissingError
+from ..errors import ModelMissingError, SettingsError, WeightsError, WeightsMissingError
 from . import download as downloads
 
 LOG = logging.getLogger("gpen_core.weights")
@@ -188,7 +188,7 @@ def resolve(
         return Resolved(found, entry)
     if reason is None and not entry.embedded:
         return Resolved(downloads.download(entry, folder, progress=progress, log=log), entry)
-    raise WeightsMissingError(downloads.missing_message(entry, folder, reason or "it does not ship with this copy"))
+    raise downloads.missing(entry, folder, reason or "it does not ship with this copy")
 
 
 def _is_offline(offline: bool | None) -> bool:
@@ -221,8 +221,8 @@ def _entry(text: str, folder: Path) -> WeightFile:
         raise
 
 
-# When `auto` last found no server, by folder; asked again only after a while, or every picture of a batch would wait ten seconds.
-_unreachable: dict[str, float] = {}
+# When `auto` last got nothing, and why, by folder; asked again only after a while, or every picture of a batch would wait ten seconds.
+_unreachable: dict[str, tuple[float, str]] = {}
 _ASK_AGAIN_SECONDS = 300.0
 
 
@@ -240,20 +240,21 @@ def _resolve_auto(
     if found is not None:
         return Resolved(found, wanted)
     key = str(folder)
-    if reason is None and time.monotonic() - _unreachable.get(key, float("-inf")) < _ASK_AGAIN_SECONDS:
-        reason = "no server answered a short while ago"
+    when, problem = _unreachable.get(key, (float("-inf"), ""))
+    if reason is None and time.monotonic() - when < _ASK_AGAIN_SECONDS:
+        reason = f"{problem}, a short while ago"
     if reason is None:
-        first = downloads.first_answering(wanted, wait)
+        failures: list[downloads.Failure] = []
+        first = downloads.first_answering(wanted, wait, failures)
         if first is None:
-            _unreachable[key] = time.monotonic()
-            reason = f"no server answered within {wait:g} s"
+            reason = downloads.summary(failures)
         else:
             try:
                 return Resolved(downloads.download(wanted, folder, progress=progress, log=log, first=first), wanted)
             except WeightsError as error:
-                _unreachable[key] = time.monotonic()
                 log.debug("%s", error)
-                reason = "no mirror gave it" if isinstance(error, WeightsMissingError) else str(error)
+                reason = error.failed if isinstance(error, ModelMissingError) else error.reason or str(error)
+        _unreachable[key] = time.monotonic(), reason
     return _best_on_disk(wanted, models_dir, extra, folder, reason, log)
 
 
@@ -272,4 +273,4 @@ def _best_on_disk(
             )
             log.warning("%s", note)
             return Resolved(found, entry, note)
-    raise WeightsMissingError(downloads.missing_message(wanted, folder, reason))
+    raise downloads.missing(wanted, folder, reason)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any, Literal, cast
 
 from ..catalog import WeightFile
 from ..errors import WeightsError
+from .small_files import locked, read_table, write_table
 
 LOG = logging.getLogger("gpen_core.weights")
 
 RECORD_FILE = "checksums.json"
 _BLOCK = 1 << 20
+_LOCK_SECONDS = 60.0  # a writer needs a few milliseconds
 
 
 def sha256_of(path: Path) -> str:
@@ -37,28 +39,33 @@ class Record:
     def read(self) -> dict[str, dict[str, Any]]:
         """All entries. Raises WeightsError where the file cannot be read: a sum that cannot be compared must not pass as good."""
         try:
-            content: Any = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_table(self.path)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise WeightsError(f"{self.path} cannot be read ({error}); repair or delete it.") from error
-        if not isinstance(content, dict):
-            raise WeightsError(f"{self.path} is damaged; delete it.")
-        return cast("dict[str, dict[str, Any]]", content)
+            raise _damaged(self.path, str(error)) from error
+        for name, entry in content.items():
+            if not isinstance(entry, dict) or not re.fullmatch(r"[0-9a-f]{64}", str(cast("dict[str, Any]", entry).get("sha256"))):
+                raise _damaged(self.path, f"its entry '{name[:80]}' holds no sha256")
+        return content
 
     def add(self, filename: str, sha256: str, size_bytes: int, source: str) -> None:
-        """Writes an entry, unless the very same sum is already there."""
-        content = self.read()
-        if content.get(filename, {}).get("sha256") == sha256:
-            return
+        """Writes an entry, unless the very same sum is already there. Others that write at the same time lose nothing by it."""
         today = datetime.now(timezone.utc).date().isoformat()
-        content[filename] = {"sha256": sha256, "bytes": size_bytes, "from": source, "first_seen": today}
-        part = self.path.with_name(f"{self.path.name}.part")
         try:
-            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            part.replace(self.path)
+            with locked(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS):
+                content = self.read()
+                if content.get(filename, {}).get("sha256") == sha256:
+                    return
+                content[filename] = {"sha256": sha256, "bytes": size_bytes, "from": source, "first_seen": today}
+                write_table(self.path, content)
         except OSError as error:
-            raise WeightsError(f"{self.path} cannot be written ({error.strerror}).") from error
+            reason = error.strerror or str(error)
+            raise WeightsError(f"{self.path} cannot be written ({reason}).", reason=f"{RECORD_FILE} cannot be written") from error
+
+
+def _damaged(path: Path, what: str) -> WeightsError:
+    return WeightsError(f"{path} cannot be read ({what}); repair or delete it.", reason=f"{path.name} cannot be read")
 
 
 def known_sum(folder: Path, filename: str, pinned: str | None) -> tuple[str | None, str]:

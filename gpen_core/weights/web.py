@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import importlib
-import json
 import os
 import re
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from .connection import FetchError, Limits, Watch, open_url
 from .identify import looks_like_page
+from .small_files import read_table, write_table
 
 _BLOCK = 1 << 18
 _HUGGING_FACE = "https://huggingface.co/"
+_BUSY = frozenset({429, 500, 502, 503, 504})  # the server is overloaded or being restarted, says nothing of the file
 
-
-class FetchError(Exception):
-    """An address did not give the file.
-
-    again: the same address may give the rest when asked once more. restart: what is there already does not belong to its file.
-    """
-
-    def __init__(self, message: str, *, again: bool = False, restart: bool = False) -> None:
-        super().__init__(message)
-        self.again = again
-        self.restart = restart
+__all__ = ["Answer", "Fetch", "FetchError", "Limits", "real_address"]
 
 
 def real_address(url: str) -> str:
@@ -51,7 +40,7 @@ class Answer:
         self.complete = complete
         self._response = response
         self._first = b"" if complete else _read(response)
-        kind = "" if complete else str(response.headers.get("Content-Type", ""))
+        kind = "" if complete else _header(response, "Content-Type")
         says_page = "text/html" in kind and not self._first.startswith(b"PK")
         self.is_page = start == 0 and (says_page or looks_like_page(self._first[:1024]))
 
@@ -64,18 +53,17 @@ class Answer:
 
     def remember(self, state: Path) -> None:
         """Writes down what the bytes belong to, so that a later run resumes only the very same file."""
-        headers = self._response.headers
-        told = {"url": self.url, "etag": headers.get("ETag"), "modified": headers.get("Last-Modified"), "total": self.total}
-        state.write_text(json.dumps(told), encoding="utf-8")
+        write_table(state, {"url": self.url, "mark": _mark(self._response), "total": self.total})
 
     @staticmethod
-    def recalled(state: Path) -> dict[str, Any]:
-        """What `remember` wrote; empty where there is nothing to read."""
+    def recalled(state: Path, url: str) -> dict[str, Any]:
+        """What `remember` wrote of that address; empty where a download from there cannot be resumed."""
         try:
-            content: Any = json.loads(state.read_text(encoding="utf-8"))
+            told = read_table(state)
         except (OSError, ValueError):
             return {}
-        return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+        mark = told.get("mark")
+        return told if told.get("url") == url and isinstance(mark, str) and _is_sendable(mark) else {}
 
 
 def _read(response: Any) -> bytes:
@@ -86,40 +74,41 @@ def _read(response: Any) -> bytes:
 
 
 class Fetch:
-    """`with Fetch(url, timeout, start, state) as answer`: asks for the file from `start` on, and closes the connection at the end.
+    """`with Fetch(url, ...) as answer`: asks for the file from `start` on, and closes the connection at the end.
 
-    timeout: seconds for connecting, and how long the server may be silent. state: what an earlier answer left, see `Answer.remember`; the
-    server sends the rest only where the file is still the same, else the whole. Raises FetchError.
+    limits, deadline: when to give up, see Limits. start: bytes that are there already. told: what is known of them, see
+    `Answer.recalled`; the rest is taken only where the file is still the same, else the whole. Raises FetchError.
     """
 
-    def __init__(self, url: str, *, timeout: float, start: int = 0, state: Path | None = None) -> None:
-        self.url, self.timeout, self.start = url, timeout, start
-        self.told = Answer.recalled(state) if state is not None else {}
+    def __init__(
+        self, url: str, limits: Limits, *, deadline: float = float("inf"), start: int = 0, told: dict[str, Any] | None = None
+    ) -> None:
+        self.url, self.start = url, start
+        self.told = told or {}
+        self._limits, self._watch = limits, Watch(limits, deadline)
         self._response: Any = None
 
     def __enter__(self) -> Answer:
         headers = {"User-Agent": "gpen-face-restoration", "Accept-Encoding": "identity"}
         if self.start:
-            headers["Range"] = f"bytes={self.start}-"
-            etag = str(self.told.get("etag") or "W/")
-            etag = str(self.told.get("etag") or "W/")
-            # A weak tag does not promise the same bytes.
-            same = self.told.get("modified") if etag.startswith("W/") else etag
-            if same:
-                headers["If-Range"] = str(same)
+            headers |= {"Range": f"bytes={self.start}-", "If-Range": str(self.told["mark"])}
         if not self.url.startswith(("https://", "http://")):
             raise FetchError("it is no web address")
         request = urllib.request.Request(self.url, headers=headers)  # noqa: S310 (checked above)
         try:
-            self._response = urllib.request.urlopen(request, timeout=self.timeout, context=_certificates())  # noqa: S310
+            self._response = open_url(request, self._limits, self._watch)
         except urllib.error.HTTPError as error:
             with error:
-                total = _total(str(error.headers.get("Content-Range", "")))
-            if error.code == 416 and total is not None and total == self.start:
+                total = _total(_header(error, "Content-Range"))
+            if error.code == 416 and self.start and total == self.start:
                 return Answer(self.url, None, self.start, total, complete=True)
-            raise FetchError(f"it answered {error.code} {error.reason}", restart=error.code == 416) from error
+            raise FetchError(f"it answered {error.code} {error.reason}", again=error.code in _BUSY, restart=error.code == 416) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise FetchError(f"no answer ({_told(error)})") from error
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                raise FetchError(f"no answer within {self._limits.silent:g} s", again=self.start > 0) from error
+            raise FetchError(f"no answer: {_told(error)}", again=self.start > 0) from error
+        self._watch.head_is_over()
         try:
             return self._answer()
         except BaseException:
@@ -133,31 +122,42 @@ class Fetch:
     def _answer(self) -> Answer:
         response = self._response
         if response.status == 206:
-            span = str(response.headers.get("Content-Range", ""))
-            match = re.match(r"bytes (\d+)-", span)
+            span = _header(response, "Content-Range")
+            match = re.match(r"bytes ([0-9]{1,15})-", span)
             total = _total(span)
-            known = self.told.get("total")
-            if match and int(match[1]) == self.start and (known is None or total is None or known == total):
+            pairs = ((self.told.get("total"), total), (self.told.get("mark"), _mark(response)))
+            same = all(None in pair or pair[0] == pair[1] for pair in pairs)  # many servers pay no heed to If-Range
+            if match and int(match[1]) == self.start and same:
                 return Answer(self.url, response, self.start, total)
             raise FetchError("it answered with another part of the file than asked for", restart=True)
         # 200: the whole file, because nothing was there yet, the server knows no ranges, or the file is another one now.
-        length = str(response.headers.get("Content-Length") or "")
-        return Answer(self.url, response, 0, int(length) if length.isdigit() else None)
+        return Answer(self.url, response, 0, _number(_header(response, "Content-Length")))
+
+
+def _header(response: Any, name: str) -> str:
+    return str(response.headers.get(name) or "").strip()
+
+
+def _mark(response: Any) -> str | None:
+    """What tells this very file from a later one of the same address: its ETag, or its date where that promises nothing of the bytes."""
+    etag = _header(response, "ETag")
+    mark = etag if etag and not etag.startswith("W/") else _header(response, "Last-Modified")
+    return mark if _is_sendable(mark) else None
+
+
+def _is_sendable(mark: str) -> bool:
+    return 0 < len(mark) <= 1000 and mark.isascii() and mark.isprintable()
+
+
+def _number(text: str) -> int | None:
+    """A length out of a header; None where it is none that a file can have."""
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else None
 
 
 def _total(span: str) -> int | None:
-    last = span.rsplit("/", 1)[-1]
-    return int(last) if last.isdigit() else None
+    return _number(span.rsplit("/", 1)[-1].strip())
 
 
 def _told(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or error
-    return str(reason) or type(error).__name__
-
-
-def _certificates() -> ssl.SSLContext:
-    """The system's certificates, and certifi's where it is installed: Python on macOS comes without any."""
-    context = ssl.create_default_context()
-    with contextlib.suppress(ImportError, OSError):
-        context.load_verify_locations(cast("Any", importlib.import_module("certifi")).where())
-    return context
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
