@@ -16,8 +16,16 @@ from .cli_output import Console
 from .weights.files import models_dir, search_folders
 
 # What is imported: (module, package on the index).
-NEEDED = (("torch", "torch"), ("numpy", "numpy"), ("cv2", "opencv-python"), ("PIL", "Pillow"), ("tqdm", "tqdm"))
-OPTIONAL = (("av", "av"), ("facexlib", "facexlib"), ("basicsr", "basicsr"), ("spandrel", "spandrel"), ("safetensors", "safetensors"))
+NEEDED = (
+    ("torch", "torch"),
+    ("numpy", "numpy"),
+    ("cv2", "opencv-python"),
+    ("PIL", "Pillow"),
+    ("safetensors", "safetensors"),
+    ("tqdm", "tqdm"),
+    ("filelock", "filelock"),
+)
+OPTIONAL = (("av", "av"), ("facexlib", "facexlib"), ("basicsr", "basicsr"), ("spandrel", "spandrel"))
 
 
 def info(arguments: argparse.Namespace, console: Console) -> int:

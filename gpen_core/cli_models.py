@@ -17,7 +17,7 @@ MISSING = 3
 
 
 def list_models(arguments: argparse.Namespace, console: Console) -> int:
-    """`models list`: the catalogue, and which of it is on disk."""
+    """`models list`: the catalogue, which of it is on disk, and where the files can be had."""
     rows: list[dict[str, Any]] = []
     for entry in Catalog.default():
         path = find(entry, arguments.models_dir)
@@ -35,6 +35,8 @@ def list_models(arguments: argparse.Namespace, console: Console) -> int:
         )
         where = str(path) if path else "is missing from this copy" if entry.embedded else f"not on disk{_megabytes(entry)}"
         console.say(f"{entry.name:<24} {entry.task:<9} {entry.size:>4}  {where}")
+        for source in sources(entry):
+            console.say(f"  {source.url}")
     if console.as_json:
         console.show_json({"models": rows})
     return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gpen_core.errors import GpenError, SettingsError
+from gpen_core.errors import GpenError, SettingsError, WeightsError
 from gpen_core.faces.detect import Detector, make_detector
 from gpen_core.network.load import load_network
 from gpen_core.options import AUTO, RestoreOptions
@@ -154,14 +154,18 @@ class Engine:
     def _resolve(self, model: str) -> Resolved:
         """The weight file. For `auto` servers are asked once only: a picture of a batch must not wait for them again."""
         again = model == AUTO and self._auto_found
-        found = resolve(
-            model,
-            host.models_dir(),
-            extra_folders=host.extra_folders(),
-            progress=self._progress.fetched,
-            offline=True if again else None,
-            log=_SILENT if again else LOG,
-        )
+        try:
+            found = resolve(
+                model,
+                host.models_dir(),
+                extra_folders=host.extra_folders(),
+                progress=self._progress.fetched,
+                offline=True if again else None,
+                log=_SILENT if again else LOG,
+            )
+        except WeightsError as error:
+            error.elsewhere = "The start option --gpen-models-path names a further folder."
+            raise
         self._auto_found = self._auto_found or model == AUTO
         return found
 

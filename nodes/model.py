@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..gpen_core.catalog import Task
 from ..gpen_core.errors import SettingsError
-from .folders import AUTO, gpen_folders, model_path, models_dir, search_folders
+from .folders import AUTO, FOLDER, gpen_folders, model_path, models_dir, search_folders
 from .host import full_load, interrupted, out_of_memory
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
 
 
 def _resolve(name: str) -> Resolved:
+    from ..gpen_core.errors import WeightsError
     from ..gpen_core.weights.files import resolve
 
     bar: list[Any] = []
@@ -144,13 +145,17 @@ def _resolve(name: str) -> Resolved:
             bar[0].update_absolute(so_far, total)
 
     path = model_path(name)
-    return resolve(
-        name if path is None else path,
-        models_dir(),
-        extra_folders=search_folders(),
-        folder=gpen_folders()[0],
-        progress=progress,
-    )
+    try:
+        return resolve(
+            name if path is None else path,
+            models_dir(),
+            extra_folders=search_folders(),
+            folder=gpen_folders()[0],
+            progress=progress,
+        )
+    except WeightsError as error:
+        error.elsewhere = f"extra_model_paths.yaml names folders elsewhere, under {FOLDER}."
+        raise
 
 
 def fingerprint(name: str) -> str:

@@ -61,6 +61,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reset()
         if manner == "torn":  # never more than the first half, and of nothing else
             return self.answer(416, b"", span=f"bytes */{len(data)}") if span else self.answer(200, data, cut=len(data) // 2)
+        if manner == "crumbs":  # the next 100 bytes
+            server.cut_after = 100
         if manner == "drip-head":
             return self.endless(b"", b"x")
         if manner == "redirect-endless":

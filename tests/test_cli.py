@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -375,3 +376,12 @@ def test_info_survives_broken_packages(tmp_path):
     assert "no torchvision" in told["packages"]["facexlib"]["problem"]
     assert "torchvision_functional_tensor" in told["packages"]["basicsr"]["problem"]
     assert told["devices"][0] == "cpu" and told["models_dir"]
+
+
+def test_info_calls_optional_what_can_be_left_out():
+    from gpen_core.cli_info import NEEDED, OPTIONAL
+
+    listed = re.findall(r"^([\w-]+)[^;\n]*$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = {name.lower() for name in listed}
+    assert "safetensors" in wanted and wanted <= {package.lower() for _, package in NEEDED}
+    assert not wanted & {package.lower() for _, package in OPTIONAL}

@@ -27,13 +27,15 @@ def run(capsys, *arguments):
 
 def test_list_tells_every_file(capsys, tmp_path):
     code, out, _ = run(capsys, "list")
-    assert code == 0 and len(out.splitlines()) == len(Catalog.default())
+    assert code == 0 and sum(not line.startswith(" ") for line in out.splitlines()) == len(Catalog.default())
     for name in Catalog.default().names():
         assert name in out
+    out_for_people = out.splitlines()
     code, out, _ = run(capsys, "list", "--json")
     rows = json.loads(out)["models"]
     assert [row["name"] for row in rows] == Catalog.default().names()
     assert rows[0]["path"] is None and rows[0]["urls"] and rows[0]["licence"]
+    assert [line.strip() for line in out_for_people if line.startswith(" ")] == [url for row in rows for url in row["urls"]]
 
 
 def test_where(capsys, tmp_path, monkeypatch):
@@ -52,6 +54,7 @@ def test_a_download_that_cannot_be_is_3_and_tells_how_to_get_it(capsys, tmp_path
     for part in ("GPEN-BFR-2048.pth", "GPEN-BFR-512.pth", str(tmp_path / "GPEN"), "https://", "sha256", "GPEN_OFFLINE"):
         assert part in err
     code, out, _ = run(capsys, "download", "GPEN-BFR-2048", "--json")
+    assert len(err.splitlines()) <= 2 * 5 and err.count("--models-dir") == 2
     told = json.loads(out)
     assert code == 3 and told["failed"] == 1 and told["models"][0]["error"]
 

@@ -210,7 +210,7 @@ def test_a_busy_server_does_not_lose_the_part(server, folder, data, stopped):
     assert server.ranges == [f"bytes={stopped}-"] * 2
 
 
-@pytest.mark.parametrize("manner", ["reset", "torn"])
+@pytest.mark.parametrize("manner", ["reset", "torn", "crumbs"])
 def test_connections_that_always_break_are_given_up(server, folder, manner):
     refused(entry_for(server.url(manner)), folder)
     assert len(server.seen) < 25
@@ -286,7 +286,16 @@ def test_any_licence_notice_is_lived_with(server, folder, data, notice):
 
 @pytest.mark.parametrize(
     "content",
-    [b"[]", b"\xff", b"[" * 100_000, b'{"x": 5}', b'{"x": {"sha256": 5}}', b'{"x": {}}', b'{"x": ' + b"1" * 5000 + b"}", b" " * (2 << 20)],
+    [
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"x": 5}',
+        b'{"x": {"sha256": 5}}',
+        b'{"x": {}}',
+        b'{"x": ' + b"1" * 5000 + b"}",
+        b"{}" + b" " * (2 << 20),
+    ],
 )
 def test_damaged_sums_are_said_before_anything_is_fetched(server, folder, content):
     folder.mkdir(parents=True)

@@ -21,13 +21,14 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
 from gpen_core.weights.checkpoint import read_generator
 from training.adversary import Adversary
+from training.compiled import compiled
 from training.dataset import SpoiltFaces, to_pixels, to_tensor
 from training.degrade import random_damage, spoil
 from training.detector_features import DetectorFeatures, landmark_loss, perceptual_loss
@@ -91,7 +92,7 @@ class Trainer:
         plan = self.plan
         data = SpoiltFaces(faces, pixels, plan, self.seen)
         loader = DataLoader(data, batch_size=plan.batch, num_workers=plan.workers, drop_last=True, persistent_workers=False)
-        network = cast(Generator, torch.compile(self.network)) if plan.compile else self.network
+        network = cast(Generator, compiled(self.network, self.run, self._try)) if plan.compile else self.network
         samples = sample_pairs(faces, pixels, plan)
         lately: dict[str, list[float]] = defaultdict(list)
         saved, logged, clock = self.seen, self.seen, time.monotonic()
@@ -128,6 +129,15 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         return rate
+
+    def _try(self, network: nn.Module) -> None:
+        """One pass forward and back, as those of `_step` are, that changes nothing."""
+        plan = self.plan
+        empty = torch.zeros(plan.batch, 3, plan.size, plan.size, device=self.device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+            output = network(empty)
+        output.backward(torch.zeros_like(output))
+        self.optimiser.zero_grad(set_to_none=True)
 
     def _step(self, network: Generator, bad: Tensor, good: Tensor, mask: Tensor) -> dict[str, float]:
         """One step of the network, and of the discriminator; returns what the log tells."""

@@ -142,7 +142,7 @@ def _mark(response: Any) -> str | None:
     """What tells this very file from a later one of the same address: its ETag, or its date where that promises nothing of the bytes."""
     etag = _header(response, "ETag")
     mark = etag if etag and not etag.startswith("W/") else _header(response, "Last-Modified")
-    return mark if _is_sendable(mark) else None
+    return mark or None
 
 
 def _is_sendable(mark: str) -> bool:
