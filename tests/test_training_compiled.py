@@ -1,4 +1,4 @@
-"""Compiled code lies in the run's own folder and is made anew where it is broken. torch's compiler itself takes minutes: a stand-in here."""
+"""Compiled code lies in the run's own folder and is made anew where it is broken. torch's compiler takes minutes: a stand-in here."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_folder_of_the_users_own_is_never_emptied(compiler, run, tmp_path, mon
     (own / MARK).touch()
     (own / "a.so").write_text("who")
     monkeypatch.setenv(VARIABLE, str(own))
-    with pytest.raises(SystemExit, match="file too short|raised"):
+    with pytest.raises(SystemExit, match="inductor"):
         compiled(nn.Linear(2, 2), run, trial)
     assert (own / "a.so").read_text() == "who" and not (run / FOLDER).exists()
 
