@@ -98,6 +98,13 @@ def test_a_setting_that_cannot_be_met_leaves_the_picture_and_says_why(chosen, po
     assert chosen.ours("engine").ENGINE.model is None
 
 
+def test_a_missing_model_is_said_in_this_hosts_words(chosen, portrait):
+    chosen.opts.gpen_model = "GPEN-BFR-512"
+    chosen.restore_faces(portrait)
+    told = chosen.reported[-1]
+    assert "--gpen-models-path" in told and "GPEN_MODELS_DIR" not in told and len(told.splitlines()) <= 5
+
+
 def test_a_fault_of_ours_leaves_the_picture_too(chosen, portrait, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a fault")

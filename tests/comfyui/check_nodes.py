@@ -173,6 +173,7 @@ def test_missing_weights_are_explained(comfy, portrait):
         node(comfy, "GPENLoadModel").load("GPEN-BFR-512", "auto")
     message = str(caught.value)
     assert "GPEN-BFR-512.pth" in message and str(BASE / "elsewhere") in message and "https://" in message
+    assert "extra_model_paths.yaml" in message and "--" not in message and len(message.splitlines()) <= 5
     with pytest.raises(Exception, match="Colorization-1024"):
         node(comfy, "GPENColorizeFace").run(portrait)
 
