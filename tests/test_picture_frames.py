@@ -91,6 +91,16 @@ def test_frames_that_are_parts_with_any_disposal_are_kept_as_they_are_seen(tmp_p
         np.testing.assert_array_equal(new, old)
 
 
+def test_a_gif_that_begins_in_grey_is_kept(tmp_path):
+    """Its first frame is read as grey, the others as colours."""
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    source = saved(tmp_path / "in.gif", [Image.fromarray(ramp), images(1, (16, 16))[0].quantize(16)], duration=50, optimize=False)
+    with Image.open(source) as image:
+        assert image.mode == "L"
+    for (old, _), (new, _) in zip(seen(source), seen(copied(source, tmp_path / "out.png")), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 @pytest.mark.parametrize(("given_loop", "shown"), [(None, 1), (0, 0), (2, 3)])
 def test_a_gif_counts_its_repeats_and_others_how_often_it_is_shown(tmp_path, given_loop, shown):
     source = saved(tmp_path / "in.gif", images(2), duration=50, **({} if given_loop is None else {"loop": given_loop}))

@@ -98,7 +98,7 @@ def frames_by_pillow(plugin: Callable[[BinaryIO], ImageFile.ImageFile], data: by
     for index in range(still, image.n_frames):
         image.seek(index)
         image.load()
-        # Whether a frame has alpha may differ from one to the next, and what they are written to wants them alike.
+        # The first may be grey, or have a palette, where the others are in colour; what they are written to wants them alike.
         whole = image.convert("RGBA") if image.format == "GIF" else image
         yield pil_numbers(whole), float(image.info.get("duration") or 0)
 
