@@ -312,3 +312,27 @@ def test_realesrgan_without_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(background.importlib, "import_module", nothing)
     with pytest.raises(FeatureMissingError, match=r"basicsr or spandrel.*lanczos"):
         load_realesrgan(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "not enough memory: you tried to allocate 8 bytes"])
+def test_realesrgan_tries_smaller_tiles_in_any_words_for_too_little_memory(words):
+    """torch.cuda.OutOfMemoryError is one class of several; is_out_of_memory() knows them."""
+    torch = pytest.importorskip("torch")
+    seen = []
+
+    def network(x):
+        seen.append(max(x.shape[2:]))
+        if seen[-1] > 70:
+            raise RuntimeError(words)
+        return torch.nn.functional.interpolate(x, scale_factor=2)
+
+    picture = noise(150, 200)
+    larger = background.RealEsrgan(network, 2, "cpu", tile=128)(picture)
+    assert larger.shape == (300, 400, 3) and seen[0] == 128 and max(seen[1:]) == 64
+    assert np.abs(larger - picture.repeat(2, 0).repeat(2, 1)).max() < 1e-4
+
+    def broken(x):
+        raise RuntimeError("no kernel image is available")
+
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        background.RealEsrgan(broken, 2, "cpu", tile=128)(picture)
