@@ -40,6 +40,10 @@ class WeightsError(GpenError):
         self.reason = reason
 
 
+class DamagedWeightsError(WeightsError):
+    """A weight file is damaged or cut off: fetching it again may help (command line: exit code 3)."""
+
+
 class WeightsMissingError(WeightsError):
     """Weights are not on disk and cannot be fetched (command line: exit code 3)."""
 
@@ -90,3 +94,14 @@ class ModelMissingError(WeightsMissingError, WeightsFolderError):
 
 class FeatureMissingError(GpenError):
     """A feature needs an optional package that cannot be imported here (command line: exit code 2)."""
+
+
+def shown(name: object, most: int = 100) -> str:
+    """A name for a message or a line of the log: what a file calls itself or holds may be a megabyte long, and move a terminal's cursor.
+
+    most: characters; of a longer one the middle is left out, so that a path keeps its file's name.
+    """
+    text = str(name)
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-(most // 2) :]}"
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

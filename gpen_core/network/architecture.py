@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import WeightsError
+from ..errors import WeightsError, shown
 
 SMALLEST_SIZE = 64
 LARGEST_SIZE = 2048
+# The official networks have 512 channels, a style of 512 numbers and 8 mapping layers at most; far beyond that lies no GPEN.
+MOST_CHANNELS = 4096
+MOST_LAYERS = 32
 
 Shape = tuple[int, ...]
 
@@ -37,6 +40,14 @@ class Architecture:
         power = SMALLEST_SIZE <= self.size <= LARGEST_SIZE and self.size & (self.size - 1) == 0
         if not power:
             raise WeightsError(f"a GPEN generator has a size of 64, 128, 256, 512, 1024 or 2048; this one would have {self.size}")
+        channels = [self.channels(resolution) for resolution in self.resolutions]
+        if not (1 <= self.style_dim <= MOST_CHANNELS and min(channels) >= 1 and max(channels) <= MOST_CHANNELS):
+            raise WeightsError(
+                f"a GPEN generator has 1 to {MOST_CHANNELS} channels everywhere and a style of as many numbers; this one would have "
+                f"{min(channels)} to {max(channels)} channels and a style of {self.style_dim} numbers"
+            )
+        if self.n_mlp > MOST_LAYERS:
+            raise WeightsError(f"a GPEN generator has at most {MOST_LAYERS} mapping layers; this one would have {self.n_mlp}")
 
     def channels(self, resolution: int) -> int:
         """Channels of the feature maps at a resolution (4, 8, ... size)."""
@@ -106,12 +117,16 @@ class Architecture:
 
         Raises WeightsError, in one sentence, where they are not those of one whole GPEN generator.
         """
-        for key in ("generator.input.input", "ecd0.0.0.weight", "final_linear.0.weight"):
+        for key, sides in (("generator.input.input", 4), ("ecd0.0.0.weight", 4), ("final_linear.0.weight", 2)):
             if key not in shapes:
                 raise WeightsError(f"the tensor '{key}' of a GPEN generator is missing")
+            if len(shapes[key]) != sides or not all(1 <= side <= 16 * MOST_CHANNELS for side in shapes[key]):
+                raise WeightsError(f"the tensor '{key}' has the shape {shown(tuple(shapes[key]))}, which no GPEN generator has there")
         encoder_blocks = sum(1 for key in shapes if key.startswith("ecd") and key.endswith(".weight"))
         decoder_blocks = sum(1 for key in shapes if key.startswith("generator.to_rgbs.") and key.endswith(".conv.weight"))
         n_mlp = sum(1 for key in shapes if key.startswith("generator.style.") and key.endswith(".weight"))
+        if max(encoder_blocks, decoder_blocks) > 20:
+            raise WeightsError(f"it has {encoder_blocks} encoder blocks; a GPEN generator has at most 10")
         if decoder_blocks + 2 != encoder_blocks + 1:
             raise WeightsError(
                 f"the encoder takes {2 ** (encoder_blocks + 1)} pixels and the decoder gives {2 ** (decoder_blocks + 2)}; "
@@ -121,7 +136,7 @@ class Architecture:
         narrow = shapes["generator.input.input"][1] / 512
         top = shapes["ecd0.0.0.weight"][0]
         # Rounding down (int(...) in the official code) is undone by taking the multiplier from the widest map at 64 and above.
-        at_64 = shapes.get(f"ecd{int(math.log2(size)) - 6}.0.1.weight", (top,))[0] if size > 64 else top
+        at_64 = (shapes.get(f"ecd{int(math.log2(size)) - 6}.0.1.weight") or (top,))[0] if size > 64 else top
         architecture = cls(
             size=size,
             channel_multiplier=_plain(at_64 / (256 * narrow)),
@@ -137,12 +152,12 @@ class Architecture:
                 raise WeightsError(f"the tensor '{key}' of a GPEN generator of size {size} is missing")
             if tuple(shapes[key]) != shape:
                 raise WeightsError(
-                    f"the tensor '{key}' has the shape {tuple(shapes[key])}; a GPEN generator of size {size} (channel multiplier "
+                    f"the tensor '{key}' has the shape {shown(tuple(shapes[key]))}; a GPEN generator of size {size} (channel multiplier "
                     f"{architecture.channel_multiplier}, narrow {architecture.narrow}) has {shape} there"
                 )
         unknown = [key for key in shapes if key not in wanted]
         if unknown:
-            raise WeightsError(f"the tensor '{unknown[0]}' does not belong to a GPEN generator of size {size}")
+            raise WeightsError(f"the tensor '{shown(unknown[0])}' does not belong to a GPEN generator of size {size}")
         return architecture
 
 

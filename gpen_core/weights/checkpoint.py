@@ -5,20 +5,24 @@ No file can run code here: safetensors and ONNX hold none, and .pth goes through
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import WeightsError
+from ..errors import DamagedWeightsError, WeightsError, shown
 from ..network.architecture import Architecture
-from .identify import WANTED, describe_keys, file_kind, safetensors_shapes
+from .identify import WANTED, describe_keys, file_kind
 from .onnx_reader import read_onnx
 from .pickle_machine import TensorSpec, code_message
 from .pickle_reader import TorchFile
+from .safetensors_reader import read_tensors, safetensors_shapes
 
 if TYPE_CHECKING:
     import torch
 
+LOG = logging.getLogger("gpen_core.weights")
 Shape = tuple[int, ...]
 
 # Where programs put the weights inside a checkpoint; the running average comes first, for it is the better network.
@@ -32,20 +36,21 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     official names. Raises WeightsError, in one sentence, where the file holds no tensors, is damaged, or asks to run code.
     """
     path = Path(path)
-    kind = file_kind(path)
-    if kind == "safetensors":
-        return _read_safetensors(path)
-    if kind == "onnx":
-        import torch
+    with _reading(path):
+        kind = file_kind(path)
+        if kind == "safetensors":
+            return _without_prefix(read_tensors(path))
+        if kind == "onnx":
+            import torch
 
-        from_numpy = cast("Callable[[Any], torch.Tensor]", cast("Any", torch).from_numpy)
-        return {key: from_numpy(parameter.array()) for key, parameter in _open_onnx(path).items()}
-    try:
+            from_numpy = cast("Callable[[Any], torch.Tensor]", cast("Any", torch).from_numpy)
+            return {key: from_numpy(parameter.array()) for key, parameter in read_onnx(path).items()}
         with TorchFile(path) as file:
             specs = _specs(path, file)
+            # Tensors may share their numbers, but some must be copied to lie as they should: thousands, of a file of a megabyte.
+            if sum(spec.bytes for spec in specs.values()) > 2 * file.length:
+                raise WeightsError("its tensors name the same numbers again and again, which no weight file does")
             return {key: file.load(spec) for key, spec in specs.items()}
-    except WeightsError as error:
-        raise _with_path(path, error) from error
 
 
 def read_shapes(path: str | Path) -> dict[str, Shape]:
@@ -54,16 +59,14 @@ def read_shapes(path: str | Path) -> dict[str, Shape]:
     Raises WeightsError as `read_state_dict` does, except for damage that only the numbers themselves show.
     """
     path = Path(path)
-    kind = file_kind(path)
-    if kind == "safetensors":
-        return _without_prefix(safetensors_shapes(path))
-    if kind == "onnx":
-        return {key: parameter.shape for key, parameter in _open_onnx(path).items()}
-    try:
+    with _reading(path):
+        kind = file_kind(path)
+        if kind == "safetensors":
+            return _without_prefix(safetensors_shapes(path))
+        if kind == "onnx":
+            return {key: parameter.shape for key, parameter in read_onnx(path).items()}
         with TorchFile(path) as file:
             return {key: spec.shape for key, spec in _specs(path, file).items()}
-    except WeightsError as error:
-        raise _with_path(path, error) from error
 
 
 def read_architecture(path: str | Path) -> Architecture:
@@ -89,50 +92,46 @@ def _architecture(path: Path, shapes: Mapping[str, Shape]) -> Architecture:
     except WeightsError as error:
         whole = {"generator.input.input", "ecd0.0.0.weight", "final_linear.0.weight"} <= set(shapes)
         what = f"a GPEN generator of a kind that cannot be used ({error})" if whole else describe_keys(shapes)
-        raise WeightsError(f"'{path}' is {what}; wanted is {WANTED}.") from error
+        raise WeightsError(f"'{shown(path, 300)}' is {what}; wanted is {WANTED}.") from error
 
 
-def _with_path(path: Path, error: WeightsError) -> WeightsError:
-    """Errors from below say what is wrong; here they get the file's name."""
-    text = str(error)
-    if str(path) in text:
-        return error
-    cut = "cut off" in text or "damaged" in text
-    advice = "delete it and fetch it again" if cut else f"wanted is {WANTED}"
-    return WeightsError(f"'{path}' cannot be used: {text}; {advice}.")
-
-
-def _open_onnx(path: Path) -> Mapping[str, Any]:
+@contextmanager
+def _reading(path: Path) -> Generator[None, None, None]:
+    """Whatever a file does to its reader ends in WeightsError with the file's name. Readers refuse what they know; the rest ends here."""
+    name = shown(path, 300)
     try:
-        return read_onnx(path)
+        yield
     except WeightsError as error:
-        raise _with_path(path, error) from error
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    safetensors_shapes(path)  # says better than the library what is wrong
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        # The library's own types are incomplete, hence Any.
-        with cast("Any", safe_open)(path, framework="pt", device="cpu") as file:
-            return _without_prefix({str(key): file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"'{path}' is damaged ({error}); delete it and fetch it again.") from error
+        text = str(error)
+        if name in text:
+            raise
+        damaged = isinstance(error, DamagedWeightsError)
+        advice = "delete it and fetch it again" if damaged else f"wanted is {WANTED}"
+        raise type(error)(f"'{name}' cannot be used: {text}; {advice}.") from error
+    except OSError as error:
+        raise WeightsError(f"'{name}' cannot be read ({error.strerror or shown(error)}).") from error
+    except MemoryError as error:
+        raise WeightsError(f"'{name}' cannot be read: there is too little memory for it.") from error
+    except Exception as error:
+        LOG.debug("'%s' could not be read", name, exc_info=error)
+        raise DamagedWeightsError(f"'{name}' is damaged ({type(error).__name__}); delete it and fetch it again.") from error
 
 
 def _specs(path: Path, file: TorchFile) -> dict[str, TensorSpec]:
     """The tensors of an opened torch file, container and prefix taken off. Raises WeightsError for code, or where there are none."""
+    name = shown(path, 300)
     tensors = _unwrapped(file.root)
     if file.foreign:
         # Old checkpoints of Stable Diffusion hold objects of their trainer: better called by their name than dangerous.
         what = describe_keys(tensors) if tensors else ""
         known = f"is {what}, and " if what and "unknown" not in what else "cannot be used: "
-        raise WeightsError(f"'{path}' {known}{code_message(file.foreign[0])}; wanted is {WANTED}.")
+        raise WeightsError(f"'{name}' {known}{code_message(file.foreign[0])}; wanted is {WANTED}.")
     if not tensors:
         root: object = file.root
-        what = describe_keys(str(key) for key in cast("dict[Any, Any]", root)) if isinstance(root, dict) else "unknown"
-        raise WeightsError(f"'{path}' is {'a pickle without tensors' if 'unknown' in what else what}; wanted is {WANTED}.")
+        keys: Iterable[Any] = cast("dict[Any, Any]", root) if isinstance(root, dict) else ()
+        what = describe_keys(key for key in keys if isinstance(key, str))
+        known = what if what.startswith("a ") and what != "a file without tensors" else "a pickle without tensors"
+        raise WeightsError(f"'{name}' is {known}; wanted is {WANTED}.")
     return tensors
 
 

@@ -5,13 +5,14 @@ Two questions: `file_kind` looks at the first bytes, `describe_keys` at the name
 
 from __future__ import annotations
 
-import json
 import re
+import stat
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from ..errors import WeightsError
+from ..errors import DamagedWeightsError, WeightsError, shown
 
 FileKind = Literal["zip", "pickle", "safetensors", "onnx"]
 
@@ -44,65 +45,56 @@ def looks_like_page(head: bytes) -> bool:
 
 def file_kind(path: Path) -> FileKind:
     """What the file's content is; its name is not looked at. Raises WeightsError, which says what it is, where it holds no tensors."""
+    name = shown(path, 300)
     try:
-        size = path.stat().st_size
+        # Asked before it is opened: opening a pipe waits for whoever may write into it.
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise WeightsError(f"'{name}' cannot be read (it is a device or a pipe); wanted is {WANTED}.")
         with path.open("rb") as file:
             head = file.read(1024)
     except FileNotFoundError as error:
-        raise WeightsError(f"'{path}' does not exist; wanted is {WANTED}.") from error
-    except OSError as error:
-        raise WeightsError(f"'{path}' cannot be read ({error.strerror or error}); wanted is {WANTED}.") from error
-    if size == 0:
-        raise WeightsError(f"'{path}' is empty (0 bytes), a broken download; delete it and fetch {WANTED} again.")
+        raise WeightsError(f"'{name}' does not exist; wanted is {WANTED}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no system takes
+        told = error.strerror if isinstance(error, OSError) else None
+        raise WeightsError(f"'{name}' cannot be read ({told or shown(error)}); wanted is {WANTED}.") from error
+    if not head:
+        raise DamagedWeightsError(f"'{name}' is empty (0 bytes), a broken download; delete it and fetch {WANTED} again.")
     if head.startswith(b"PK"):
         return "zip"
     # A safetensors file begins with the length of its header, then the header's opening brace.
     length = int.from_bytes(head[:8], "little")
-    if size > 8 and head[8:9] == b"{" and length < _LARGEST_HEADER:
+    if head[8:9] == b"{" and length < _LARGEST_HEADER:
         return "safetensors"
     if looks_like_page(head):
-        raise WeightsError(f"'{path}' is an HTML page, a server's answer under a weight file's name; delete it and fetch {WANTED} again.")
+        raise DamagedWeightsError(
+            f"'{name}' is an HTML page, a server's answer under a weight file's name; delete it and fetch {WANTED} again."
+        )
     for magic, what in _MAGIC:
         if head.startswith(magic):
-            raise WeightsError(f"'{path}' is {what}; wanted is {WANTED}.")
+            raise WeightsError(f"'{name}' is {what}; wanted is {WANTED}.")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
     # ONNX is protobuf without any magic: field 1 (the version, a small number), then another known field of the model.
-    if head[:1] == b"\x08" and 1 <= head[1] <= 32 and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42"):
+    if (
+        head[:1] == b"\x08"
+        and b"\x01" <= head[1:2] <= b"\x20"
+        and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
+    ):
         return "onnx"
     if _OLD_PICKLE.match(head):
         return "pickle"
     if _is_text(head):
-        raise WeightsError(f"'{path}' is a text file; wanted is {WANTED}.")
+        raise WeightsError(f"'{name}' is a text file; wanted is {WANTED}.")
     if set(head) == {0}:
-        raise WeightsError(f"'{path}' holds nothing but zeros, a broken download; delete it and fetch {WANTED} again.")
-    raise WeightsError(f"'{path}' is of an unknown kind; wanted is {WANTED}.")
+        raise DamagedWeightsError(f"'{name}' holds nothing but zeros, a broken download; delete it and fetch {WANTED} again.")
+    raise WeightsError(f"'{name}' is of an unknown kind; wanted is {WANTED}.")
 
 
 def _is_text(head: bytes) -> bool:
     # The last character may be cut in two, hence "ignore"; control characters other than white space do not occur in text.
     text = head.decode("utf-8", "ignore")
     return len(text.encode()) >= len(head) - 3 and all(c.isprintable() or c in "\t\r\n\f" for c in text)
-
-
-def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a .safetensors file, from its header alone. Raises WeightsError where it is damaged or cut off."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if 8 + length > size:
-            raise WeightsError(f"'{path}' is cut off: its header has {length} bytes, the file only {size}; delete it and fetch it again.")
-        raw = file.read(length)
-    try:
-        header = json.loads(raw)
-        header.pop("__metadata__", None)
-        shapes = {str(key): tuple(int(side) for side in facts["shape"]) for key, facts in header.items()}
-        end = max((int(facts["data_offsets"][1]) for facts in header.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
-        raise WeightsError(f"'{path}' is damaged: its safetensors header cannot be read; delete it and fetch it again.") from error
-    if 8 + length + end > size:
-        raise WeightsError(f"'{path}' is cut off: {8 + length + end} bytes are due and {size} are there; delete it and fetch it again.")
-    return shapes
 
 
 # A network is known by names that all occur among its tensors ("*" for anything). The first that fits is taken.
@@ -131,17 +123,34 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+# More names than any network has say nothing more about it.
+_MOST_NAMES = 20_000
+
+
 def describe_keys(keys: Iterable[str]) -> str:
     """What network tensors of these names belong to, e.g. "a CodeFormer network"; "unknown ..." where none is recognised."""
-    names = [key.removeprefix("module.") for key in keys]
+    names = [key.removeprefix("module.") for key in islice(keys, _MOST_NAMES)]
     for what, patterns in _SIGNATURES:
         if all(_occurs(pattern, names) for pattern in patterns):
             return what
     if not names:
         return "a file without tensors"
-    return f"an unknown network (its first tensor is '{names[0]}')"
+    return f"an unknown network (its first tensor is '{shown(names[0])}')"
 
 
 def _occurs(pattern: str, names: list[str]) -> bool:
-    expression = re.compile(".*".join(re.escape(part) for part in pattern.split("*")))
-    return any(expression.fullmatch(name) for name in names)
+    first, *rest = pattern.split("*")
+    if not rest:
+        return first in names
+    return any(_fits(name, first, rest) for name in names if name.startswith(first))
+
+
+def _fits(name: str, first: str, rest: list[str]) -> bool:
+    """Whether a pattern's parts follow one another in a name. (A regular expression would try every way in which they could.)"""
+    place = len(first)
+    for part in rest[:-1]:
+        place = name.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return name.endswith(rest[-1]) and len(name) - len(rest[-1]) >= place

@@ -1,58 +1,103 @@
-"""An ONNX file as a list of nodes and constants, read with a small protobuf reader of our own, and a calculator for its constants.
+"""An ONNX file as a list of nodes and constants, read with a small protobuf reader of our own.
 
 The package `onnx` would be a large dependency for this; the wire format is four rules. Field numbers: onnx/onnx.proto (IR version 3 to 12).
-Numbers stay in the mapped file until they are asked for, so looking at a 285 MB file is quick.
+Numbers stay in the file until they are asked for, so looking at a 285 MB file is quick. Nothing is mapped into memory: a mapped file that
+another program cuts meanwhile ends the process.
 """
 
 from __future__ import annotations
 
-import mmap
+import math
+import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import WeightsError
+from ..errors import DamagedWeightsError, WeightsError, shown
 
 Array = npt.NDArray[Any]
 
-_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
-_SMALL = 1 << 20  # bytes; larger constants are computed anew rather than kept
+DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
+# A GPEN generator of size 2048, exported without folding, has 60,000 fields; no name in it is longer than a hundred letters.
+_MOST_FIELDS = 500_000
+_LARGEST_PIECE = 64 << 10  # bytes that are read at once: names, and lists of an attribute
+_SMALL = 4 << 10  # bytes of constants that are read with the graph
+_MOST_DIMENSIONS = 16
+EXTERNAL = "the file keeps its numbers in a second file (external data); export it again as one file"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes of a file that are read when they are asked for. stamp: length and time of the file when its graph was read."""
+
+    path: Path
+    stamp: tuple[int, int]
+    start: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self) -> Array:
+        """The bytes, in memory of their own. Raises WeightsError where the file has changed."""
+        with self.path.open("rb") as file:
+            data = np.empty(self.length if _stamp(file) == self.stamp else 0, np.uint8)
+            file.seek(self.start)
+            if cast("Any", file).readinto(data) != self.length:
+                raise DamagedWeightsError("the file was changed while it was read")
+        return data
+
+
+def _stamp(file: IO[bytes]) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _content(piece: bytes | Span) -> Array:
+    return piece.read() if isinstance(piece, Span) else np.frombuffer(piece, np.uint8) if piece else np.zeros(0, np.uint8)
 
 
 @dataclass
 class Tensor:
-    """A constant of the file. raw: its bytes in the mapped file; packed: its numbers where they are listed one by one."""
+    """A constant of the file. raw: its bytes; listed: (number of the field, bytes) where its numbers are listed one by one."""
 
     name: str = ""
     shape: tuple[int, ...] = ()
     data_type: int = 0
-    raw: memoryview | None = None
-    packed: Array | None = None
+    raw: bytes | Span | None = None
+    listed: list[tuple[int, bytes | Span]] = field(default_factory=lambda: list[tuple[int, "bytes | Span"]]())
     external: bool = False
 
     def array(self) -> Array:
-        """The numbers, as a view of the file where that can be. Raises WeightsError."""
+        """The numbers. Raises WeightsError."""
         if self.external:
-            raise WeightsError("the file keeps its numbers in a second file (external data); export it again as one file")
-        if self.data_type not in _DTYPES:
+            raise WeightsError(EXTERNAL)
+        if self.data_type not in DTYPES:
             raise WeightsError(f"the file holds numbers of a type that is not read (ONNX type {self.data_type})")
-        dtype = np.dtype(_DTYPES[self.data_type])
-        count = int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+        dtype = np.dtype(DTYPES[self.data_type])
+        count = math.prod(self.shape)
         if self.raw is not None:
             if len(self.raw) != count * dtype.itemsize:
-                raise WeightsError(f"the file is damaged: '{self.name}' has {len(self.raw)} bytes instead of {count * dtype.itemsize}")
-            return np.reshape(np.frombuffer(self.raw, dtype=dtype), self.shape)
-        listed = self.packed if self.packed is not None else np.zeros(0, dtype=dtype)
+                raise self._wrong(f"{len(self.raw)} bytes instead of {count * dtype.itemsize}")
+            return np.reshape(_content(self.raw).view(dtype), self.shape)
+        try:
+            parts = [_numbers(number, _content(piece)) for number, piece in self.listed]
+        except ValueError as error:
+            raise self._wrong("numbers that are none") from error
+        listed = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
         if listed.size != count:
-            raise WeightsError(f"the file is damaged: '{self.name}' has {listed.size} numbers instead of {count}")
+            raise self._wrong(f"{listed.size} numbers instead of {count}")
         if self.data_type == 10:  # half precision is listed as the bits of whole numbers
-            return np.reshape(np.frombuffer(listed.astype("<u2").tobytes(), dtype="<f2"), self.shape)
+            return np.reshape(listed.astype("<u2").view("<f2"), self.shape)
         return np.reshape(listed.astype(dtype), self.shape)
+
+    def _wrong(self, what: str) -> WeightsError:
+        return DamagedWeightsError(f"the file is damaged: '{shown(self.name)}' has {what}")
 
 
 @dataclass
@@ -67,288 +112,211 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in the file's order, which ONNX demands to be topological, and constants by name."""
+    """Nodes, each behind those it depends on, and constants by name. length: of the file, in bytes."""
 
     nodes: list[Node] = field(default_factory=lambda: list[Node]())
     tensors: dict[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())
+    length: int = 0
 
 
 def read_graph(path: Path) -> Graph:
     """The graph of an .onnx file. Raises WeightsError where it is damaged, cut off, or no ONNX."""
     with path.open("rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    graph: Graph | None = None
-    try:
-        for number, value in _fields(data):
-            if number == 7:
-                graph = _graph(value)
-    except (IndexError, ValueError, struct.error, TypeError, AttributeError) as error:
-        raise WeightsError("the ONNX file is damaged or cut off") from error
+        reader = _Reader(path, file)
+        graph: Graph | None = None
+        try:
+            for number, value in reader.fields((0, reader.length)):
+                if number == 7:
+                    graph = reader.graph(value)
+        except (IndexError, ValueError, struct.error, TypeError, AttributeError) as error:
+            raise DamagedWeightsError("the ONNX file is damaged or cut off") from error
     if graph is None or not graph.nodes:
-        raise WeightsError("the file is no ONNX network, or is cut off")
+        raise DamagedWeightsError("the file is no ONNX network, or is cut off")
+    _check_order(graph)
+    graph.length = reader.length
     return graph
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """(field number, value): whole numbers as int, the rest as slices of the file."""
-    place, end = 0, len(data)
-    while place < end:
-        key, place = _varint(data, place)
-        wire = key & 7
-        if wire == 0:
-            value, place = _varint(data, place)
-            yield key >> 3, value
-            continue
-        if wire == 2:
-            length, place = _varint(data, place)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise ValueError("no protobuf")
-        if place + length > end:
+def _check_order(graph: Graph) -> None:
+    """ONNX demands that a node comes after those it depends on. Whoever walks such a graph never walks in a circle."""
+    later = {name for node in graph.nodes for name in node.outputs if name}
+    for node in graph.nodes:
+        mine = {name for name in node.outputs if name}
+        if not later.isdisjoint(node.inputs) or not mine <= later:
+            raise DamagedWeightsError("the ONNX file is damaged: its operations do not follow one another, or a value has two of them")
+        later -= mine
+
+
+class _Reader:
+    """Reads protobuf messages out of an open file. A message is where it begins and ends in the file."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
+        self._file = file
+        self._stamp = _stamp(file)
+        self.length = self._stamp[0]
+        self._start, self._window = 0, b""
+        self._left = _MOST_FIELDS
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        if end - start > _LARGEST_PIECE:
+            raise ValueError("a text that is too long")
+        if start < self._start or end > self._start + len(self._window):
+            self._file.seek(start)
+            self._start, self._window = start, self._file.read(_LARGEST_PIECE)
+        piece = self._window[start - self._start : end - self._start]
+        if len(piece) != end - start:
             raise ValueError("cut off")
-        yield key >> 3, data[place : place + length]
-        place += length
+        return piece
 
+    def _varint(self, place: int, end: int) -> tuple[int, int]:
+        value = 0
+        for n, byte in enumerate(self._bytes(place, min(end, place + 10))):
+            value |= (byte & 0x7F) << 7 * n
+            if byte < 0x80:
+                return value, place + n + 1
+        raise ValueError("no protobuf")
 
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError("no protobuf")
+    def fields(self, message: tuple[int, int]) -> Iterator[tuple[int, Any]]:
+        """(field number, value): whole numbers as int, the rest as (begin, end) in the file."""
+        place, end = message
+        while place < end:
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError("more operations than any GPEN generator has")
+            key, place = self._varint(place, end)
+            wire = key & 7
+            if wire == 0:
+                value, place = self._varint(place, end)
+                yield key >> 3, value
+                continue
+            if wire == 2:
+                length, place = self._varint(place, end)
+            elif wire in (1, 5):
+                length = 8 if wire == 1 else 4
+            else:
+                raise ValueError("no protobuf")
+            if length > end - place:
+                raise ValueError("cut off")
+            yield key >> 3, (place, place + length)
+            place += length
+
+    def _text(self, message: tuple[int, int]) -> str:
+        return self._bytes(*message).decode("utf-8")
+
+    def _integers(self, value: Any) -> list[int]:
+        """One number, or a packed list of them."""
+        return [_signed(value)] if isinstance(value, int) else _varints(np.frombuffer(self._bytes(*value), np.uint8)).tolist()
+
+    def _piece(self, message: tuple[int, int]) -> bytes | Span:
+        start, end = message
+        return self._bytes(start, end) if end - start <= _SMALL else Span(self._path, self._stamp, start, end - start)
+
+    def graph(self, message: tuple[int, int]) -> Graph:
+        graph = Graph()
+        for number, value in self.fields(message):
+            if number == 1:
+                graph.nodes.append(self._node(value))
+            elif number == 5:
+                tensor = self._tensor(value)
+                graph.tensors[tensor.name] = tensor
+        for node in graph.nodes:
+            value = node.attributes.get("value")
+            if node.op == "Constant" and isinstance(value, Tensor):
+                graph.tensors[node.outputs[0]] = value
+        return graph
+
+    def _node(self, message: tuple[int, int]) -> Node:
+        node = Node()
+        for number, value in self.fields(message):
+            if number == 1:
+                node.inputs.append(self._text(value))
+            elif number == 2:
+                node.outputs.append(self._text(value))
+            elif number == 4:
+                node.op = self._text(value)
+            elif number == 5:
+                name, content = self._attribute(value)
+                node.attributes[name] = content
+        return node
+
+    def _attribute(self, message: tuple[int, int]) -> tuple[str, Any]:
+        name, content = "", None
+        integers: list[int] = []
+        floats: list[float] = []
+        for number, value in self.fields(message):
+            if number == 1:
+                name = self._text(value)
+            elif number == 2:
+                content = float(struct.unpack("<f", self._bytes(*value))[0])
+            elif number == 3:
+                content = _signed(value)
+            elif number == 4:
+                content = self._bytes(*value)
+            elif number == 5:
+                content = self._tensor(value)
+            elif number == 7:
+                floats += np.frombuffer(self._bytes(*value), dtype="<f4").tolist()
+            elif number == 8:
+                integers += self._integers(value)
+        return name, content if content is not None else integers or floats
+
+    def _tensor(self, message: tuple[int, int]) -> Tensor:
+        tensor = Tensor()
+        shape: list[int] = []
+        for number, value in self.fields(message):
+            if number == 1:
+                shape += self._integers(value)
+            elif number == 2:
+                tensor.data_type = int(value)
+            elif number in (4, 5, 7, 10):
+                # Packed, or one that stands alone.
+                tensor.listed.append((number, _unsigned_bytes(value) if type(value) is int else self._piece(value)))
+            elif number == 8:
+                tensor.name = self._text(value)
+            elif number == 9:
+                tensor.raw = self._piece(value)
+            elif number == 13 or (number == 14 and value == 1):
+                tensor.external = True
+        tensor.shape = tuple(shape)
+        if len(shape) > _MOST_DIMENSIONS or any(side < 0 for side in shape):
+            raise ValueError("a shape that is none")
+        return tensor
 
 
 def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _integers(value: Any) -> list[int]:
-    """One number, or a packed list of them."""
-    if isinstance(value, int):
-        return [_signed(value)]
-    numbers: list[int] = []
+def _unsigned_bytes(value: int) -> bytes:
+    """A whole number as protobuf writes it."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _numbers(field_number: int, data: Array) -> Array:
+    """The numbers of a tensor's list: float32 in field 4, float64 in 10, else whole numbers."""
+    return data.view("<f4") if field_number == 4 else data.view("<f8") if field_number == 10 else _varints(data)
+
+
+def _varints(data: Array) -> Array:
+    """Whole numbers of protobuf, seven bits a byte, the lowest first; the last byte of each is below 128."""
+    done: list[Array] = []
     place = 0
-    while place < len(value):
-        number, place = _varint(value, place)
-        numbers.append(_signed(number))
-    return numbers
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).decode("utf-8")
-
-
-def _graph(data: memoryview) -> Graph:
-    graph = Graph()
-    for number, value in _fields(data):
-        if number == 1:
-            graph.nodes.append(_node(value))
-        elif number == 5:
-            tensor = _tensor(value)
-            graph.tensors[tensor.name] = tensor
-    for node in graph.nodes:
-        value = node.attributes.get("value")
-        if node.op == "Constant" and isinstance(value, Tensor):
-            graph.tensors[node.outputs[0]] = value
-    return graph
-
-
-def _node(data: memoryview) -> Node:
-    node = Node()
-    for number, value in _fields(data):
-        if number == 1:
-            node.inputs.append(_text(value))
-        elif number == 2:
-            node.outputs.append(_text(value))
-        elif number == 4:
-            node.op = _text(value)
-        elif number == 5:
-            name, content = _attribute(value)
-            node.attributes[name] = content
-    return node
-
-
-def _attribute(data: memoryview) -> tuple[str, Any]:
-    name, content = "", None
-    integers: list[int] = []
-    floats: list[float] = []
-    for number, value in _fields(data):
-        if number == 1:
-            name = _text(value)
-        elif number == 2:
-            content = float(struct.unpack("<f", value)[0])
-        elif number == 3:
-            content = _signed(value)
-        elif number == 4:
-            content = bytes(value)
-        elif number == 5:
-            content = _tensor(value)
-        elif number == 7:
-            floats += np.frombuffer(value, dtype="<f4").tolist()
-        elif number == 8:
-            integers += _integers(value)
-    return name, content if content is not None else integers or floats
-
-
-def _tensor(data: memoryview) -> Tensor:
-    tensor = Tensor()
-    shape: list[int] = []
-    integers: list[int] = []
-    floats: list[Array] = []
-    for number, value in _fields(data):
-        if number == 1:
-            shape += _integers(value)
-        elif number == 2:
-            tensor.data_type = value
-        elif number == 4:
-            floats.append(np.frombuffer(value, dtype="<f4"))
-        elif number in (5, 7):
-            integers += _integers(value)
-        elif number == 8:
-            tensor.name = _text(value)
-        elif number == 9:
-            tensor.raw = value
-        elif number == 10:
-            floats.append(np.frombuffer(value, dtype="<f8"))
-        elif number == 13 or (number == 14 and value == 1):
-            tensor.external = True
-    tensor.shape = tuple(shape)
-    if any(side < 0 for side in tensor.shape):
-        raise ValueError("a negative side")
-    if floats:
-        tensor.packed = np.concatenate(floats)
-    elif integers:
-        tensor.packed = np.array(integers, dtype=np.int64)
-    return tensor
-
-
-class Constants:
-    """What can be known of a graph without running it: `name in constants`, `constants.array(name)`."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._tensors = graph.tensors
-        self._makers: dict[str, Node] = {}
-        self._known: dict[str, Array] = {}
-        for node in graph.nodes:
-            if node.op in _CALCULATE and all(not name or name in self for name in node.inputs) and (node.inputs or node.op == "Constant"):
-                self._makers.update(dict.fromkeys(node.outputs, node))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors or name in self._makers
-
-    def array(self, name: str) -> Array:
-        """The numbers of a constant. Raises WeightsError where it cannot be calculated."""
-        if name in self._tensors:
-            return self._tensors[name].array()
-        if name in self._known:
-            return self._known[name]
-        node = self._makers[name]
-        try:
-            result = np.asarray(_CALCULATE[node.op](node, [self.array(item) for item in node.inputs if item]))
-        except (ValueError, IndexError, TypeError, KeyError) as error:
-            raise WeightsError(f"the constant '{name}' of the ONNX file cannot be calculated ({node.op})") from error
-        if result.nbytes < _SMALL:
-            self._known[name] = result
-        return result
-
-
-Inputs = Sequence[Array]
-
-
-def _listed(node: Node, inputs: Inputs, name: str, place: int) -> list[int]:
-    """Axes and the like: an attribute in older ONNX, an input in newer."""
-    if name in node.attributes:
-        return [int(number) for number in cast("list[int]", node.attributes[name])]
-    return [int(number) for number in np.ravel(inputs[place])] if len(inputs) > place else []
-
-
-def _reshape(node: Node, inputs: Inputs) -> Array:
-    source, wanted = inputs[0], _listed(node, inputs, "shape", 1)
-    keep = not node.attributes.get("allowzero")
-    return np.reshape(source, [source.shape[i] if side == 0 and keep else side for i, side in enumerate(wanted)])
-
-
-def _squeeze(node: Node, inputs: Inputs) -> Array:
-    axes = _listed(node, inputs, "axes", 1)
-    return np.squeeze(inputs[0], axis=tuple(axes) if axes else None)
-
-
-def _slice(node: Node, inputs: Inputs) -> Array:
-    source = inputs[0]
-    starts, ends = _listed(node, inputs, "starts", 1), _listed(node, inputs, "ends", 2)
-    axes = _listed(node, inputs, "axes", 3) or list(range(len(starts)))
-    steps = _listed(node, inputs, "steps", 4) or [1] * len(starts)
-    cut = [slice(None)] * source.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        # Going backwards, an end before the first element is written as a hugely negative number.
-        cut[axis] = slice(start, None if step < 0 and end < -source.shape[axis] else end, step)
-    return source[tuple(cut)]
-
-
-def _constant(node: Node, _: Inputs) -> Array:
-    for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
-        if name in node.attributes:
-            return np.array(node.attributes[name], dtype=dtype)
-    raise ValueError("a constant that is no number")
-
-
-def _constant_of_shape(node: Node, inputs: Inputs) -> Array:
-    value = node.attributes.get("value")
-    fill = np.ravel(value.array())[0] if isinstance(value, Tensor) else np.float32(0)
-    return np.full([int(side) for side in inputs[0]], fill)
-
-
-def _divide(_: Node, inputs: Inputs) -> Array:
-    whole = inputs[0].dtype.kind in "iu"
-    return inputs[0] // inputs[1] if whole else inputs[0] / inputs[1]
-
-
-def _axis(node: Node, default: int) -> int:
-    return int(node.attributes.get("axis", default))
-
-
-def _cast(node: Node, inputs: Inputs) -> Array:
-    return inputs[0].astype(_DTYPES[int(node.attributes["to"])])
-
-
-def _transpose(node: Node, inputs: Inputs) -> Array:
-    return np.transpose(inputs[0], node.attributes.get("perm") or None)
-
-
-def _expand(_: Node, inputs: Inputs) -> Array:
-    shape = tuple(int(side) for side in inputs[1])
-    return np.broadcast_to(inputs[0], np.broadcast_shapes(inputs[0].shape, shape))
-
-
-# The operations that exporters leave between a weight and its use. Nothing here is slow or large: only constants pass through.
-_CALCULATE: dict[str, Callable[[Node, Inputs], Any]] = {
-    "Constant": _constant,
-    "ConstantOfShape": _constant_of_shape,
-    "Identity": lambda _, x: x[0],
-    "Cast": _cast,
-    "CastLike": lambda _, x: x[0].astype(x[1].dtype),
-    "Mul": lambda _, x: x[0] * x[1],
-    "Div": _divide,
-    "Add": lambda _, x: x[0] + x[1],
-    "Sub": lambda _, x: x[0] - x[1],
-    "Neg": lambda _, x: -x[0],
-    "Sqrt": lambda _, x: np.sqrt(x[0]),
-    "Reciprocal": lambda _, x: 1 / x[0],
-    "Reshape": _reshape,
-    "Flatten": lambda n, x: np.reshape(x[0], (int(np.prod(x[0].shape[: _axis(n, 1)], dtype=np.int64)), -1)),
-    "Transpose": _transpose,
-    "Squeeze": _squeeze,
-    "Unsqueeze": lambda n, x: np.expand_dims(x[0], tuple(_listed(n, x, "axes", 1))),
-    "Expand": _expand,
-    "Tile": lambda _, x: np.tile(x[0], [int(times) for times in x[1]]),
-    "Slice": _slice,
-    "Concat": lambda n, x: np.concatenate(list(x), axis=_axis(n, 0)),
-    "Gather": lambda n, x: np.take(x[0], x[1].astype(np.int64), axis=_axis(n, 0)),
-    "Shape": lambda _, x: np.array(x[0].shape, dtype=np.int64),
-}
+    while place < len(data):
+        chunk = data[place : place + (1 << 20)]
+        ends = np.flatnonzero(chunk < 0x80)
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        if not ends.size or int((ends - starts).max()) >= 10:
+            raise ValueError("no protobuf")
+        values = np.zeros(ends.size, np.uint64)
+        for n in range(int((ends - starts).max()) + 1):
+            longer = starts + n <= ends
+            values[longer] |= (chunk[starts[longer] + n] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * n)
+        done.append(values.view(np.int64))
+        place += int(ends[-1]) + 1
+    return np.concatenate(done) if done else np.zeros(0, np.int64)

@@ -19,12 +19,15 @@ from typing import cast
 
 import numpy as np
 
-from ..errors import WeightsError
-from .onnx_graph import Array, Constants, Graph, Node, read_graph
+from ..errors import WeightsError, shown
+from .onnx_constants import Constants
+from .onnx_graph import EXTERNAL, Array, Graph, Node, read_graph
 
 Shape = tuple[int, ...]
 
 _MAPPING_RATE = 0.01  # official `lr_mlp`: factor on weights and biases of the mapping layers
+_MOST_MODULATED = 64  # of size 2048 there are 29
+_MOST_STEPS = 1000  # between a modulated convolution and its weight and style there are about ten operations
 # Operations that only change the form of their first input.
 _FORM = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Cast", "CastLike", "Identity", "Expand", "Tile", "Flatten"})
 
@@ -61,7 +64,12 @@ def read_onnx(path: Path) -> dict[str, Parameter]:
     The numbers are read when `Parameter.array` is called. Raises WeightsError where the graph is not that of a GPEN generator.
     """
     graph = read_graph(path)
-    return _Walk(graph).parameters()
+    if any(tensor.external for tensor in graph.tensors.values()):
+        raise WeightsError(EXTERNAL)
+    try:
+        return _Walk(graph).parameters()
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise WeightsError(f"the ONNX network is not a GPEN generator ({shown(error)})") from error
 
 
 @dataclass
@@ -78,6 +86,10 @@ class _Walk:
         self.graph = graph
         self.constants = Constants(graph)
         self.maker = {name: node for node in graph.nodes for name in node.outputs}
+        self.behind: dict[str, Node | None] = {}
+        for node in graph.nodes:
+            form = node.op in _FORM and node.inputs[0] not in self.constants
+            self.behind.update(dict.fromkeys(node.outputs, self.behind.get(node.inputs[0]) if form else node))
         self.modulated: dict[int, _Modulation] = {}
         self.set_aside: set[int] = set()  # ids of nodes that belong to a modulation
         self.found: dict[str, Parameter] = {}
@@ -86,6 +98,8 @@ class _Walk:
     def parameters(self) -> dict[str, Parameter]:
         for node in self.graph.nodes:
             if node.op in ("Conv", "ConvTranspose") and node.inputs[1] not in self.constants:
+                if len(self.modulated) == _MOST_MODULATED:
+                    raise WeightsError("the ONNX network is not a GPEN generator (too many modulated convolutions)")
                 self.modulated[id(node)] = self._modulation(node)
         self._stages()
         if len(self.encoder) < 4 or len(self.chain) < 2 or len(self.styled) < 3:
@@ -100,6 +114,9 @@ class _Walk:
             # An optimiser may have moved the bias into the convolution. (Where it did not, some exporters put zeros there.)
             if self._encoder_bias(n) not in self.found and len(node.inputs) > 2:
                 self._add(self._encoder_bias(n), self._shape(node.inputs[1])[:1], node.inputs[2])
+        # Made of few numbers repeated, a file of kilobytes would take gigabytes.
+        if sum(math.prod(parameter.shape) for parameter in self.found.values()) > self.graph.length:
+            raise WeightsError("the ONNX network is not a GPEN generator (it has more parameters than the file has bytes)")
         return self._with_original_numbers()
 
     def _stages(self) -> None:
@@ -148,11 +165,17 @@ class _Walk:
         weights: list[str] = []
         linears: list[tuple[Node, str | None]] = []
         waiting = [conv.inputs[1]]
-        while waiting:
+        seen: set[str] = set()
+        for _ in range(_MOST_STEPS):
+            if not waiting:
+                break
             name = waiting.pop()
             if name in self.constants:
                 weights.append(name)
                 continue
+            if name in seen:
+                continue  # a value that two operations share: the ways through many of them are without number
+            seen.add(name)
             node = self._behind_form(name)
             if node is None:
                 continue
@@ -165,6 +188,8 @@ class _Walk:
                 linear = self._linear_with_bias(node)
                 if linear is not None:
                     linears.append(linear)
+        if waiting:
+            raise WeightsError("the ONNX network is not a GPEN generator (a weight that takes too many operations)")
         weights.sort(key=lambda name: -math.prod(self._shape(name)))
         if not weights or len(self._shape(weights[0])) not in (4, 5) or len(linears) != 1:
             raise WeightsError("the ONNX network is not a GPEN generator (a convolution whose weight is not modulated by a style)")
@@ -172,12 +197,7 @@ class _Walk:
 
     def _behind_form(self, name: str) -> Node | None:
         """The node that makes a value, operations of form alone skipped."""
-        node = self.maker.get(name)
-        while node is not None and node.op in _FORM:
-            if node.inputs[0] in self.constants:
-                return node
-            node = self.maker.get(node.inputs[0])
-        return node
+        return self.behind.get(name)
 
     def _linear_with_bias(self, node: Node) -> tuple[Node, str | None] | None:
         """(linear layer, name of its bias) for Gemm, MatMul, or Add of a constant to one of them."""
@@ -202,7 +222,7 @@ class _Walk:
 
     def _add(self, key: str, shape: Shape, names: list[str] | str, factor: float = 1.0, *, transposed: bool = False) -> None:
         if key in self.found:
-            raise WeightsError(f"the ONNX network is not a GPEN generator (two values for '{key}')")
+            raise WeightsError(f"the ONNX network is not a GPEN generator (two values for '{shown(key)}')")
         listed = (names,) if isinstance(names, str) else tuple(names)
         self.found[key] = Parameter(shape, self.constants, listed, factor, transposed)
 
