@@ -2,10 +2,9 @@
 
     python -m benchmarks.startup [--size 2048] [--rounds 3] [--onnx]
 
-Weights are random, of the official shape, in each form that is read: .safetensors (mapped into memory: "read" there is the time until every
-number was looked at once), .pth as torch.save writes it now and as it did before torch 1.6, and with --onnx an export (needs the package
-onnx). Files were written just before, so they come from the system's cache: figures are what reading costs us, beside the plain reading of
-as many bytes. Medians in seconds.
+Weights are random, of the official shape, in each form that is read: .safetensors, .pth as torch.save writes it now and as it did before
+torch 1.6, and with --onnx an export (needs the package onnx). Files were written just before, so they come from the system's cache: figures
+are what reading costs us, beside the plain reading of as many bytes. Medians in seconds.
 """
 
 from __future__ import annotations

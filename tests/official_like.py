@@ -73,12 +73,12 @@ class PixelNorm(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    def __init__(self, inputs: int, outputs: int, side: int, up: bool, demodulate: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, side: int, up: bool, demodulate: bool, style: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, outputs, inputs, side, side))
         if up:
             self.blur = Fir(1, (1, 1))
-        self.modulation = Linear(512, inputs)
+        self.modulation = Linear(style, inputs)
         self.inputs, self.outputs = inputs, outputs
         self.scale, self.up, self.demodulate, self.side = 1 / math.sqrt(inputs * side * side), up, demodulate, side
 
@@ -109,9 +109,9 @@ class Noise(nn.Module):
 
 
 class Styled(nn.Module):
-    def __init__(self, inputs: int, outputs: int, up: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, up: bool, style: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(inputs, outputs, 3, up, True)
+        self.conv = ModulatedConv(inputs, outputs, 3, up, True, style)
         self.noise = Noise()
         self.activate = Activate(2 * outputs)
 
@@ -120,11 +120,11 @@ class Styled(nn.Module):
 
 
 class ToRgb(nn.Module):
-    def __init__(self, inputs: int, up: bool) -> None:
+    def __init__(self, inputs: int, up: bool, style: int) -> None:
         super().__init__()
         if up:
             self.upsample = Fir(2, (2, 1))
-        self.conv = ModulatedConv(inputs, 3, 1, False, False)
+        self.conv = ModulatedConv(inputs, 3, 1, False, False, style)
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
     def forward(self, x: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -142,16 +142,16 @@ class Start(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], style: int, layers: int) -> None:
         super().__init__()
-        self.style = nn.Sequential(PixelNorm(), *(Linear(512, 512, 0.01, True) for _ in range(8)))
+        self.style = nn.Sequential(PixelNorm(), *(Linear(style, style, 0.01, True) for _ in range(layers)))
         self.input = Start(channels[0])
-        self.conv1 = Styled(channels[0], channels[0], False)
-        self.to_rgb1 = ToRgb(2 * channels[0], False)
+        self.conv1 = Styled(channels[0], channels[0], False, style)
+        self.to_rgb1 = ToRgb(2 * channels[0], False, style)
         self.convs, self.to_rgbs = nn.ModuleList(), nn.ModuleList()
         for below, c in pairwise(channels):
-            self.convs += [Styled(2 * below, c, True), Styled(2 * c, c, False)]
-            self.to_rgbs.append(ToRgb(2 * c, True))
+            self.convs += [Styled(2 * below, c, True, style), Styled(2 * c, c, False, style)]
+            self.to_rgbs.append(ToRgb(2 * c, True, style))
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
         w = self.style(latent)
@@ -165,17 +165,17 @@ class Decoder(nn.Module):
 
 
 class OfficialLike(nn.Module):
-    """channels: of the feature maps at 4, 8, ... size."""
+    """channels: of the feature maps at 4, 8, ... size. style: numbers of the style. layers: that make it."""
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], style: int = 512, layers: int = 8) -> None:
         super().__init__()
         down = channels[::-1]
         self.ecd0 = nn.Sequential(nn.Sequential(PlainConv(3, down[0], 1, 1), Activate(down[0])))
         for i, (above, c) in enumerate(pairwise(down), 1):
             layer = nn.Sequential(Fir(1, (2, 2)), PlainConv(above, c, 3, 2), Activate(c))
             self.add_module(f"ecd{i}", nn.Sequential(layer))
-        self.final_linear = nn.Sequential(Linear(channels[0] * 16, 512, 1.0, True))
-        self.generator = Decoder(channels)
+        self.final_linear = nn.Sequential(Linear(channels[0] * 16, style, 1.0, True))
+        self.generator = Decoder(channels, style, layers)
         self.levels = len(channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def test_building_the_network_does_not_import_torchs_compiler() -> None:
 
 
 def test_the_network_keeps_nothing_of_the_file() -> None:
-    """Weights are mapped into memory: a single tensor of them that is kept would keep the whole file open and in memory."""
+    """A tensor of the file that is kept would be in memory beside what the network made of it."""
     plain = Generator(Architecture(64, 1, 0.125))
     state = {key: value.clone() for key, value in plain.state_dict().items()}
     network = build_fused(state)

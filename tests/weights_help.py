@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
 import torch
 
 from gpen_core.catalog import Catalog, WeightFile
+from gpen_core.errors import WeightsError
 from gpen_core.network.architecture import Architecture
+from gpen_core.weights.checkpoint import read_state_dict
+
+MIB = 1 << 20
 
 
 def tiny_state(narrow: float = 1 / 32, seed: int = 0, size: int = 64) -> dict[str, torch.Tensor]:
@@ -31,3 +40,25 @@ def tiny_catalog(**more_of_2048) -> Catalog:
             tiny_entry("GPEN-Inpainting-1024", 3 / 64, task="inpaint", size=256),
         ]
     )
+
+
+def refusal(path: Path, read=read_state_dict, most: int = 40 * MIB) -> str:
+    """The sentence a file is refused with. Memory beyond `most` bytes, or steps without number (they would hang here), fail."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError) as caught:
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+    text = str(caught.value)
+    assert text.isprintable() and len(text) < 1200 and path.name in text
+    return text
+
+
+def zipped(path: Path, pickled: bytes, **parts: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+        for name, data in parts.items():
+            archive.writestr(f"a/data/{name}", data)
+    return path

@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..catalog import EMBEDDED_FOLDER, Catalog, Task, WeightFile
-from ..errors import ModelMissingError, SettingsError, WeightsError, WeightsMissingError
+from ..errors import DamagedWeightsError, ModelMissingError, SettingsError, WeightsError, WeightsMissingError, shown
 from . import download as downloads
+from . import purpose
+from .sums import sha256_of
 
 LOG = logging.getLogger("gpen_core.weights")
 
@@ -26,6 +29,9 @@ _FACEFUSION = Path(".assets") / "models"
 _SMALLEST_BYTES = 4_000_000
 # Words in a file's name that tell weights of one shape but different tasks apart.
 _TASK_WORDS: dict[str, Task] = {"color": "colorize", "colour": "colorize", "inpaint": "inpaint", "seg2face": "seg2face"}
+
+if TYPE_CHECKING:
+    from ..network.architecture import Architecture
 
 Progress = Callable[[int, "int | None"], None]
 
@@ -59,21 +65,31 @@ def gpen_folder(models_dir: Path | None = None) -> Path:
 def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[Path]:
     """Folders to look in, those that exist, in this order: models/GPEN, `extra`, GPEN_EXTRA_MODELS, other programs', FaceFusion's."""
     root = _root(models_dir)
-    named = (Path(item).expanduser() for item in os.environ.get("GPEN_EXTRA_MODELS", "").split(os.pathsep) if item.strip())
+    # Not Path.expanduser: it raises where a user's home is not known, and one wrong name would hide all folders.
+    named = (Path(os.path.expanduser(item)) for item in os.environ.get("GPEN_EXTRA_MODELS", "").split(os.pathsep) if item.strip())  # noqa: PTH111
     wanted = [root / "GPEN", *map(Path, extra), *named, *(root / name for name in _SIBLINGS)]
     wanted += [Path.cwd() / _FACEFUSION, root.parent / _FACEFUSION]
     folders: list[Path] = []
     for folder in wanted:
-        if folder.is_dir() and not any(folder.samefile(known) for known in folders):
-            folders.append(folder)
+        try:
+            if folder.is_dir() and not any(folder.samefile(known) for known in folders):
+                folders.append(folder)
+        except (OSError, ValueError):
+            continue  # not ours to read, or a name that no system takes
     return folders
 
 
 def find(name_or_entry: str | WeightFile, models_dir: Path | None = None, extra: Iterable[Path] = ()) -> Path | None:
     """The file on disk that holds these weights, or None. Known by its tensors: a renamed file is found, a wrong one passed over.
 
-    Raises SettingsError where the name is not in the catalogue. No network; only heads of files are read.
+    Raises SettingsError where the name is not in the catalogue. No network; only heads of files are read. Whatever one file does, the
+    others are found; one that is damaged, or not what its name says, is named in the log, once.
     """
+    return _find(name_or_entry, models_dir, extra)
+
+
+def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Iterable[Path], *, sure: bool = False) -> Path | None:
+    """sure: where shape and name do not tell its task, a file is taken only if it restores a test face."""
     catalog = Catalog.default()
     entry = catalog.get(name_or_entry) if isinstance(name_or_entry, str) else name_or_entry
     if entry.embedded:
@@ -88,12 +104,48 @@ def find(name_or_entry: str | WeightFile, models_dir: Path | None = None, extra:
         try:
             found = identify(path, catalog)
         except WeightsError as error:
-            if path.name.lower() in known:
-                LOG.warning("passed over: %s", error)
+            ours = path.name.lower().startswith("gpen") or path.parent == gpen_folder(models_dir)
+            if path.name.lower() in known or (ours and isinstance(error, DamagedWeightsError)):
+                _say_once(path, f"passed over: {error}")
             continue
-        if found is not None and found.name == entry.name:
+        if found is None or found.name != entry.name:
+            continue
+        others = [] if not sure or _task_is_known(path, entry) else _other_tasks(entry, catalog)
+        if not others or purpose.restores(path, gpen_folder(models_dir)):
             return path
+        _say_once(
+            path,
+            f"passed over: '{shown(path, 300)}' has the shape of {entry.name}, but does not restore a test face: it may be "
+            f"{' or '.join(others)}. Rename it to what it is, or choose it by its path to use it all the same.",
+        )
     return None
+
+
+def _other_tasks(entry: WeightFile, catalog: Catalog) -> list[str]:
+    """Names of the weights that have the same shape and another task."""
+    return [other.name for other in catalog if _shape(other) == _shape(entry) and other.task != entry.task]
+
+
+def _task_is_known(path: Path, entry: WeightFile) -> bool:
+    """True where the file's name says that it restores, or its checksum is published. Sums are published of ONNX files alone."""
+    lower = path.name.lower()
+    if "bfr" in lower or lower in {name.lower() for name in entry.filenames}:
+        return True
+    return path.suffix.lower() == ".onnx" and sha256_of(path) in entry.known_sums
+
+
+_said: set[tuple[str, int, int]] = set()
+
+
+def _say_once(path: Path, text: str) -> None:
+    """A line of the log; `auto` alone looks at every file several times."""
+    try:
+        key = _stamp(path)
+    except OSError:
+        return  # it went meanwhile
+    if key not in _said:
+        _said.add(key)
+        LOG.warning("%s", text)
 
 
 def weight_files(folder: Path) -> Iterator[Path]:
@@ -104,11 +156,20 @@ def weight_files(folder: Path) -> Iterator[Path]:
         return
     for path in paths:
         named = path.name.lower().startswith("gpen")  # said to be ours: looked into whatever its length, so that damage is reported
-        if path.is_file() and (named or path.stat().st_size >= _SMALLEST_BYTES):
-            yield path
+        try:
+            if path.is_file() and (named or path.stat().st_size >= _SMALLEST_BYTES):
+                yield path
+        except OSError:
+            continue  # it went meanwhile, or may not be read: the others are still there
 
 
 _identified: dict[tuple[str, int, int], WeightFile | WeightsError | None] = {}
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 def identify(path: Path, catalog: Catalog | None = None) -> WeightFile | None:
@@ -117,16 +178,18 @@ def identify(path: Path, catalog: Catalog | None = None) -> WeightFile | None:
     Weights of one shape for different tasks are told apart by the file's name. Raises WeightsError, which says what the file is, where it
     holds no GPEN generator. Answers are remembered for as long as the file does not change.
     """
-    status = path.stat()
-    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    try:
+        key = _stamp(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"'{shown(path, 300)}' cannot be read ({shown(error)}).") from error
     if key not in _identified:
         try:
             _identified[key] = _identify(path, catalog or Catalog.default())
         except WeightsError as error:
-            _identified[key] = error
+            _identified[key] = type(error)(str(error))  # without what hangs on it: the frames of the readers
     answer = _identified[key]
     if isinstance(answer, WeightsError):
-        raise answer
+        raise type(answer)(str(answer))
     return answer
 
 
@@ -134,12 +197,15 @@ def _identify(path: Path, catalog: Catalog) -> WeightFile | None:
     from .checkpoint import read_architecture
 
     found = read_architecture(path)
-    shape = (found.size, found.channel_multiplier, found.narrow)
-    fitting = [entry for entry in catalog if (entry.size, entry.channel_multiplier, entry.narrow) == shape]
+    fitting = [entry for entry in catalog if _shape(entry) == _shape(found)]
     lower = path.name.lower()
     said = [task for word, task in _TASK_WORDS.items() if word in lower]
     task = said[0] if said else "restore"
     return next((entry for entry in fitting if entry.task == task), None)
+
+
+def _shape(network: WeightFile | Architecture) -> tuple[float, ...]:
+    return network.size, network.channel_multiplier, network.narrow
 
 
 def offline_switch() -> str | None:
@@ -217,7 +283,8 @@ def _entry(text: str, folder: Path) -> WeightFile:
         path = Path(text)
         if path.name != text or path.suffix.lower() in SUFFIXES:
             elsewhere = f" (of a file elsewhere give the path, as in ./{text})" if path.name == text else ""
-            raise WeightsMissingError(f"there is no weight file '{text}', and none of that name in {folder}{elsewhere}; {error}") from error
+            told = f"there is no weight file '{shown(text, 300)}', and none of that name in {folder}{elsewhere}; {error}"
+            raise WeightsMissingError(told) from error
         raise
 
 
@@ -265,7 +332,7 @@ def _best_on_disk(
     # Those that ship with the project last, whatever their size: they are the smallest network.
     others.sort(key=lambda entry: (entry.embedded, -entry.size))
     for entry in others:
-        found = find(entry, models_dir, extra)
+        found = _find(entry, models_dir, extra, sure=True)
         if found is not None:
             note = (
                 f"{wanted.name} is not on disk and was not fetched ({reason}): {entry.name} is used instead ({found}); "

@@ -23,7 +23,7 @@ from ..errors import DamagedWeightsError, WeightsError, shown
 Array = npt.NDArray[Any]
 
 DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
-# A GPEN generator of size 2048, exported without folding, has 60,000 fields; no name in it is longer than a hundred letters.
+# A GPEN generator of size 2048 has 40,000 fields; no name in it is longer than a hundred letters.
 _MOST_FIELDS = 500_000
 _LARGEST_PIECE = 64 << 10  # bytes that are read at once: names, and lists of an attribute
 _SMALL = 4 << 10  # bytes of constants that are read with the graph

@@ -113,6 +113,8 @@ class TorchFile:
             raise DamagedWeightsError(f"the file is damaged: its part '{told}' is missing")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size > most:
             raise WeightsError(f"its part '{told}' is compressed, encrypted or too long")
+        if info.compress_size != info.file_size:
+            raise DamagedWeightsError(f"the file is damaged: its part '{told}' has two lengths")
         head = self._read(info.header_offset, 30)
         if not head.startswith(b"PK\x03\x04"):
             raise DamagedWeightsError(f"the file is damaged: its part '{told}' is not where it should be")
