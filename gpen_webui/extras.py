@@ -70,6 +70,8 @@ def _controls() -> dict[str, Any]:
 
 
 def _summary(result: RestoreResult) -> str:
+    if result.stopped and not result.faces:
+        return "interrupted before any face was found"
     done = sum(face.status == "restored" for face in result.faces)
     failed = [f"face {face.index} failed ({host.public(face.reason)})" for face in result.faces if face.status == "failed"]
     stopped = ["interrupted"] if result.stopped else []

@@ -93,6 +93,6 @@ def public(error: BaseException | str) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     text = lines[0].replace(str(models_dir()), "models").encode("utf-8", "replace").decode("utf-8")
     if not _FOLDERS.search(_NO_FOLDERS.sub("", text)):
-        return text
+        return text.rstrip(":")  # a list of addresses follows, which is not told
     kind = next((words for kind, words in _KINDS if isinstance(error, kind)), "it failed")
     return f"{kind}; the WebUI's console says more"

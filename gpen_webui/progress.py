@@ -26,7 +26,7 @@ class HostProgress(Progress):
     """
 
     def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
-        self.say(what)
+        self.say(what if what.startswith("face ") else f"is {what[:1].lower()}{what[1:]}")  # "face 1/3", "looking for faces"
 
     def say(self, what: str) -> None:
         shared.state.textinfo = f"{NAME} {what}"
