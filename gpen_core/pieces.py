@@ -56,8 +56,8 @@ def paste_faces(
     """crop_faces() turned round: (the picture with the crops pasted in, what changed as (H, W) float32 0..1).
 
     crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, feather, mask, output_size and factor count.
-    parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this return what is pasted
-    until then. Raises SettingsError where crops and faces do not belong together.
+    parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this return
+    what is pasted until then. Raises SettingsError where crops and faces do not belong together.
     """
     if len(crops) != len(faces):
         raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste back exactly those that were cropped.")
