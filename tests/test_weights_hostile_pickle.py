@@ -47,8 +47,7 @@ PAIRS = b"](" + b"".join(b"(K" + bytes([n % 256]) + b"Nl" for n in range(3000)) 
         + b"h\x00" * 3000
         + b"eq\x010"
         + ORDERED
-        + b"(h\x01" * 3000
-        + b"tR.",
+        + b"h\x01\x85R.",
         "one list, again and again": PAIRS + b"0" + (ORDERED + b"h\x00\x85R0") * 3000 + b"N.",
         "a key of tuples of tuples": b"}" + b"K\x01" + b"2\x86" * 200 + b"Ns.",
         "a deep key": b"}N" + b"\x85" * 15_000 + b"Ns.",
@@ -85,6 +84,11 @@ def test_hostile_pickles(tmp_path, few_steps, pickled, layout):
         start = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
         path.write_bytes(b"".join(pickle.dumps(item, 2) for item in start) + content)
     assert "tensors" in refusal(path) or "damaged" in refusal(path)
+
+
+def test_no_line_is_longer_than_a_name():
+    """Python 3.10 before 3.10.7 works for hours on a number of a million digits."""
+    assert len(pickle_machine.Head(b"1" * 100_000 + b"\n").readline()) <= 1000
 
 
 def test_every_step_counts(tmp_path, few_steps):
@@ -145,7 +149,7 @@ def test_a_directory_that_is_not_utf8(tmp_path):
     data[place + 8 : place + 10] = struct.pack("<H", 0x800)
     data[place + 46] = 0xFF
     path.write_bytes(data)
-    assert "damaged" in refusal(path) and "damaged" in refusal(path, read_shapes)
+    assert all("list of the archive's parts" in refusal(path, read) for read in (read_shapes, read_state_dict))
 
 
 def directory(path: Path, offset: int, form: str, value: int) -> Path:

@@ -47,10 +47,11 @@ class Parameter:
         arrays = [self.constants.array(name) for name in self.names]
         arrays.sort(key=lambda item: -item.size)
         product = np.array(arrays[0], dtype=np.float32)
-        for other in arrays[1:]:
-            product *= np.float32(np.ravel(other)[0])
-        if self.factor != 1.0:
-            product /= np.float32(self.factor)
+        with np.errstate(all="ignore"):  # numbers that are none are met where they are used
+            for other in arrays[1:]:
+                product *= np.float32(np.ravel(other)[0])
+            if self.factor != 1.0:
+                product /= np.float32(self.factor)
         if self.transposed:
             product = np.transpose(product)
         # A batch dimension that an exporter repeated is cut back to the first.
@@ -165,17 +166,13 @@ class _Walk:
         weights: list[str] = []
         linears: list[tuple[Node, str | None]] = []
         waiting = [conv.inputs[1]]
-        seen: set[str] = set()
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MOST_STEPS):  # values may be shared: the ways back through many of them are without number
             if not waiting:
                 break
             name = waiting.pop()
             if name in self.constants:
                 weights.append(name)
                 continue
-            if name in seen:
-                continue  # a value that two operations share: the ways through many of them are without number
-            seen.add(name)
             node = self._behind_form(name)
             if node is None:
                 continue
