@@ -117,6 +117,11 @@ class RestoreOptions:
         0.0, "float", "Fidelity", "How much of the face's own coarse structure and tone is kept; the fine detail is new either way.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
+    detail: float = _option(
+        1.0, "float", "Detail",
+        "How much of the picture's own detail is kept where it is finer than the network can draw. Noise and JPEG blocks are left out.",
+        minimum=0, maximum=1, step=0.05,
+    )  # fmt: skip
     colour_match: bool = _option(False, "bool", "Match colours", "Give the restored face the colours of the face it replaces.")
     detector: str = _option(
         DETECTORS[0], "choice", "Detector",

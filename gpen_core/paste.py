@@ -6,6 +6,7 @@ there, its pixels and its mask win; ties keep the earlier face; the picture is b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import cv2
@@ -42,13 +43,22 @@ class Compositor:
         self._areas: list[tuple[slice, slice]] = []
 
     def add(
-        self, restored: Picture, mask: Mask, matrix: ArrayLike, *, strength: float = 1.0, smooth_small: bool = False, antialias: bool = True
+        self,
+        restored: Picture,
+        mask: Mask,
+        matrix: ArrayLike,
+        *,
+        strength: float = 1.0,
+        detail: Picture | None = None,
+        smooth_small: bool = False,
+        antialias: bool = True,
     ) -> Box:
         """Paste one face; returns the rectangle that may have changed (empty for a face outside the picture or an empty mask).
 
         restored: (S, S, 3) float32 RGB, 0..1. mask: (S, S) float32, 0..1. matrix: (2, 3), picture to crop, as it was cut.
         strength: 0 leaves the picture as it is, bit for bit, 1 is the restored face; it fades the face and not its mask, so which of two
-        overlapping faces wins does not depend on it. smooth_small: the official smoothing of faces whose detection box is under
+        overlapping faces wins does not depend on it. detail: (h, w, 3) float32, added to the face, for exactly the rectangle that
+        reach() gives (gpen_core/detail.py). smooth_small: the official smoothing of faces whose detection box is under
         100 pixels (the caller knows the box). antialias=False is the official plain bilinear reading of the restored face.
         Raises SettingsError for a strength out of range, GpenError when the face holds values that are not finite.
         """
@@ -59,7 +69,7 @@ class Compositor:
         if not (np.isfinite(restored).all() and np.isfinite(mask).all()):
             raise GpenError("The restored face contains values that are not numbers; it was not pasted.")
         back = invert(matrix)
-        box = self._box(mask, matrix)
+        box = reach(mask, matrix, self._base.shape)
         if box.right <= box.left or box.bottom <= box.top:
             return Box(0, 0, 0, 0)
         if smooth_small:
@@ -71,6 +81,8 @@ class Compositor:
         # The face goes on beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
         face = warp(restored, to_box, shape, border="replicate", antialias=antialias)
         weight = warp(mask, to_box, shape, border="constant", antialias=antialias)
+        if detail is not None:
+            face = np.clip(face + detail, 0.0, 1.0)
 
         for start in range(0, shape[0], _ROWS):
             rows = np.s_[box.top + start : min(box.top + start + _ROWS, box.bottom), box.left : box.right]
@@ -98,19 +110,20 @@ class Compositor:
             np.minimum(self._mask[area], np.float32(1), out=mask[area])
         return self._picture, mask
 
-    def _box(self, mask: Mask, matrix: ArrayLike) -> Box:
-        """The part of the picture that the mask can reach."""
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if rows.size == 0:
-            return Box(0, 0, 0, 0)
-        left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
-        corners = transform([[left, top], [right, top], [left, bottom], [right, bottom]], invert(matrix))
-        # The prefilter of a shrinking warp reaches about two pixels of the picture further.
-        reach = 1.0 if scale_of(matrix) <= 1.0 else 3.0
-        height, width = self._base.shape[:2]
-        low = np.clip(np.floor(corners.min(axis=0) - reach), 0, (width, height))
-        high = np.clip(np.ceil(corners.max(axis=0) + reach) + 1, 0, (width, height))
-        return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Box:
+    """The part of a picture of that shape (height, width, ...) that the mask can reach. matrix: (2, 3), picture to crop."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return Box(0, 0, 0, 0)
+    left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
+    corners = transform([[left, top], [right, top], [left, bottom], [right, bottom]], invert(matrix))
+    # The prefilter of a shrinking warp reaches about two pixels of the picture further.
+    margin = 1.0 if scale_of(matrix) <= 1.0 else 3.0
+    height, width = shape[:2]
+    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, (width, height))
+    high = np.clip(np.ceil(corners.max(axis=0) + margin) + 1, 0, (width, height))
+    return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
 def _three(plane: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from . import background
 from .align import Matrix, crop_face, rescale_matrix, similarity, template_points
+from .detail import detail_of_face
 from .errors import GpenError, SettingsError
 from .faces.detect import Detector, find_faces
 from .faces.face import Box, Face, overlap
@@ -55,9 +56,9 @@ def paste_faces(
 ) -> tuple[Picture, Pixels]:
     """crop_faces() turned round: (the picture with the crops pasted in, what changed as (H, W) float32 0..1).
 
-    crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, feather, mask, output_size and factor count.
-    parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this return
-    what is pasted until then. Raises SettingsError where crops and faces do not belong together.
+    crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, detail, feather, mask, output_size and factor
+    count. parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this
+    return what is pasted until then. Raises SettingsError where crops and faces do not belong together.
     """
     if len(crops) != len(faces):
         raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste back exactly those that were cropped.")
@@ -82,7 +83,9 @@ def paste_faces(
             mask = parsing_mask(parser, crop, size, feather=options.feather)
         else:
             mask = landmark_mask(template_points(template, size), size, feather=options.feather)
-        compositor.add(crop, mask, rescale_matrix(matrix, picture.pixels.shape, base.shape), strength=options.strength)
+        seen = crop_face(picture.pixels, matrix, size)
+        detail = detail_of_face(picture.pixels, seen, crop, mask, matrix, options.detail, base.shape)
+        compositor.add(crop, mask, rescale_matrix(matrix, picture.pixels.shape, base.shape), strength=options.strength, detail=detail)
     pixels, changed = compositor.result()
     return picture.with_pixels(pixels, alpha), changed
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from . import background, tone
 from .align import crop_face, rescale_matrix, similarity, template_points
+from .detail import detail_of_face, kept_detail
 from .errors import GpenError, SettingsError
 from .faces.detect import Detector, find_faces, make_detector
 from .faces.face import Face
@@ -209,7 +210,8 @@ class FaceRestorer:
                 # Read from the picture as it came, not from the enlarged one: nothing invented goes into the network.
                 crop = crop_face(source.pixels, matrix, size)
                 restored, mask = self._restore_crop(crop, matrix, source.pixels.shape)
-                compositor.add(restored, mask, rescale_matrix(matrix, source.pixels.shape, base.shape), strength=o.strength)
+                detail = detail_of_face(source.pixels, crop, restored, mask, matrix, o.detail, base.shape)
+                compositor.add(restored, mask, rescale_matrix(matrix, source.pixels.shape, base.shape), strength=o.strength, detail=detail)
             except GpenError as error:
                 log.warning("face %d is left as it was: %s", index, error)
                 result.faces.append(FaceResult(face, index, "failed", str(error)))
@@ -267,13 +269,25 @@ class FaceRestorer:
             restored = tone.match_colour(restored, crop, everything)
         if o.fidelity > 0:
             restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
-        shrinks = size > max(height, width)
-        fitted = np.asarray(cv2.resize(restored, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32)
+        fitted = _resized(restored, base.shape)
+        everywhere = np.ones(shape[:2], np.float32)
+        detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)
+        if detail is not None:
+            fitted = fitted + _resized(detail, base.shape)
         pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
         mask = np.ones((height, width), np.float32)
         faces = [FaceResult(face, 0, "restored")]
         result = RestoreResult(None, faces, mask, self.model_name, 0.0, scale, crops=[crop], restored=[restored])
         return source.with_pixels(pixels, alpha), result
+
+
+def _resized(square: Pixels, shape: Sequence[int]) -> Pixels:
+    """A face or its detail at the size of a picture (height, width, ...)."""
+    height, width = shape[:2]
+    if square.shape[:2] == (height, width):
+        return square
+    shrinks = square.shape[0] > max(height, width)
+    return np.asarray(cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32)
 
 
 def _template_in(template: str, shape: Sequence[int]) -> Pixels:

@@ -21,7 +21,8 @@ IN_EXTRAS = (
     *("model", "output_size"),
     *("strength", "factor"),
     *("fidelity", "background"),
-    *("max_faces", "order"),
+    *("detail", "max_faces"),
+    *("order", "faces"),
     *("colour_match", "aligned"),
 )
 IN_XYZ = ("model", "strength", "fidelity")

@@ -13,6 +13,8 @@ ELSEWHERE = ("model", "precision", "device", "background", "aligned")
 FINDING = ("detector", "threshold", "look_closer", "rotations", "min_size", "max_size", "order", "max_faces", "faces")
 CHANGING = ("strength", "fidelity", "colour_match")
 PASTING = ("mask", "feather", "output_size", "factor")
+# Settings that came after workflows were saved: a workflow keeps its values by their places, so new ones go last, and may be missing.
+LATER = ("detail",)
 # Inputs that are shown only on demand where ComfyUI can do that.
 ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather")
 # A node has a socket named mask: where to look.

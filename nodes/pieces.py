@@ -10,7 +10,7 @@ from ..gpen_core.errors import SettingsError
 from .detectors import weights_folders
 from .faces import FACES, Faces, checked, faces_of
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, PASTING, option_inputs, options_from
+from .inputs import CHANGING, FINDING, LATER, PASTING, option_inputs, options_from
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, chosen_line, count_faces, memory_line, none_line, restored_line, shown
@@ -172,7 +172,7 @@ class RestoreAlignedFaces:
                 "crops": ("IMAGE", {"tooltip": "Aligned faces, one a picture."}),
                 **option_inputs((*CHANGING, "output_size", "factor")),
             },
-            "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."})},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."}), **option_inputs(LATER)},
         }
 
     @classmethod
@@ -218,7 +218,8 @@ class PasteFaces:
                 "upscale_model": (
                     "UPSCALE_MODEL",
                     {"tooltip": "Enlarges the rest of the picture where the output size is factor or native; not connected: Lanczos."},
-                )
+                ),
+                **option_inputs(LATER),
             },
         }
 

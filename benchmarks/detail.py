@@ -1,0 +1,242 @@
+"""What restoring does to sharp faces and to spoilt ones, with and without the picture's own detail (the setting `detail`).
+
+    python -m benchmarks.detail --data DATA [--portraits 40] [--sizes 300 500 1000 2000]
+                                [--networks GPEN-BFR-256-lite 512] [--sheet worst.png]
+
+DATA holds zip files of portraits (faces-webmorph-512.zip and others, training/faces.py); only persons kept out of training are taken. A
+face's size is the longer side of its detection box; portraits whose faces are smaller are enlarged by Lanczos. Each portrait is restored
+as it is (sharp), and spoilt at that size by blur, noise and JPEG (blur: sigma in pixels; noise: sigma in grey levels; JPEG: quality).
+
+Printed are, inside the mask (above 1/2): sharpness, the gradient energy over that of the sharp portrait, and PSNR against the sharp
+portrait, without detail (0) and with it (1): means, and for the difference and the sharpness of sharp faces the worst portrait too.
+
+A network is a name or a file. "512" stands for weights that are not at hand: it changes a 512-pixel face as the first network would change
+it at its own size, and leaves everything finer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean as mean
+
+import cv2
+import numpy as np
+
+from gpen_core.align import crop_face, similarity, template_points
+from gpen_core.catalog import Catalog
+from gpen_core.detail import detail_of_face
+from gpen_core.faces.detect import find_faces
+from gpen_core.faces.face import Face
+from gpen_core.faces.retinaface import RetinaFaceMobile
+from gpen_core.mask import landmark_mask
+from gpen_core.network.load import load_network
+from gpen_core.network.run import run_network
+from gpen_core.paste import Compositor
+from training.faces import HELD_OUT_ONE_IN
+
+Picture = np.ndarray
+Restore = Callable[[Picture], Picture]
+ARCHIVES = ("faces-webmorph-512.zip", "faces-congress.zip", "portraits-cc0-512.zip")
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+ROUND = 0.6  # of the face's box that is kept on every side
+WORST = 10
+HEADING = (
+    "| face | network | damage | sharpness without | with | worst with | PSNR without | with | gain | worst gain |\n" + "|---" * 10 + "|"
+)
+
+Spoil = Callable[[Picture, np.random.Generator], Picture]
+
+
+def blur(sigma: float) -> Spoil:
+    return lambda picture, _rng: cv2.GaussianBlur(picture, (0, 0), sigma)
+
+
+def noise(sigma: float) -> Spoil:
+    return lambda picture, rng: picture + rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(sigma / 255)
+
+
+def jpeg(quality: int) -> Spoil:
+    def spoil(picture: Picture, _rng: np.random.Generator) -> Picture:
+        done, data = cv2.imencode(".jpg", to_bytes(picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if not done:
+            raise RuntimeError("OpenCV could not write a JPEG")
+        return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+
+    return spoil
+
+
+DAMAGES: dict[str, tuple[Spoil, ...]] = {
+    "sharp": (),
+    "blur 2": (blur(2),),
+    "blur 5": (blur(5),),
+    "noise 6": (noise(6),),
+    "noise 12": (noise(12),),
+    "JPEG 70": (jpeg(70),),
+    "JPEG 35": (jpeg(35),),
+    "blur 2, noise 5, JPEG 60": (blur(2), noise(5), jpeg(60)),
+}
+
+
+@dataclass
+class Network:
+    """size: side of its square. template: how its faces are aligned. restore: (S, S, 3) float32 RGB 0..1 to the same."""
+
+    name: str
+    size: int
+    template: str
+    restore: Restore
+
+
+@dataclass
+class Row:
+    """One portrait, restored without and with detail. All but `pictures` are inside the mask."""
+
+    damage: str
+    without: float
+    with_: float
+    sharp_without: float
+    sharp_with: float
+    pictures: list[Picture]
+
+    @property
+    def gain(self) -> float:
+        return self.with_ - self.without
+
+
+def to_bytes(picture: Picture) -> Picture:
+    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+
+
+def portraits(data: Path, count: int) -> list[tuple[Picture, Face]]:
+    """Portraits of persons kept out of training, (H, W, 3) uint8 RGB, each with its face; in turn from each archive."""
+    detector = RetinaFaceMobile()
+    by_archive: list[list[bytes]] = []
+    for name in ARCHIVES:
+        with zipfile.ZipFile(data / name) as archive:
+            members = sorted(m for m in archive.namelist() if Path(m).suffix in (".webp", ".png", ".jpg") and not m.startswith("256/"))
+            kept = [m for m in members if zlib.crc32(Path(m).stem.encode("utf-8")) % HELD_OUT_ONE_IN == 0]
+            by_archive.append([archive.read(member) for member in kept])
+    found: list[tuple[Picture, Face]] = []
+    for number in range(max(map(len, by_archive))):
+        for files in by_archive:
+            if number >= len(files) or len(found) >= count:
+                continue
+            picture = np.ascontiguousarray(cv2.imdecode(np.frombuffer(files[number], np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+            faces = find_faces(picture.astype(np.float32) / 255, detector)
+            if faces:
+                found.append((picture, max(faces, key=lambda face: face.area)))
+    return found
+
+
+def at_size(picture: Picture, face: Face, size: int) -> tuple[Picture, Face]:
+    """The face and what is round it, resized until its box's longer side has that many pixels; float32 0..1."""
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = face.box
+    dx, dy = ROUND * face.width, ROUND * face.height
+    left, top, right, bottom = max(0, int(x0 - dx)), max(0, int(y0 - dy)), min(width, int(x1 + dx)), min(height, int(y1 + dy))
+    part = picture[top:bottom, left:right]
+    scale = size / max(face.width, face.height)
+    wide, tall = round(part.shape[1] * scale), round(part.shape[0] * scale)
+    resized = cv2.resize(part, (wide, tall), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4)
+    return resized.astype(np.float32) / 255, face.moved(-left, -top).scaled(wide / part.shape[1], tall / part.shape[0])
+
+
+def sharpness(picture: Picture, inside: Picture) -> float:
+    """Mean absolute difference of neighbours in luma."""
+    luma, both = picture @ LUMA, inside[1:, 1:]
+    return float((np.abs(luma[1:, 1:] - luma[1:, :-1]) + np.abs(luma[1:, 1:] - luma[:-1, 1:]))[both].mean())
+
+
+def psnr(picture: Picture, good: Picture, inside: Picture) -> float:
+    return float(10 * np.log10(1 / max(1e-9, float(np.square(picture - good)[inside].mean()))))
+
+
+def rows(good: Picture, face: Face, network: Network, seed: int) -> Iterator[Row]:
+    """One row for every damage."""
+    matrix = similarity(face.landmarks, template_points(network.template, network.size))
+    mask = landmark_mask(template_points(network.template, network.size), network.size)
+    for number, (name, steps) in enumerate(DAMAGES.items()):
+        picture, rng = good, np.random.default_rng((seed, number))
+        for step in steps:
+            picture = to_bytes(step(picture, rng)).astype(np.float32) / 255
+        crop = crop_face(picture, matrix, network.size)
+        restored = network.restore(crop)
+        detail = detail_of_face(picture, crop, restored, mask, matrix, 1.0)
+        pasted: list[Picture] = []
+        inside = np.zeros(0)
+        for extra in (None, detail):
+            compositor = Compositor(picture)
+            compositor.add(restored, mask, matrix, detail=extra)
+            out, where = compositor.result()
+            inside = where > 0.5
+            pasted.append(np.clip(out, 0, 1))
+        right = sharpness(good, inside)
+        values = [measure for out in pasted for measure in (psnr(out, good, inside), sharpness(out, inside) / right)]
+        ys, xs = np.nonzero(inside)
+        box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        small = [cv2.resize(to_bytes(part[box]), (320, 400), interpolation=cv2.INTER_AREA) for part in (good, picture, *pasted)]
+        yield Row(name, values[0], values[2], values[1], values[3], small)
+
+
+def networks(names: list[str]) -> list[Network]:
+    made: list[Network] = []
+    for name in names:
+        if name == "512":
+            first = made[0]
+
+            def restore(crop: Picture, first: Network = first) -> Picture:
+                small = cv2.resize(crop, (first.size, first.size), interpolation=cv2.INTER_AREA)
+                change = cv2.resize(first.restore(small) - small, (512, 512), interpolation=cv2.INTER_CUBIC)
+                return np.clip(crop + change, 0, 1)
+
+            made.append(Network("stand-in for 512", 512, first.template, restore))
+            continue
+        loaded = load_network(name)
+        known = next((entry for entry in Catalog.default() if entry.name.lower() == name.lower()), None)
+        made.append(Network(name, loaded.size, known.template if known else "gpen", lambda crop, loaded=loaded: run_network(loaded, crop)))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sharp and spoilt faces, restored without and with the picture's own detail.")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--portraits", type=int, default=40)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[300, 500, 1000, 2000])
+    parser.add_argument("--networks", nargs="+", default=["GPEN-BFR-256-lite", "512"])
+    parser.add_argument("--sheet", type=Path, help=f"write the {WORST} spoilt portraits that gain least: sharp, spoilt, without, with")
+    arguments = parser.parse_args()
+    chosen = portraits(arguments.data, arguments.portraits)
+    print(f"{len(chosen)} portraits\n")
+    print(
+        "| face | network | damage | sharpness without | with | worst with | PSNR without | with | gain | worst gain |\n"
+        + "|---" * 10
+        + "|"
+    )
+    spoilt: list[Row] = []
+    for size in arguments.sizes:
+        for network in networks(arguments.networks):
+            found = [row for n, (p, f) in enumerate(chosen) for row in rows(*at_size(p, f, size), network, n)]
+            for damage in DAMAGES:
+                here = [row for row in found if row.damage == damage]
+                gains = [row.gain for row in here]
+                print(
+                    f"| {size} | {network.name} | {damage} | {mean(row.sharp_without for row in here):.3f} "
+                    f"| {mean(row.sharp_with for row in here):.3f} | {min(row.sharp_with for row in here):.3f} "
+                    f"| {mean(row.without for row in here):.2f} | {mean(row.with_ for row in here):.2f} "
+                    f"| {mean(gains):+.2f} | {min(gains):+.2f} |",
+                    flush=True,
+                )
+            spoilt = sorted([*spoilt, *(row for row in found if row.damage != "sharp")], key=lambda row: row.gain)[:WORST]
+    if arguments.sheet:
+        sheet = np.concatenate([np.concatenate(row.pictures, axis=1) for row in spoilt])
+        arguments.sheet.write_bytes(cv2.imencode(arguments.sheet.suffix, sheet[..., ::-1])[1].tobytes())
+        print("\nThe sheet, from the top: " + "; ".join(f"{row.damage} ({row.gain:+.2f} dB)" for row in spoilt))
+
+
+if __name__ == "__main__":
+    main()
