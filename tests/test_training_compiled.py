@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training import compiled as module
-from training.compiled import FOLDER, MARK, VARIABLE, compiled
+from training.compiled import FOLDER, MARK, VARIABLE, compiled, own_folder
 from training.faces import FaceFile
 from training.plan import Plan
 from training.train import Trainer
@@ -22,6 +22,7 @@ def clean(monkeypatch) -> None:
     for name in (VARIABLE, "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")  # so that what is set meanwhile is undone
         monkeypatch.delenv(name)
+    monkeypatch.setattr(module, "NAMED", None)
 
 
 @pytest.fixture
@@ -59,8 +60,7 @@ def trial(network: nn.Module) -> None:
 
 
 def compile_in(run: Path, trial=trial) -> nn.Module:
-    os.environ.pop(VARIABLE, None)  # each start of a training is a process of its own
-    return compiled(nn.Linear(2, 2), run, trial)
+    return compiled(nn.Linear(2, 2), own_folder(run), trial)
 
 
 def test_code_is_kept_in_the_run_and_used_again(compiler, run):
@@ -113,8 +113,9 @@ def test_a_folder_of_the_users_own_is_never_emptied(compiler, run, tmp_path, mon
     (own / MARK).touch()
     (own / "a.so").write_text("who")
     monkeypatch.setenv(VARIABLE, str(own))
+    monkeypatch.setattr(module, "NAMED", str(own))
     with pytest.raises(SystemExit, match="inductor"):
-        compiled(nn.Linear(2, 2), run, trial)
+        compile_in(run)
     assert (own / "a.so").read_text() == "who" and not (run / FOLDER).exists()
 
 
@@ -129,9 +130,8 @@ def test_a_training_compiles_so_and_its_trial_changes_nothing(compiler, run):
     pixels = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
     trainer = Trainer(plan, run, torch.device("cpu"))
     before = {key: tensor.clone() for key, tensor in trainer.network.state_dict().items()}
-    module.compiled(trainer.network, run, trainer._try)
+    trainer._try(trainer.network)
     assert all(torch.equal(tensor, before[key]) for key, tensor in trainer.network.state_dict().items())
     assert all(parameter.grad is None for parameter in trainer.network.parameters())
-    os.environ.pop(VARIABLE)
     trainer.train(faces, pixels)
     assert compiler == [run / FOLDER / "a.so"] and trainer.seen == 4

@@ -22,23 +22,34 @@ from gpen_core.runtime import is_out_of_memory
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 FOLDER = "compiled"
 MARK = "unfinished"
+# What the user chose: torch itself fills the variable in as soon as an optimiser is made.
+NAMED = os.environ.get(VARIABLE)
 
 
-def compiled(network: nn.Module, run: Path, trial: Callable[[nn.Module], None]) -> nn.Module:
-    """The network as torch compiles it. trial: runs it once, forward and back, for only then it is compiled.
+def own_folder(run: Path) -> Path | None:
+    """The folder for this run's compiled code, told to torch for this process and its children alone; to be called before torch is at work.
+
+    None where the user's environment names a folder, which is used as it is.
+    """
+    if NAMED:
+        return None
+    folder = _place(run)
+    os.environ[VARIABLE] = str(folder)
+    os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
+    return folder
+
+
+def compiled(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module], None]) -> nn.Module:
+    """The network as torch compiles it. folder: see own_folder. trial: runs it once, forward and back, for only then it is compiled.
 
     Code of an earlier start of this run is used again, and made anew where it was left unfinished or does not run. Raises SystemExit, with
-    a sentence, where nothing can be compiled here. A folder that the user's environment names is used as it is.
+    a sentence, where nothing can be compiled here.
     """
-    folder = None if os.environ.get(VARIABLE) else _own_folder(run)
-    if folder is not None:
-        # For this process and its children alone.
-        os.environ[VARIABLE] = str(folder)
-        os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
-        if (folder / MARK).is_file():
-            print("the last start was ended while torch compiled: it compiles anew", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)
-    for may_be_broken in (True, False) if folder is not None and folder.is_dir() else (False,):
+    if folder is not None and (folder / MARK).is_file():
+        print("the last start was ended while torch compiled: it compiles anew", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    kept = folder is not None and folder.is_dir() and any(folder.iterdir())
+    for may_be_broken in (True, False) if kept else (False,):
         try:
             return _tried(network, folder, trial)
         except Exception as error:
@@ -64,7 +75,7 @@ def _tried(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module],
     return result
 
 
-def _own_folder(run: Path) -> Path:
+def _place(run: Path) -> Path:
     folder = run.resolve() / FOLDER
     if not any(character.isspace() for character in str(folder)):
         return folder

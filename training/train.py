@@ -28,7 +28,7 @@ from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
 from gpen_core.weights.checkpoint import read_generator
 from training.adversary import Adversary
-from training.compiled import compiled
+from training.compiled import compiled, own_folder
 from training.dataset import SpoiltFaces, to_pixels, to_tensor
 from training.degrade import random_damage, spoil
 from training.detector_features import DetectorFeatures, landmark_loss, perceptual_loss
@@ -43,6 +43,7 @@ class Trainer:
 
     def __init__(self, plan: Plan, run: Path, device: torch.device) -> None:
         self.plan, self.run, self.device = plan, run, device
+        self.compiled_code = own_folder(run) if plan.compile else None
         architecture = Architecture(plan.size, plan.channel_multiplier, plan.narrow)
         network = identity_generator(architecture, plan.seed)
         if plan.start and not self.checkpoint.is_file():
@@ -92,7 +93,7 @@ class Trainer:
         plan = self.plan
         data = SpoiltFaces(faces, pixels, plan, self.seen)
         loader = DataLoader(data, batch_size=plan.batch, num_workers=plan.workers, drop_last=True, persistent_workers=False)
-        network = cast(Generator, compiled(self.network, self.run, self._try)) if plan.compile else self.network
+        network = cast(Generator, compiled(self.network, self.compiled_code, self._try)) if plan.compile else self.network
         samples = sample_pairs(faces, pixels, plan)
         lately: dict[str, list[float]] = defaultdict(list)
         saved, logged, clock = self.seen, self.seen, time.monotonic()
