@@ -1,9 +1,10 @@
 """How many faces are found, at which threshold and size, where there is none, how exactly, how fast.
 
-    python -m benchmarks.detection DATA [--portraits 40] [--no-sizes] [--no-engines]
+    python -m benchmarks.detection DATA [--portraits 40] [--no-sizes] [--no-engines] [--no-turned | --only-turned]
 
 DATA: a folder with Solvay_conference_1927.png (29 people) and portraits-cc0-512.zip (one person each, seldom somebody behind). Pictures
-without faces: scikit-image's (where it is installed), and portraits whose faces are painted over.
+without faces: scikit-image's (where it is installed), and portraits whose faces are painted over. Turned heads: these portraits, and those
+of faces-congress.zip, faces-webmorph-512.zip and faces-artflow-256-0.zip that are there.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ SHEETS = ((1000, 1000), (2000, 1500), (4000, 3000))
 THINGS = ["brick", "cat", "checkerboard", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "horse"]  # of scikit-image
 THINGS += ["hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms", "moon", "page", "retina", "rocket", "text"]
 
+TURNS = (0, 20, 40, 55, 90, 135, 180)  # degrees, clockwise
+MORE_HEADS = ("faces-congress.zip", "faces-webmorph-512.zip", "faces-artflow-256-0.zip")
+
 Pixels = NDArray[np.float32]
 
 
-def portraits_of(data: Path, count: int) -> list[NDArray[np.uint8]]:
-    with zipfile.ZipFile(data / "portraits-cc0-512.zip") as archive:
+def portraits_of(data: Path, count: int, file: str = "portraits-cc0-512.zip") -> list[NDArray[np.uint8]]:
+    with zipfile.ZipFile(data / file) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".webp"))
         files = [archive.read(name) for name in names[:: max(1, len(names) // count)][:count]]
     return [np.asarray(cv2.imdecode(np.frombuffer(f, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], np.uint8) for f in files]
@@ -123,6 +127,50 @@ def by_size(detector: Detector, portraits: list[NDArray[np.uint8]], faces: list[
         print(f"| {side} | {missed} | {others} | {np.mean(errors):.1f} |", flush=True)
 
 
+def heads(data: Path, count: int) -> Iterator[Pixels]:
+    """`count` upright heads of each archive, 256 pixels a side, about 90 to 130 the face."""
+    for picture in portraits_of(data, count):
+        yield as_float(np.asarray(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), np.uint8))
+    for name in MORE_HEADS:
+        if (data / name).is_file():
+            for picture in portraits_of(data, count, name):  # nothing but the face: it gets some room
+                small = cv2.resize(picture, (192, 192), interpolation=cv2.INTER_AREA)
+                yield as_float(np.asarray(cv2.copyMakeBorder(small, 32, 32, 32, 32, cv2.BORDER_REPLICATE), np.uint8))
+
+
+def turned(picture: Pixels, degrees: float) -> tuple[Pixels, NDArray[np.float64]]:
+    """The whole picture turned clockwise on a larger square, and the (2, 3) matrix there."""
+    side = round(picture.shape[0] * (abs(np.cos(np.radians(degrees))) + abs(np.sin(np.radians(degrees)))))
+    middle = (picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2
+    matrix = np.asarray(cv2.getRotationMatrix2D(middle, -degrees, 1.0), np.float64)
+    matrix[:, 2] += (side - picture.shape[0]) / 2
+    ground = picture.mean(axis=(0, 1)).tolist()
+    result = cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_CUBIC, borderValue=ground)
+    return np.clip(result, 0, 1).astype(np.float32), matrix
+
+
+def turned_heads(detector: Detector, data: Path, count: int) -> None:
+    """Of heads turned by known angles: how many have all landmarks right (a tenth of the eyes' distance off, in the mean), wrong, none."""
+    upright = [(head, faces) for head in heads(data, count) if (faces := find_faces(head, detector))]
+    seen: dict[tuple[int, bool], list[str]] = {(turn, rotations): [] for turn in TURNS for rotations in (False, True)}
+    for head, faces in upright:
+        person = max(faces, key=lambda face: face.area)
+        for turn, rotations in seen:
+            picture, matrix = turned(head, turn)
+            points = person.landmarks @ matrix[:, :2].T + matrix[:, 2]
+            found = find_faces(picture, detector, rotations=rotations)
+            near = [f for f in found if np.linalg.norm(f.landmarks.mean(axis=0) - points.mean(axis=0)) < person.shorter_side / 2]
+            # Every find of the head counts: a second, wrong one spoils it as well.
+            worst = max((float(np.linalg.norm(f.landmarks - points, axis=1).mean()) for f in near), default=None)
+            eyes = float(np.linalg.norm(points[0] - points[1]))
+            seen[turn, rotations].append("missed" if worst is None else "right" if worst < 0.1 * eyes else "wrong")
+    print(f"\n{len(upright)} heads turned by so many degrees: landmarks right / wrong / head missed\n")
+    print("| turned by | " + " | ".join(f"{turn}" for turn in TURNS) + " |\n|---|" + "---|" * len(TURNS))
+    for rotations in (False, True):
+        cells = [" / ".join(str(seen[turn, rotations].count(what)) for what in ("right", "wrong", "missed")) for turn in TURNS]
+        print(f"| {'with' if rotations else 'without'} rotations | " + " | ".join(cells) + " |", flush=True)
+
+
 def engines(rounds: int = 9) -> None:
     """OpenCV and torch, in turn, on one look."""
     detector = RetinaFaceMobile()
@@ -147,8 +195,14 @@ def main() -> None:
     parser.add_argument("--portraits", type=int, default=40)
     parser.add_argument("--no-sizes", action="store_true", help="leave out the sheets of faces of one size")
     parser.add_argument("--no-engines", action="store_true", help="leave out OpenCV against torch")
+    parser.add_argument("--no-turned", action="store_true", help="leave out turned heads")
+    parser.add_argument("--only-turned", action="store_true", help="nothing but turned heads")
     arguments = parser.parse_args()
     detector = make_detector()
+    if not arguments.no_turned:
+        turned_heads(detector, arguments.data, arguments.portraits // 4)
+    if arguments.only_turned:
+        return
     solvay = read_picture(arguments.data / "Solvay_conference_1927.png").pixels
     portraits = portraits_of(arguments.data, arguments.portraits)
 
