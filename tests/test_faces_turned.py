@@ -74,6 +74,7 @@ class Shaky:
     """Sees a face in the middle of every view, its landmarks moved to the right by so many pixels: those of a mirrored view disagree."""
 
     name = "shaky"
+    unsteady = 1.0
 
     def __init__(self, by: float) -> None:
         self.by, self.looks = by, 0
@@ -89,6 +90,11 @@ def test_landmarks_on_which_no_two_looks_agree_are_not_given() -> None:
     steady, shaky = Shaky(0.5), Shaky(20)
     assert len(look_at(picture, [face], steady, 0.9)) == 1 and steady.looks == 2
     assert look_at(picture, [face], shaky, 0.9) == []
+    # Half as far apart as that: too much for most, not for a detector that is known to be unsteady.
+    assert look_at(picture, [face], Shaky(8), 0.9) == []
+    shaky = Shaky(8)
+    shaky.unsteady = 2.0
+    assert len(look_at(picture, [face], shaky, 0.9)) == 1
 
 
 def test_upright_faces_are_looked_at_twice_and_no_more(portrait: Pixels, upright: Face) -> None:

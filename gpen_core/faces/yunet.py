@@ -51,6 +51,7 @@ class YuNet:
     """Detector "yunet". Safe to call from several threads (they take turns)."""
 
     name = "yunet"
+    unsteady = 2.0  # its landmarks of a face and of its mirror image lie twice as far apart as RetinaFace's (closer.py)
 
     def __init__(self, model_file: Path) -> None:
         """Raises WeightsError where the file cannot be read."""
