@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .align import Picture, scale_of
-from .errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError
+from .errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError, shown
 from .progress import Progress, Stopped
 from .runtime import is_out_of_memory
 
@@ -236,7 +236,9 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
 
     path = Path(path)
     if not path.is_file():
-        raise WeightsMissingError(f"{path} is not there; put Real-ESRGAN's weights at that place, or choose lanczos for the background.")
+        raise WeightsMissingError(
+            f"{shown(path, 300)} is not there; put Real-ESRGAN's weights at that place, or choose lanczos for the background."
+        )
     state: dict[str, Any] = read_state_dict(path)
     settings = _rrdb_settings(state, path)
     try:
@@ -263,7 +265,7 @@ def need_realesrgan_package() -> None:
 
 
 def _not_realesrgan(path: str | Path) -> WeightsError:
-    return WeightsError(f"{path} is not a Real-ESRGAN weight file (RealESRGAN_x2plus.pth or RealESRGAN_x4plus.pth is wanted).")
+    return WeightsError(f"{shown(path, 300)} is not a Real-ESRGAN weight file (RealESRGAN_x2plus.pth or RealESRGAN_x4plus.pth is wanted).")
 
 
 def _rrdb_settings(state: dict[str, Any], path: str | Path) -> dict[str, int]:

@@ -41,10 +41,10 @@ _SAMPLES = 40_000  # pixels of a face that are enough for its percentiles
 _GRID = 8
 _NO_STEP = 0.38 / 255
 _STEP_FALLS = 0.7
-_CHANGED = 0.5  # weight of what the network changed against the residual's energy
+_CHANGED = 0.8  # weight of what the network changed against the residual's energy
 
 # A face that is smaller in the picture than this share of the network's square is all new; from the second one on all detail is kept.
-_ALL_NEW, _ALL_KEPT = 0.5, 0.75
+_ALL_NEW, _ALL_KEPT = 0.4, 0.65
 
 
 def detail_of_face(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .align import Picture, invert
-from .errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError
+from .errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError, shown
 
 Mask = NDArray[np.float32]
 Parser = Callable[[Picture], NDArray[np.integer[Any]]]
@@ -155,7 +155,7 @@ def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu")
     try:
         network.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is not ParseNet's weight file; {PARSENET_FILES[0]} of facexlib 0.2.2 is wanted.") from error
+        raise WeightsError(f"{shown(path, 300)} is not ParseNet's weight file; {PARSENET_FILES[0]} of facexlib 0.2.2 is wanted.") from error
     return ParseNet(network.eval().requires_grad_(False).to(device), device)
 
 

@@ -87,8 +87,10 @@ class FaceRestorer:
         enlarges = o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None
         if parses:
             need_parsing_package()
-        if enlarges:
+        if o.background == "realesrgan" and self._upscaler is None:
             background.need_realesrgan_package()
+            if not enlarges:
+                log.info("the background realesrgan has nothing to do: with the output size keep the picture is not enlarged")
         if not o.aligned:
             self._prepare_detector()
         if parses:

@@ -91,7 +91,11 @@ def test_what_a_video_cannot_have_is_wrong_usage(made, tmp_path, capsys, monkeyp
 
 @pytest.mark.parametrize(
     ("flags", "package"),
-    [(["--mask", "parsing"], "facexlib"), (["--background", "realesrgan", "--output-size", "factor"], "basicsr")],
+    [
+        (["--mask", "parsing"], "facexlib"),
+        (["--background", "realesrgan", "--output-size", "factor"], "basicsr"),
+        (["--background", "realesrgan"], "basicsr"),
+    ],
 )
 def test_a_missing_package_is_named_before_missing_weights(tmp_path, capsys, monkeypatch, flags, package):
     for name in ("facexlib", "basicsr", "spandrel"):

@@ -176,7 +176,7 @@ def test_what_the_network_took_away_does_not_come_back():
 
 def test_a_face_smaller_than_the_network_is_all_new():
     picture = textured(40)
-    face = face_in(30)
+    face = face_in(24)
     small = dict(device="cpu", output_size="keep")
     with_, without = (FaceRestorer(RestoreOptions(**small, detail=d), network=Mirror())(picture, faces=[face]).image for d in (1.0, 0.0))
     np.testing.assert_array_equal(with_, without)

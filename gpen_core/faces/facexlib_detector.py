@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FeatureMissingError, WeightsError, WeightsMissingError
+from ..errors import FeatureMissingError, WeightsError, WeightsMissingError, shown
 from .face import Face, by_confidence
 
 Pixels = NDArray[np.float32]
@@ -59,7 +59,9 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold facexlib's RetinaFace-R50 ({WEIGHTS}): {str(error).splitlines()[0]}") from error
+        raise WeightsError(
+            f"{shown(path, 300)} does not hold facexlib's RetinaFace-R50 ({WEIGHTS}): {shown(str(error).splitlines()[0], 200)}"
+        ) from error
     network.eval().to(target)
     try:
         # A torchvision that does not fit its torch may fail as late as here: better now than in the middle of a picture.
@@ -67,8 +69,8 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
             network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, _NMS)
     except (RuntimeError, NotImplementedError) as error:
         raise FeatureMissingError(
-            f"facexlib's RetinaFace-R50 does not run on {target} here: {str(error).splitlines()[0][:200]} Install the torchvision that "
-            "belongs to this torch, or choose the detector retinaface-mobile, which needs nothing."
+            f"facexlib's RetinaFace-R50 does not run on {target} here: {shown(str(error).splitlines()[0], 200)} Install the torchvision "
+            "that belongs to this torch, or choose the detector retinaface-mobile, which needs nothing."
         ) from error
     return network
 

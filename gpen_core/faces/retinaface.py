@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import WeightsError
+from ..errors import WeightsError, shown
 from .face import Face, suppress
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RetinaFaceMobile:
             # OpenCV is given bytes and never a path: on Windows it opens no path with letters beyond ASCII.
             self._model = path.read_bytes()
         except OSError as error:
-            raise WeightsError(f"the face detector {path} cannot be read: {error}") from error
+            raise WeightsError(f"the face detector {shown(path, 300)} cannot be read: {shown(error, 300)}") from error
         self._path = path
         self._device = device
         self._torch: TorchRetinaFace | None = None

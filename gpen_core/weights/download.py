@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..catalog import WeightFile
-from ..errors import WeightsError, WeightsFolderError
+from ..errors import WeightsError, WeightsFolderError, shown
 from .mirrors import Failure, Source, first_answering, missing, refuse, sources, summary
 from .small_files import MOST_BYTES, is_plain, locked
 from .sums import Record, known_sum, sha256_of, verify
@@ -94,7 +94,7 @@ def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | Non
         try:
             _check_content(path, entry)
         except _OtherGenerator as error:
-            raise WeightsError(f"{path} is of another kind than its name says: {error}; give it another name.") from error
+            raise WeightsError(f"{shown(path, 300)} is of another kind than its name says: {error}; give it another name.") from error
         except WeightsError as error:
             # Nobody can use it: fetched anew, and replaced once the new file is whole.
             log.warning("%s It is fetched anew.", error)

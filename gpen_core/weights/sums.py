@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ..catalog import WeightFile
-from ..errors import WeightsError
+from ..errors import WeightsError, shown
 from .small_files import locked, read_table, write_table
 
 LOG = logging.getLogger("gpen_core.weights")
@@ -65,7 +65,7 @@ class Record:
 
 
 def _damaged(path: Path, what: str) -> WeightsError:
-    return WeightsError(f"{path} cannot be read ({what}); repair or delete it.", reason=f"{path.name} cannot be read")
+    return WeightsError(f"{shown(path, 300)} cannot be read ({what}); repair or delete it.", reason=f"{path.name} cannot be read")
 
 
 def known_sum(folder: Path, filename: str, pinned: str | None) -> tuple[str | None, str]:
@@ -101,9 +101,9 @@ def verify(path: Path, entry: WeightFile | None = None, *, record: bool = False)
     try:
         size, sha256 = path.stat().st_size, sha256_of(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
+        raise WeightsError(f"{shown(path, 300)} cannot be read ({error.strerror}).") from error
     if entry is not None and sha256 in entry.known_sums:
-        return VerifyResult(True, path, sha256, size, sha256, "pinned", f"{path}: sha256 {sha256}, as pinned for {entry.name}.")
+        return VerifyResult(True, path, sha256, size, sha256, "pinned", f"{shown(path, 300)}: sha256 {sha256}, as pinned for {entry.name}.")
     # A pinned sum binds only the file it was published for: the same weights may lie there in a form nobody published a sum of.
     pinned = entry.sha256 if entry is not None and path.name.lower() == entry.filename.lower() else None
     expected, where = known_sum(path.parent, path.name, pinned)
@@ -111,9 +111,9 @@ def verify(path: Path, entry: WeightFile | None = None, *, record: bool = False)
         if record:
             Record(path.parent).add(path.name, sha256, size, "placed by hand")
         told = "recorded now" if record else "nothing to compare it with"
-        return VerifyResult(True, path, sha256, size, None, "unknown", f"{path}: sha256 {sha256}, {told}.")
+        return VerifyResult(True, path, sha256, size, None, "unknown", f"{shown(path, 300)}: sha256 {sha256}, {told}.")
     basis: Literal["pinned", "recorded"] = "pinned" if pinned else "recorded"
     if sha256 == expected:
-        return VerifyResult(True, path, sha256, size, expected, basis, f"{path}: sha256 {sha256}, as {basis}.")
-    message = f"{path} has the sha256 {sha256}, but {expected} is {where}; delete the file to fetch it again."
+        return VerifyResult(True, path, sha256, size, expected, basis, f"{shown(path, 300)}: sha256 {sha256}, as {basis}.")
+    message = f"{shown(path, 300)} has the sha256 {sha256}, but {expected} is {where}; delete the file to fetch it again."
     return VerifyResult(False, path, sha256, size, expected, basis, message)
