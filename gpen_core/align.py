@@ -1,7 +1,7 @@
 """From a face in a picture to the network's square, and the arithmetic between the two frames.
 
 Coordinates are pixels; (0, 0) is the centre of the top left pixel, as in OpenCV. A "matrix" is always 2x3 and maps picture to crop.
-Source of the numbers: GPEN (Yang et al., CVPR 2021) `face_model/align_faces.py`, described in facts/gpen.md; Umeyama, PAMI 1991.
+Source of the numbers: GPEN (Yang et al., CVPR 2021) `face_model/align_faces.py`, described in docs/gpen.md; Umeyama, PAMI 1991.
 """
 
 from __future__ import annotations

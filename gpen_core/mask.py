@@ -1,7 +1,7 @@
 """Where a restored face replaces the picture: soft masks in the frame of the crop, 1 on the face and exactly 0 at the crop's border.
 
 Two kinds: an ellipse fitted to the five landmarks (needs nothing else), and the outline that ParseNet sees, which is the official way
-(GPEN `face_parse/face_parsing.py` and `FaceEnhancement.mask_postprocess`, described in facts/gpen.md).
+(GPEN `face_parse/face_parsing.py` and `FaceEnhancement.mask_postprocess`, described in docs/gpen.md).
 """
 
 from __future__ import annotations

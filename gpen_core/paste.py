@@ -1,6 +1,6 @@
 """Restored faces back into the picture, each within its own rectangle.
 
-The rule is the official one (GPEN `FaceEnhancement.process`, described in facts/gpen.md): where a face's mask is larger than what is
+The rule is the official one (GPEN `FaceEnhancement.process`, described in docs/gpen.md): where a face's mask is larger than what is
 there, its pixels and its mask win; ties keep the earlier face; the picture is base * (1 - mask) + faces * mask.
 """
 

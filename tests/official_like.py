@@ -1,6 +1,6 @@
 """A GPEN generator that computes as the official one does, so that exporters see the same operations: for the tests of the ONNX reader.
 
-Written from facts/gpen.md. What matters here, and is done otherwise in gpen_core: weights are multiplied by their factor in `forward`, a
+Written from docs/gpen.md. What matters here, and is done otherwise in gpen_core: weights are multiplied by their factor in `forward`, a
 modulated convolution is a grouped convolution with a weight made for each picture, and the filter is a depthwise convolution.
 """
 

@@ -22,8 +22,8 @@ from gpen_core.errors import GpenError, SettingsError
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    with np.load(shared / "golden" / "prepost_part.npz") as data:
+def golden(golden_folder):
+    with np.load(golden_folder / "prepost_part.npz") as data:
         return dict(data)
 
 

@@ -43,8 +43,8 @@ def picture(size: int, count: int = 1, seed: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_golden_output(shared: Path, recipe: ModuleType, case: str) -> None:
-    golden = np.load(shared / "golden" / f"net_{case}.npz")
+def test_golden_output(golden_folder: Path, recipe: ModuleType, case: str) -> None:
+    golden = np.load(golden_folder / f"net_{case}.npz")
     fused = FusedGenerator(seeded(recipe, CASES[case]))
     y = fused(torch.from_numpy(recipe.make_input(CASES[case].size))).numpy()
     assert np.abs(y - golden["full"]).max() <= 2e-5
@@ -124,8 +124,8 @@ def test_half_precision_is_near_on_a_portrait(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", CASES)
-def test_half_precision_is_near_the_official_output(shared: Path, recipe: ModuleType, case: str, dtype: torch.dtype) -> None:
-    golden = np.load(shared / "golden" / f"net_{case}.npz")
+def test_half_precision_is_near_the_official_output(golden_folder: Path, recipe: ModuleType, case: str, dtype: torch.dtype) -> None:
+    golden = np.load(golden_folder / f"net_{case}.npz")
     fused = FusedGenerator(seeded(recipe, CASES[case])).to(dtype)
     x = torch.from_numpy(recipe.make_input(CASES[case].size)).to(dtype)
     assert near(torch.from_numpy(golden["full"]), fused(x))

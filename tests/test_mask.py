@@ -57,9 +57,9 @@ def test_feather_out_of_range(feather):
         soften_classes(np.zeros((512, 512), np.uint8), 64, feather=feather)
 
 
-def test_parsing_mask_is_the_official_one(shared):
+def test_parsing_mask_is_the_official_one(golden_folder):
     """The golden mask is that of a filled ellipse of face classes, every fourth pixel of it."""
-    with np.load(shared / "golden" / "prepost_part.npz") as golden:
+    with np.load(golden_folder / "prepost_part.npz") as golden:
         expected = golden["parse_mask_post_512"]
         rectangle = golden["rect_mask_512"]
     y, x = np.indices((512, 512))

@@ -31,8 +31,8 @@ def seeded(recipe: ModuleType, architecture: Architecture) -> Generator:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_golden_output(shared: Path, recipe: ModuleType, case: str, layout: torch.memory_format) -> None:
-    golden = np.load(shared / "golden" / f"net_{case}.npz")
+def test_golden_output(golden_folder: Path, recipe: ModuleType, case: str, layout: torch.memory_format) -> None:
+    golden = np.load(golden_folder / f"net_{case}.npz")
     network = seeded(recipe, CASES[case])
     if layout is torch.channels_last:
         network.use_channels_last()

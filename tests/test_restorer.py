@@ -316,11 +316,11 @@ def seeded_network() -> Generator:
     return Generator(Architecture(64, 2, 0.125)).eval()
 
 
-def test_aligned_face_is_the_network_on_the_whole_picture(shared: Path, recipe: ModuleType) -> None:
+def test_aligned_face_is_the_network_on_the_whole_picture(golden_folder: Path, recipe: ModuleType) -> None:
     shapes = recipe.gpen_shapes(64, 2, 0.125)
     network = build_network({key: torch.from_numpy(np.array(value)) for key, value in recipe.make_state_dict(shapes).items()})
     bgr = recipe.make_image(64)
-    golden = np.load(shared / "golden" / "net_64n0.125.npz")["full"][0].transpose(1, 2, 0)
+    golden = np.load(golden_folder / "net_64n0.125.npz")["full"][0].transpose(1, 2, 0)
     wanted = np.clip(golden * 0.5 + 0.5, 0, 1)
     picture = np.ascontiguousarray(bgr[..., ::-1])
     result = restore(picture.astype(np.float32) / 255, [], network, aligned=True)

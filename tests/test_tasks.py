@@ -50,9 +50,9 @@ def test_a_grey_picture_keeps_its_luma_and_leaves_in_colour() -> None:
     assert np.abs(luma - grey).max() < 2e-3
 
 
-def test_official_chroma_post_processing(shared: Path) -> None:
+def test_official_chroma_post_processing(golden_folder: Path) -> None:
     """The official picture of that step has the input's luma, to 8-bit rounding and clipping: so has ours (the output is not published)."""
-    golden = np.load(shared / "golden" / "prepost_part.npz")
+    golden = np.load(golden_folder / "prepost_part.npz")
     given, official = golden["color_gray_in"], golden["color_post_chroma"]
     ours = to_array(colorize(from_array(given[..., ::-1].copy()), Fixed(cv2.resize(official, (64, 64))[..., ::-1] / np.float32(255))))  # type: ignore[arg-type]
     inside = ((official > 0) & (official < 255)).all(axis=2) & ((ours > 0) & (ours < 255)).all(axis=2)

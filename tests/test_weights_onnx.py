@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gpen_core.errors import WeightsError
+from gpen_core.faces.retinaface import EMBEDDED
 from gpen_core.weights.checkpoint import read_architecture, read_generator, read_shapes
 
 onnx = pytest.importorskip("onnx")
@@ -54,10 +55,10 @@ def check(path: Path, state: dict[str, torch.Tensor], tolerance: float = 1e-6) -
     assert (found.size, found.channel_multiplier, found.narrow) == (64, 2, 0.125)
 
 
-def test_the_test_network_is_the_official_one(original, recipe, shared):
+def test_the_test_network_is_the_official_one(original, recipe, golden_folder):
     with torch.no_grad():
         y = original[0](torch.from_numpy(recipe.make_input(64)))
-    assert np.abs(y.numpy() - np.load(shared / "golden" / "net_64n0.125.npz")["full"]).max() < 2e-5
+    assert np.abs(y.numpy() - np.load(golden_folder / "net_64n0.125.npz")["full"]).max() < 2e-5
 
 
 def test_torchscript_export_folded(folded, original):
@@ -182,9 +183,9 @@ def test_truncated(tmp_path, folded, keep):
         read_generator(path)
 
 
-def test_another_network(tmp_path, shared):
+def test_another_network(tmp_path):
     with pytest.raises(WeightsError, match="not a GPEN generator"):
-        read_generator(shared / "data" / "retinaface_mobile0.25.onnx")
+        read_generator(EMBEDDED)
     weight = numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")
     value = helper.make_tensor_value_info
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
