@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Progress:
     """Override what you need; this one is silent and never stops.
 
-    Every step that can last half a second reports and asks: looks for faces, enlarging in strips or tiles, each face.
+    Every step that can last half a second asks: looks for faces, enlarging in strips or tiles, each face, and the network within one.
     An exception raised in `report` or `stop` (a host's interrupt) passes through the core untouched.
     """
 
@@ -20,7 +20,7 @@ class Progress:
         """`done` of `total` steps are over; `what` is a short text for people; `preview` the last restored face, (S, S, 3) 0..1."""
 
     def stop(self) -> bool:
-        """True: finish the face at hand, keep the picture so far and return. A picture half enlarged is worth nothing, and left."""
+        """True: keep the faces that are done and return. What is half done (a face, an enlarged picture) is left as it was."""
         return False
 
 

@@ -25,7 +25,7 @@ from .network.run import run_network
 from .options import RestoreOptions
 from .paste import Compositor
 from .picture import Picture, from_array, to_array, to_pil
-from .progress import Progress
+from .progress import Progress, Stopped
 from .results import FaceResult, RestoreResult
 from .runtime import pick_device, pick_dtype
 
@@ -214,6 +214,10 @@ class FaceRestorer:
                 restored, mask = self._restore_crop(crop, matrix, source.pixels.shape)
                 detail = detail_of_face(source.pixels, crop, restored, mask, matrix, o.detail, base.shape)
                 compositor.add(restored, mask, rescale_matrix(matrix, source.pixels.shape, base.shape), strength=o.strength, detail=detail)
+            except Stopped:
+                result.stopped = True
+                result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
+                continue
             except GpenError as error:
                 log.warning("face %d is left as it was: %s", index, error)
                 result.faces.append(FaceResult(face, index, "failed", str(error)))
@@ -235,11 +239,16 @@ class FaceRestorer:
         stopped = pixels.shape[:2] != background.scaled_shape(source.pixels.shape, scale)
         return pixels, alpha, 1.0 if stopped else scale, stopped
 
+    def _go_on(self) -> None:
+        """Raises Stopped where the user wants no more."""
+        if self.progress.stop():
+            raise Stopped
+
     def _restore_crop(self, crop: Pixels, matrix: NDArray[np.float64], shape: Sequence[int]) -> tuple[Pixels, Pixels]:
         """(restored face, mask), both at the network's size."""
         o = self.options
         size = crop.shape[0]
-        restored = run_network(self.loaded_network, crop)
+        restored = run_network(self.loaded_network, crop, ask=self._go_on)
         soft = landmark_mask(template_points(self.template, size), size, feather=o.feather)
         if o.colour_match:
             restored = tone.match_colour(restored, crop, clip_to_picture(soft, matrix, shape))
@@ -258,14 +267,15 @@ class FaceRestorer:
         height, width = base.shape[:2]
         face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
         if stopped or self.progress.stop():
-            faces = [FaceResult(face, 0, "stopped", "interrupted before this face")]
-            mask = np.zeros((height, width), np.float32)
-            return source.with_pixels(base, alpha), RestoreResult(None, faces, mask, self.model_name, 0.0, scale, stopped=True)
+            return self._stopped_aligned(source, base, alpha, face, scale)
         shrinks = max(shape[:2]) > size
         crop = np.asarray(
             cv2.resize(source.pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32
         )
-        restored = run_network(self.loaded_network, crop)
+        try:
+            restored = run_network(self.loaded_network, crop, ask=self._go_on)
+        except Stopped:
+            return self._stopped_aligned(source, base, alpha, face, scale)
         everything = np.ones((size, size), np.float32)
         if o.colour_match:
             restored = tone.match_colour(restored, crop, everything)
@@ -281,6 +291,13 @@ class FaceRestorer:
         faces = [FaceResult(face, 0, "restored")]
         result = RestoreResult(None, faces, mask, self.model_name, 0.0, scale, crops=[crop], restored=[restored])
         return source.with_pixels(pixels, alpha), result
+
+    def _stopped_aligned(
+        self, source: Picture, base: Pixels, alpha: Pixels | None, face: Face, scale: float
+    ) -> tuple[Picture, RestoreResult]:
+        faces = [FaceResult(face, 0, "stopped", "interrupted before this face")]
+        mask = np.zeros(base.shape[:2], np.float32)
+        return source.with_pixels(base, alpha), RestoreResult(None, faces, mask, self.model_name, 0.0, scale, stopped=True)
 
 
 def _resized(square: Pixels, shape: Sequence[int]) -> Pixels:

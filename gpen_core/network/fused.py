@@ -236,10 +236,11 @@ class FusedGenerator(nn.Module):
         return self.architecture.size
 
     @torch.no_grad()
-    def forward(self, x: Tensor, tiled: bool | None = None) -> Tensor:
+    def forward(self, x: Tensor, tiled: bool | None = None, ask: Callable[[], object] | None = None) -> Tensor:
         """x: (N, 3, S, S), RGB in -1..1, in the weights' type.
 
         tiled: the large resolutions in strips, for a third to half of the memory; None: some of them, where that is faster, on CPUs.
+        ask: called from time to time; what it raises ends the work (a 2048 face takes seconds on a CPU).
 
         Returns float32 whatever the weights are.
         """
@@ -250,12 +251,15 @@ class FusedGenerator(nn.Module):
         if tiled or (tiled is None and faster):
             from .tiles import FAST, SPARING, run_in_strips
 
-            return run_in_strips(self, x, whole=min(SPARING if tiled else FAST, self.size // 2))
+            whole = min(SPARING if tiled else FAST, self.size // 2)
+            return run_in_strips(self, x, whole=whole) if ask is None else run_in_strips(self, x, whole=whole, ask=ask)
         features = [self.encodings[0](x)]
         for encoding in list(self.encodings)[1:]:
+            if ask:
+                ask()
             features.append(encoding(features[-1]))
         decoding = Decoding(self, features[-1])
-        return decoding.whole(features)[1]
+        return decoding.whole(features, ask)[1]
 
 
 class Decoding:
@@ -273,8 +277,11 @@ class Decoding:
         """(layer, modulation)."""
         return cast(Painting, self.network.paintings[level]), self.paints[level]
 
-    def whole(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(features, picture). features: the encoder's, from the largest resolution down to 4; taken out to free their memory."""
+    def whole(self, features: list[Tensor], ask: Callable[[], object] | None = None) -> tuple[Tensor, Tensor]:
+        """(features, picture). features: the encoder's, from the largest resolution down to 4; taken out to free their memory.
+
+        ask: see FusedGenerator.forward().
+        """
         feature = features.pop()
         x = self.network.constant.expand(feature.shape[0], -1, -1, -1)
         layer, modulation, demodulation = self.styled(0)
@@ -282,6 +289,8 @@ class Decoding:
         picture: Tensor | None = None
         level = 0
         while True:
+            if ask:
+                ask()
             painting, modulation = self.painting(level)
             picture = cast(Tensor, painting(x, modulation, picture))
             if not features:

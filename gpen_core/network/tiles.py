@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .fused import Decoding, Encoding, FusedGenerator, depthwise_fir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Sides of the largest maps that are computed at once (half the picture at most).
 FAST = 512
@@ -24,25 +24,35 @@ SPARING = 256  # a seventh slower at 2048, and a tenth of the process's memory l
 STRIP_BYTES = 256  # of one column of the result: 64 rows of float32; neighbours of about eight rows are computed twice
 
 
-def run_in_strips(network: FusedGenerator, x: Tensor, *, whole: int | None = None, strip: int | None = None) -> Tensor:
+def run_in_strips(
+    network: FusedGenerator, x: Tensor, *, whole: int | None = None, strip: int | None = None, ask: Callable[[], object] | None = None
+) -> Tensor:
     """What `network(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once.
 
-    strip: rows of the result that are computed at once.
+    strip: rows of the result that are computed at once. ask: called before each strip; what it raises ends the work.
     """
     size = network.size
     whole = whole or min(FAST, size // 2)
     strip = strip or STRIP_BYTES // x.element_size()
     if size <= whole:
-        return network(x, tiled=False)
+        return network(x, tiled=False, ask=ask)
     encoder = _Encoder(network, x)
-    features = [torch.cat([encoder.rows(whole, a, b) for a, b in spans(whole, max(1, strip * whole // size))], dim=2)]
+    first: list[Tensor] = []
+    for a, b in spans(whole, max(1, strip * whole // size)):
+        if ask:
+            ask()
+        first.append(encoder.rows(whole, a, b))
+    features = [torch.cat(first, dim=2)]
+    del first
     features[0] = features[0].contiguous(memory_format=torch.channels_last)
     for encoding in list(network.encodings)[encoder.level(whole) + 1 :]:
         features.append(encoding(features[-1]))
     decoding = Decoding(network, features[-1])
-    decoder = _Decoder(decoding, encoder, whole, *decoding.whole(features))
+    decoder = _Decoder(decoding, encoder, whole, *decoding.whole(features, ask))
     result = torch.empty_like(x, dtype=torch.float32)
     for a, b in spans(size, strip):
+        if ask:
+            ask()
         result[:, :, a:b] = decoder.rows(size, a, b)[1]
     return result
 
