@@ -28,6 +28,7 @@ from training.export import export
 from training.faces import FaceFile, decoded, list_faces
 from training.losses import pixel_loss, psnr_loss, sharpness
 from training.plan import Plan, read_plan
+from training.precision import mixed
 from training.start import identity_generator
 from training.train import Trainer
 
@@ -322,3 +323,13 @@ def test_a_killed_training_goes_on_and_lowers_its_loss(folder: Path, tmp_path: P
     x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(following.network(x), go_on.average(x)), "the next training starts from this one's average"
+
+
+@pytest.mark.parametrize(("asked", "there", "used"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_a_processor_trains_in_bfloat16_only_where_it_computes_with_it(
+    monkeypatch: pytest.MonkeyPatch, asked: bool, there: bool, used: bool
+) -> None:
+    monkeypatch.setattr("training.precision.computes_bf16", lambda: there)
+    with mixed(Plan(bf16=asked), torch.device("cpu")):
+        y = torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2))
+    assert y.dtype == (torch.bfloat16 if used else torch.float32)

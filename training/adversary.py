@@ -15,6 +15,7 @@ from torch import Tensor
 from training.discriminator import Discriminator, discriminator_loss, feature_matching, generator_loss, r1_penalty
 from training.losses import sharpness
 from training.plan import Plan
+from training.precision import mixed
 
 SHARE_RANGE = (0.05, 2.0)  # beyond, the picture is the discriminator's and no longer the person's
 STEERING = 0.005  # how fast the share follows the sharpness, a step
@@ -53,7 +54,7 @@ class Adversary:
         """
         area = self._crop(y.shape[-1])
         self.network.requires_grad_(False)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
+        with mixed(self.plan, self.device):
             verdicts, features = self.network(layout(shown[area]))
             with torch.no_grad():
                 _, wanted = self.network(layout(good[area]))
@@ -71,7 +72,7 @@ class Adversary:
         """One step of the discriminator on restored and true pictures."""
         area = self._crop(real.shape[-1])
         fake, real = layout(fake[area]), layout(real[area])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bf16):
+        with mixed(self.plan, self.device):
             true, false = self.network(real)[0], self.network(fake)[0]
         loss = discriminator_loss(true, false)
         self.optimiser.zero_grad(set_to_none=True)

@@ -35,6 +35,7 @@ from training.detector_features import DetectorFeatures, landmark_loss, perceptu
 from training.faces import FaceFile, decoded, list_faces
 from training.losses import pixel_loss, psnr_loss, sharpness
 from training.plan import Plan, add_options, read_plan
+from training.precision import mixed
 from training.start import identity_generator
 
 
@@ -135,7 +136,7 @@ class Trainer:
         """One pass forward and back, as those of `_step` are, that changes nothing."""
         plan = self.plan
         empty = torch.zeros(plan.batch, 3, plan.size, plan.size, device=self.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+        with mixed(plan, self.device):
             output = network(empty)
         output.backward(torch.zeros_like(output))
         self.optimiser.zero_grad(set_to_none=True)
@@ -143,7 +144,7 @@ class Trainer:
     def _step(self, network: Generator, bad: Tensor, good: Tensor, mask: Tensor) -> dict[str, float]:
         """One step of the network, and of the discriminator; returns what the log tells."""
         plan = self.plan
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.bf16):
+        with mixed(plan, self.device):
             output = network(bad)
         # The losses pull on the picture; what they pull together then goes through the network once.
         y = output.detach().float().requires_grad_(True)
