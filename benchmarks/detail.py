@@ -27,16 +27,16 @@ from statistics import fmean as mean
 import cv2
 import numpy as np
 
-from gpen_core.align import crop_face, similarity, template_points
-from gpen_core.catalog import Catalog
-from gpen_core.detail import detail_of_face
 from gpen_core.faces.detect import find_faces
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
-from gpen_core.mask import landmark_mask
 from gpen_core.network.load import load_network
 from gpen_core.network.run import run_network
-from gpen_core.paste import Compositor
+from gpen_core.steps.align import crop_face, similarity, template_points
+from gpen_core.steps.detail import detail_of_face
+from gpen_core.steps.mask import landmark_mask
+from gpen_core.steps.paste import Compositor
+from gpen_core.weights.catalog import Catalog
 from training.faces import HELD_OUT_ONE_IN
 
 Picture = np.ndarray

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gpen_core.faces import Face, find_faces, make_detector
 from gpen_core.faces.detect import Detector
 from gpen_core.faces.retinaface import RetinaFaceMobile
-from gpen_core.picture import read_picture
+from gpen_core.pictures import read_picture
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 SIZES = (11, 14, 19, 29, 48, 72, 96, 140, 200)  # shorter side of a face, pixels

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from benchmarks.network import SHAPES, processor, random_generator
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.batch import JobResult, plan_outputs, run_batch
+from gpen_core.batch.run import JobResult, plan_outputs, run_batch
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.run import run_network
-from gpen_core.picture import from_array, read_picture, write_picture
+from gpen_core.pictures import from_array, read_picture, write_picture
 from gpen_core.runtime import pick_dtype
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"

@@ -30,7 +30,7 @@ from benchmarks.picture import Unchanged
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.run import run_network
-from gpen_core.picture import Picture, from_array, read_picture, write_picture
+from gpen_core.pictures import Picture, from_array, read_picture, write_picture
 from gpen_core.runtime import computes_bf16
 
 FACES = (1, 2, 4, 8, 16)

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
+from gpen_core.weights.architecture import Architecture
 from tests.official_like import OfficialLike
 
 SHAPES = {256: (1, 0.5), 512: (2, 1.0), 1024: (2, 1.0), 2048: (2, 1.0)}

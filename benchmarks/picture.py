@@ -28,10 +28,11 @@ import numpy as np
 import torch
 
 from benchmarks.network import SHAPES, processor, random_generator
-from gpen_core import FaceRestorer, RestoreOptions, restorer
+from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.faces.face import Face
 from gpen_core.network.fused import FusedGenerator
-from gpen_core.picture import Picture, from_array, read_picture, write_picture
+from gpen_core.pictures import Picture, from_array, read_picture, write_picture
+from gpen_core.restore import restorer
 
 PORTRAIT = Path(__file__).resolve().parent.parent / "examples" / "portrait.png"
 NOISE = 1.5  # of 255: a good camera's, so that files are as large as photographs are

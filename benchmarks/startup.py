@@ -34,7 +34,7 @@ FIRST = """
 import json, sys, time
 import numpy as np
 import torch
-from gpen_core.network.load import build_fused
+from gpen_core.network.build import build_fused
 from gpen_core.network.run import run_network
 from gpen_core.weights.checkpoint import read_generator
 

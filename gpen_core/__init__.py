@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .catalog import Catalog
     from .errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError, WeightsMissingError
     from .faces.face import Face
     from .network.load import load_network
     from .options import RestoreOptions
-    from .picture import Picture, read_picture, write_picture
+    from .pictures import Picture, read_picture, write_picture
     from .progress import Progress
-    from .restorer import FaceRestorer
-    from .results import FaceResult, RestoreResult
+    from .restore.restorer import FaceRestorer
+    from .restore.results import FaceResult, RestoreResult
+    from .weights.catalog import Catalog
 
 _HOMES = {
-    "Catalog": ".catalog",
+    "Catalog": ".weights.catalog",
     "Face": ".faces.face",
-    "FaceRestorer": ".restorer",
-    "FaceResult": ".results",
+    "FaceRestorer": ".restore.restorer",
+    "FaceResult": ".restore.results",
     "FeatureMissingError": ".errors",
     "GpenError": ".errors",
-    "Picture": ".picture",
+    "Picture": ".pictures",
     "PictureError": ".errors",
     "Progress": ".progress",
     "RestoreOptions": ".options",
-    "RestoreResult": ".results",
+    "RestoreResult": ".restore.results",
     "SettingsError": ".errors",
     "WeightsError": ".errors",
     "WeightsMissingError": ".errors",
     "load_network": ".network.load",
-    "read_picture": ".picture",
-    "write_picture": ".picture",
+    "read_picture": ".pictures",
+    "write_picture": ".pictures",
 }
 
 __all__ = [

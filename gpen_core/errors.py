@@ -23,6 +23,17 @@ class SettingsError(GpenError, ValueError):
     """A setting or an argument cannot be met (command line: exit code 2)."""
 
 
+class WrongTaskError(SettingsError):
+    """A model is made for another task than the one it was chosen for (command line: exit code 2).
+
+    name: the model. task: its own. wanted: the other. instead: a model that is made for that.
+    """
+
+    def __init__(self, name: str, task: str, wanted: str, instead: str) -> None:
+        self.name, self.task, self.wanted, self.instead = name, task, wanted, instead
+        super().__init__(f"{name} is made for another task ({task}); for {wanted} take {instead}")
+
+
 class PictureError(GpenError):
     """A picture or video cannot be read or written (command line: that input fails, exit code 1)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
@@ -180,9 +181,6 @@ class RestoreOptions:
             object.__setattr__(self, option.name, option.checked(getattr(self, option.name)))
         if not self.model.strip():
             raise SettingsError("model is empty; give a catalogue name, a file or auto")
-        # Imported here: faces brings OpenCV, which lists of settings do without.
-        from .faces.select import parse_indices
-
         parse_indices(self.faces)
 
     @classmethod
@@ -206,3 +204,30 @@ class RestoreOptions:
 
 
 _TABLE: tuple[Option, ...] = tuple(dataclasses.replace(cast(Option, f.metadata["option"]), name=f.name) for f in fields(RestoreOptions))
+
+
+_MOST_FACES = 10_000  # positions in one text: what is more is a slip of the finger
+
+
+def parse_indices(text: str) -> tuple[int, ...]:
+    """Positions from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A position is counted once, where it is first named.
+
+    A comma after the last one is no matter: whoever types is not done yet.
+
+    Raises SettingsError for anything else.
+    """
+    positions: dict[int, None] = {}
+    parts = re.split(r"[,;]", text) if text.strip() else []
+    if len(parts) > 1 and not parts[-1].strip():
+        parts.pop()
+    for part in parts:
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
+        if match is None:
+            raise SettingsError(f"{text!r} names no faces; write their positions from 0, like 0,2,4-6.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise SettingsError(f"{part.strip()!r} in {text!r} runs backwards; write {last}-{first}.")
+        if last - first >= _MOST_FACES or len(positions) >= _MOST_FACES:
+            raise SettingsError(f"{text!r} names more than {_MOST_FACES} faces.")
+        positions.update(dict.fromkeys(range(first, last + 1)))
+    return tuple(positions)

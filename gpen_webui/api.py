@@ -19,7 +19,7 @@ from pydantic import Field
 
 from gpen_core.errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
 from gpen_core.options import AUTO, Option, RestoreOptions
-from gpen_core.picture import pixels_at_most, read_picture, write_picture
+from gpen_core.pictures import pixels_at_most, read_picture, write_picture
 
 from . import host
 from .engine import ENGINE

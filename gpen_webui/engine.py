@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gpen_core.errors import GpenError, SettingsError, WeightsError
+from gpen_core.errors import GpenError, WeightsError
 from gpen_core.faces.detect import Detector, make_detector
-from gpen_core.network.load import load_network
+from gpen_core.network.load import find_model, load_network
 from gpen_core.options import AUTO, RestoreOptions
-from gpen_core.restorer import FaceRestorer
-from gpen_core.results import RestoreResult
+from gpen_core.restore.restorer import FaceRestorer
+from gpen_core.restore.results import RestoreResult
 from gpen_core.runtime import is_out_of_memory, pick_device, pick_dtype
-from gpen_core.weights.files import LOG, Resolved, resolve, search_folders
+from gpen_core.weights.files import LOG, Resolved, search_folders
 
 from . import host
 from .progress import HostProgress
@@ -125,14 +125,11 @@ class Engine:
     def _ready(self, options: RestoreOptions, device: torch.device) -> FaceRestorer:
         """A FaceRestorer for the options, its network on the device."""
         found = self._resolve(options.model)
-        if found.entry is not None and found.entry.task != "restore":
-            raise SettingsError(f"{found.entry.name} is made for another task ({found.entry.task}); it does not restore faces")
-        name = found.entry.name if found.entry is not None else found.path.stem
         key = _Key(found.path, found.path.stat().st_mtime_ns, pick_dtype(options.precision, device))
         if self._network is None or self._key != key:
             self._network = self._key = self._restorer = None  # the old one is gone before the new one needs its room
             host.empty_caches()
-            self._progress.say(f"is loading {name}")
+            self._progress.say(f"is loading {found.name}")
             self._network = load_network(found.path, device, key.dtype)
             self._key = key
         elif next(self._network.parameters()).device != device:
@@ -145,19 +142,20 @@ class Engine:
                 extra_folders=host.extra_folders(),
                 progress=self._progress,
                 network=self._network,
-                template=found.entry.template if found.entry is not None else None,
+                template=found.template,
                 detector=None if options.aligned else self._detector_for(options.detector, device),
             )
-            self._restorer.model_name = name
+            self._restorer.model_name = found.name
         return self._restorer
 
     def _resolve(self, model: str) -> Resolved:
         """The weight file. For `auto` servers are asked once only: a picture of a batch must not wait for them again."""
         again = model == AUTO and self._auto_found
         try:
-            found = resolve(
+            found = find_model(
                 model,
                 host.models_dir(),
+                task="restore",
                 extra_folders=host.extra_folders(),
                 progress=self._progress.fetched,
                 offline=True if again else None,

@@ -8,7 +8,7 @@ import gradio as gr
 from modules import scripts_postprocessing, ui_components
 
 from gpen_core.errors import GpenError
-from gpen_core.results import RestoreResult
+from gpen_core.restore.results import RestoreResult
 
 from . import host
 from .engine import ENGINE

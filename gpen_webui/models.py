@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpen_core.catalog import Catalog
 from gpen_core.errors import WeightsError
 from gpen_core.options import AUTO
+from gpen_core.weights.catalog import Catalog
 from gpen_core.weights.files import find, gpen_folder, identify, weight_files
 
 from . import host

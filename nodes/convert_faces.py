@@ -45,7 +45,7 @@ class FacesToMask:
         }
 
     def convert(self, faces: Any, shape: str, feather: float, grow: float) -> tuple[Any]:
-        from ..gpen_core.pieces import boxes_mask, faces_mask
+        from ..gpen_core.restore.pieces import boxes_mask, faces_mask
 
         where = checked(faces)
         size = (where.height, where.width)
@@ -106,7 +106,7 @@ class FacesFromBoxes:
         }
 
     def convert(self, image: torch.Tensor, bboxes: Any, form: str, **settings: Any) -> dict[str, Any]:
-        from ..gpen_core.pieces import faces_in_boxes
+        from ..gpen_core.restore.pieces import faces_in_boxes
 
         frames = frames_of(image)
         per_frame = _boxes(bboxes, frames.shape[0], form)

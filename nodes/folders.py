@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..gpen_core.catalog import Catalog
+from ..gpen_core.weights.catalog import Catalog
 from ..gpen_core.weights.files import SUFFIXES
 
 FOLDER = "GPEN"

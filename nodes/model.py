@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..gpen_core.catalog import Task
 from ..gpen_core.errors import SettingsError
+from ..gpen_core.weights.catalog import Task
 from .folders import AUTO, FOLDER, gpen_folders, model_path, models_dir, search_folders
 from .host import full_load, interrupted, out_of_memory
 
@@ -119,11 +119,10 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
     device = host.get_torch_device()
     network = load_network(found.path, "cpu", pick_dtype(precision, device))
     patcher = ModelPatcher(network, load_device=device, offload_device=host.unet_offload_device())
-    entry = found.entry
     return GpenModel(
-        name=entry.name if entry else found.path.stem,
-        task=entry.task if entry else "restore",
-        template=entry.template if entry else "gpen",
+        name=found.name,
+        task=found.task,
+        template=found.template,
         network=network,
         patcher=patcher,
         note=None if found.note is None else f"{AUTO}: {AUTO_MODEL} could not be fetched",
@@ -132,7 +131,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
 
 def _resolve(name: str) -> Resolved:
     from ..gpen_core.errors import WeightsError
-    from ..gpen_core.weights.files import resolve
+    from ..gpen_core.network.load import find_model
 
     bar: list[Any] = []
 
@@ -146,7 +145,7 @@ def _resolve(name: str) -> Resolved:
 
     path = model_path(name)
     try:
-        return resolve(
+        return find_model(
             name if path is None else path,
             models_dir(),
             extra_folders=search_folders(),
@@ -185,7 +184,7 @@ def default_model(task: Task = "restore") -> GpenModel:
 
 
 def _first_of(task: Task) -> str:
-    from ..gpen_core.catalog import Catalog
+    from ..gpen_core.weights.catalog import Catalog
 
     return Catalog.default().names(task)[0]
 

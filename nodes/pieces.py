@@ -137,7 +137,7 @@ class CropFaces:
     def crop(self, image: torch.Tensor, faces: Any, size: int, model: GpenModel | None = None) -> tuple[Any, Faces]:
         import numpy as np
 
-        from ..gpen_core.pieces import crop_faces
+        from ..gpen_core.restore.pieces import crop_faces
 
         frames = frames_of(image)
         where = checked(faces)
@@ -226,11 +226,11 @@ class PasteFaces:
     def paste(self, image: torch.Tensor, faces: Any, crops: torch.Tensor, upscale_model: Any = None, **settings: Any) -> dict[str, Any]:
         import torch
 
-        from ..gpen_core.background import output_scale
-        from ..gpen_core.mask import load_parsenet
-        from ..gpen_core.picture import from_array
-        from ..gpen_core.picture import to_array as picture_array
-        from ..gpen_core.pieces import face_matrices, paste_faces
+        from ..gpen_core.pictures import from_array
+        from ..gpen_core.pictures import to_array as picture_array
+        from ..gpen_core.restore.pieces import face_matrices, paste_faces
+        from ..gpen_core.steps.background import output_scale
+        from ..gpen_core.steps.mask import load_parsenet
 
         frames, cut = frames_of(image), frames_of(crops)
         where = checked(faces)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..gpen_core.faces.face import Face
-    from ..gpen_core.restorer import FaceRestorer
-    from ..gpen_core.results import RestoreResult
+    from ..gpen_core.restore.restorer import FaceRestorer
+    from ..gpen_core.restore.results import RestoreResult
 
 log = logging.getLogger(__name__)
 DETECTED_TIP = (
@@ -171,7 +171,8 @@ class Finder:
         self._restorer = make_restorer(replace(options, faces="", max_faces=0), None, bar)
 
     def __call__(self, frame: torch.Tensor, where: NDArray[np.float32] | None) -> Found:
-        from ..gpen_core.faces.select import parse_indices, select_faces
+        from ..gpen_core.faces.select import select_faces
+        from ..gpen_core.options import parse_indices
 
         interrupted()
         everyone = self._restorer.detect(to_array(frame), where=where)
@@ -184,7 +185,7 @@ def make_restorer(options: RestoreOptions, model: GpenModel | None, bar: Bar, en
     """The core's restorer with ComfyUI's device, folders, progress and models."""
     from comfy.model_management import get_torch_device
 
-    from ..gpen_core.restorer import FaceRestorer
+    from ..gpen_core.restore.restorer import FaceRestorer
 
     return FaceRestorer(
         replace(options, device=str(get_torch_device())),
@@ -231,9 +232,9 @@ def _scaled(face: Face, frames: torch.Tensor, height: int, width: int) -> Face:
 
 
 def _native_factor(found: Sequence[Sequence[Face]], model: GpenModel, frames: torch.Tensor) -> float:
-    from ..gpen_core.align import similarity, template_points
-    from ..gpen_core.background import output_scale
     from ..gpen_core.errors import GpenError
+    from ..gpen_core.steps.align import similarity, template_points
+    from ..gpen_core.steps.background import output_scale
 
     matrices: list[Any] = []
     points = template_points(model.template, model.size)

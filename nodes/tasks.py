@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..gpen_core.catalog import Task
+from ..gpen_core.weights.catalog import Task
 from .host import Bar
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
@@ -14,7 +14,7 @@ from .tensors import frames_of, from_arrays, to_array
 if TYPE_CHECKING:
     import torch
 
-    from ..gpen_core.picture import Picture
+    from ..gpen_core.pictures import Picture
 
 
 class _OfAFace:
@@ -31,8 +31,8 @@ class _OfAFace:
         return fingerprint_unless_linked(cls.TASK, values)
 
     def _each(self, image: torch.Tensor, model: GpenModel | None, work: Callable[[int, Picture, Any], Picture]) -> tuple[Any]:
-        from ..gpen_core.picture import from_array
-        from ..gpen_core.picture import to_array as picture_array
+        from ..gpen_core.pictures import from_array
+        from ..gpen_core.pictures import to_array as picture_array
 
         frames = frames_of(image)
         model = (model or default_model(self.TASK)).made_for(self.TASK)
@@ -61,7 +61,7 @@ class ColorizeFace(_OfAFace):
         }
 
     def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:
-        from ..gpen_core.tasks import colorize
+        from ..gpen_core.restore.whole_picture import colorize
 
         return self._each(image, model, lambda _number, picture, network: colorize(picture, network))
 
@@ -84,7 +84,7 @@ class InpaintFace(_OfAFace):
         }
 
     def run(self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None) -> tuple[Any]:
-        from ..gpen_core.tasks import inpaint
+        from ..gpen_core.restore.whole_picture import inpaint
         from .tensors import where_to_look
 
         frames = frames_of(image)
@@ -107,6 +107,6 @@ class SegmentationToFace(_OfAFace):
         }
 
     def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:
-        from ..gpen_core.tasks import segmentation_to_face
+        from ..gpen_core.restore.whole_picture import segmentation_to_face
 
         return self._each(image, model, lambda _number, picture, network: segmentation_to_face(picture, network))

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from PIL import ImageCms, TiffImagePlugin
 
-from gpen_core.picture import read_picture, to_array, write_picture
+from gpen_core.pictures import read_picture, to_array, write_picture
 
 RNG = np.random.default_rng(7)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gpen_core.picture import Picture, from_array, to_array
+from gpen_core.pictures import Picture, from_array, to_array
 
 
 class StubFace:

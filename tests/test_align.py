@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpen_core.align import (
+from gpen_core.errors import GpenError, SettingsError
+from gpen_core.steps.align import (
     TEMPLATES,
     AlignmentError,
     crop_face,
@@ -18,7 +19,6 @@ from gpen_core.align import (
     template_points,
     transform,
 )
-from gpen_core.errors import GpenError, SettingsError
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpen_core import background
-from gpen_core.background import (
+from gpen_core.errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError
+from gpen_core.progress import Progress, Stopped
+from gpen_core.steps import background
+from gpen_core.steps.background import (
     MAX_LONG_SIDE,
     MAX_PIXELS,
     MAX_SCALE,
@@ -23,8 +25,6 @@ from gpen_core.background import (
     output_scale,
     scaled_shape,
 )
-from gpen_core.errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError
-from gpen_core.progress import Progress, Stopped
 
 
 def noise(height: int, width: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core.batch import exit_code, plan_outputs, run_batch
+from gpen_core.batch.run import exit_code, plan_outputs, run_batch
 from gpen_core.errors import SettingsError, WeightsMissingError
 
 

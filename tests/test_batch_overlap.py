@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core import batch
-from gpen_core.batch import Job, plan_outputs, run_batch
+from gpen_core.batch import run as batch
+from gpen_core.batch.run import Job, plan_outputs, run_batch
 
 
 def picture(path: Path, colour=(10, 20, 30)) -> Path:

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from gpen_core.catalog import Catalog
 from gpen_core.errors import SettingsError
-from gpen_core.network.architecture import Architecture
+from gpen_core.weights.architecture import Architecture
+from gpen_core.weights.catalog import Catalog
 
 
 @pytest.fixture(scope="module")

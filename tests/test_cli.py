@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core import cli, runtime
+from gpen_core import runtime
+from gpen_core.cli import main as cli
 from gpen_core.errors import FeatureMissingError, GpenError, WeightsError, WeightsMissingError
 from gpen_core.options import RestoreOptions
 
@@ -39,7 +40,7 @@ def made(monkeypatch):
         restorers.append(StubRestorer(*arguments, **settings))
         return restorers[-1]
 
-    monkeypatch.setitem(sys.modules, "gpen_core.restorer", SimpleNamespace(FaceRestorer=make))
+    monkeypatch.setitem(sys.modules, "gpen_core.restore.restorer", SimpleNamespace(FaceRestorer=make))
     return restorers
 
 
@@ -194,7 +195,7 @@ def test_sheet_and_faces(made, tmp_path, capsys):
 
 def test_warnings_of_the_core_name_the_input(made, tmp_path, capsys, monkeypatch):
     def warn(self, picture, *, faces=None):
-        logging.getLogger("gpen_core.restorer").warning("face 0 is left as it was:\nNaN")
+        logging.getLogger("gpen_core.restore.restorer").warning("face 0 is left as it was:\nNaN")
         return SimpleNamespace(image=picture, faces=[], crops=[], restored=[], scale=1.0)
 
     monkeypatch.setattr(StubRestorer, "__call__", warn)
@@ -206,7 +207,7 @@ def test_warnings_of_the_core_name_the_input(made, tmp_path, capsys, monkeypatch
 
 def test_warnings_of_the_writing_thread_name_its_own_input(made, tmp_path, capsys, monkeypatch):
     """What is said while a.png is written, and b.png restored, is about a.png."""
-    from gpen_core import batch
+    from gpen_core.batch import run as batch
 
     plain, restore, second = batch.write_picture, StubRestorer.__call__, threading.Event()
 
@@ -322,7 +323,7 @@ def test_tasks(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "gpen_core.network.load", SimpleNamespace(load_network=load))
     tasks = {name: task(name) for name in ("colorize", "inpaint", "segmentation_to_face")}
-    monkeypatch.setitem(sys.modules, "gpen_core.tasks", SimpleNamespace(**tasks))
+    monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", SimpleNamespace(**tasks))
     a, b, hole = picture(tmp_path / "a.png"), picture(tmp_path / "b.png"), picture(tmp_path / "hole.png")
     monkeypatch.setattr(runtime, "computes_bf16", lambda: False)
     assert run(capsys, "colorize", a, b, "-o", tmp_path / "1", "--device", "cpu")[0] == 0
@@ -345,14 +346,14 @@ def program(*arguments, **settings):
 
 
 def test_help_and_lists_need_no_torch():
-    code = "import sys; sys.modules['torch'] = None; from gpen_core.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['torch'] = None; from gpen_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
     for arguments in (["--help"], ["restore", "--help"], ["models", "list"], ["models", "where"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stderr == "" and done.stdout
 
 
 def test_a_closed_pipe_is_quiet():
-    code = "import sys; from gpen_core.cli import main; sys.stdin.readline(); sys.exit(main(['models', 'list']))"
+    code = "import sys; from gpen_core.cli.main import main; sys.stdin.readline(); sys.exit(main(['models', 'list']))"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -368,7 +369,7 @@ def test_info_survives_broken_packages(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "facexlib" / "__init__.py").write_text("print('hello'); raise SystemExit('no torchvision')")
     (tmp_path / "basicsr" / "__init__.py").write_text("import torchvision_functional_tensor")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gpen_core.cli import main; sys.exit(main(['info', '--json']))"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gpen_core.cli.main import main; sys.exit(main(['info', '--json']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     told = json.loads(done.stdout)
     assert done.returncode == 0
@@ -379,7 +380,7 @@ def test_info_survives_broken_packages(tmp_path):
 
 
 def test_info_calls_optional_what_can_be_left_out():
-    from gpen_core.cli_info import NEEDED, OPTIONAL
+    from gpen_core.cli.info import NEEDED, OPTIONAL
 
     listed = re.findall(r"^([\w-]+)[^;\n]*$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     wanted = {name.lower() for name in listed}

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from gpen_core import cli, cli_models
-from gpen_core.catalog import Catalog
+from gpen_core.cli import main as cli
+from gpen_core.cli import models as cli_models
+from gpen_core.weights.catalog import Catalog
 from gpen_core.weights.sums import Record
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core import cli
+from gpen_core.cli import main as cli
 from gpen_core.faces.face import Face
 from gpen_core.pictures.disk import part_beside
 
@@ -44,7 +44,7 @@ def made(monkeypatch):
         restorers.append(StubRestorer(*arguments, **settings))
         return restorers[-1]
 
-    monkeypatch.setitem(sys.modules, "gpen_core.restorer", SimpleNamespace(FaceRestorer=make))
+    monkeypatch.setitem(sys.modules, "gpen_core.restore.restorer", SimpleNamespace(FaceRestorer=make))
     face = Face((2.0, 2.0, 12.0, 14.0), np.full((5, 2), 8, np.float32), 0.99)
     monkeypatch.setattr(StubRestorer, "detect", lambda self, picture: [face, face])  # faces that can be drawn
     return restorers
@@ -181,7 +181,7 @@ def test_what_is_true_of_many_pictures_is_said_once_a_run(made, tmp_path, capsys
 def test_colorize_says_that_it_looks_for_no_face(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gpen_core.network.load", SimpleNamespace(load_network=lambda name, **settings: "network"))
     tasks = {name: lambda picture, network, hole=None: picture for name in ("colorize", "inpaint", "segmentation_to_face")}
-    monkeypatch.setitem(sys.modules, "gpen_core.tasks", SimpleNamespace(**tasks))
+    monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", SimpleNamespace(**tasks))
     inputs = [picture(tmp_path / f"{name}.png") for name in "ab"]
     code, _, err = run(capsys, "colorize", *inputs, "-o", tmp_path / "out", "--device", "cpu")
     assert code == 0 and err.count("looks for no face") == err.count("\n") == 1

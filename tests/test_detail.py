@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.align import crop_face, template_points
-from gpen_core.detail import detail_of_face, kept_detail
 from gpen_core.errors import SettingsError
 from gpen_core.faces.face import Face
-from gpen_core.mask import landmark_mask
-from gpen_core.picture import from_array
-from gpen_core.pieces import crop_faces, paste_faces
+from gpen_core.pictures import from_array
+from gpen_core.restore.pieces import crop_faces, paste_faces
+from gpen_core.steps.align import crop_face, template_points
+from gpen_core.steps.detail import detail_of_face, kept_detail
+from gpen_core.steps.mask import landmark_mask
 
 SIZE = 64
 LEVEL = 1 / 255
@@ -193,7 +193,7 @@ def test_amounts_out_of_range_are_refused():
 @given(height=st.integers(1, 40), width=st.integers(1, 40), x=st.floats(-60, 60), y=st.floats(-60, 60), scale=st.floats(0.05, 3))
 @settings(max_examples=60, deadline=None)
 def test_any_place_and_size_gives_detail_for_the_rectangle_that_is_pasted(height: int, width: int, x: float, y: float, scale: float):
-    from gpen_core.paste import Compositor, reach
+    from gpen_core.steps.paste import Compositor, reach
 
     picture = textured(40)[:height, :width]
     matrix = np.array([[scale, 0.0, x], [0.0, scale, y]])

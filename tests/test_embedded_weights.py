@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 
 from gpen_core import Catalog, load_network
-from gpen_core.catalog import EMBEDDED_FOLDER
-from gpen_core.network.architecture import Architecture
+from gpen_core.weights.architecture import Architecture
+from gpen_core.weights.catalog import EMBEDDED_FOLDER
 from gpen_core.weights.sums import verify
 
 NAME = "GPEN-BFR-256-lite"

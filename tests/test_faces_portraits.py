@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gpen_core.faces import Face, find_faces, make_detector, select_faces
-from gpen_core.picture import read_picture
+from gpen_core.pictures import read_picture
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 DETECTOR = make_detector()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpen_core.errors import SettingsError
-from gpen_core.faces import Face, parse_indices, select_faces
+from gpen_core.faces import Face, select_faces
+from gpen_core.options import parse_indices
 
 SHAPE = (100, 200, 3)
 

@@ -11,7 +11,7 @@ import torch
 
 from gpen_core.faces import find_faces, retinaface_torch
 from gpen_core.faces.retinaface import RetinaFaceMobile, Seen
-from gpen_core.picture import read_picture
+from gpen_core.pictures import read_picture
 
 
 def solvay(shared: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpen_core.faces import Face, find_faces, make_detector
 from gpen_core.faces.closer import look_at
 from gpen_core.faces.face import suppress
-from gpen_core.picture import read_picture
+from gpen_core.pictures import read_picture
 
 Pixels = NDArray[np.float32]
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from gpen_core.errors import GpenError
 from gpen_core.network import run as runs
-from gpen_core.network.architecture import Architecture
+from gpen_core.network.build import build_fused
 from gpen_core.network.fused import FusedGenerator
-from gpen_core.network.load import build_fused, load_network
+from gpen_core.network.load import load_network
 from gpen_core.network.modules import Generator
 from gpen_core.network.run import run_batch, run_network
 from gpen_core.network.tiles import padded, run_in_strips, spans
-from gpen_core.picture import read_picture
+from gpen_core.pictures import read_picture
 from gpen_core.runtime import free_memory, is_out_of_memory
+from gpen_core.weights.architecture import Architecture
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 LITE = "GPEN-BFR-256-lite"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core.batch import plan_outputs, run_batch
+from gpen_core.batch.run import plan_outputs, run_batch
 
 
 def picture(path: Path, colour=(10, 20, 30)) -> Path:

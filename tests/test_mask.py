@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpen_core import mask as masks
-from gpen_core.align import template_points
 from gpen_core.errors import FeatureMissingError, SettingsError, WeightsMissingError
-from gpen_core.mask import FACE_CLASSES, clip_to_picture, landmark_mask, load_parsenet, parsing_mask, soften_classes
+from gpen_core.steps import mask as masks
+from gpen_core.steps.align import template_points
+from gpen_core.steps.mask import FACE_CLASSES, clip_to_picture, landmark_mask, load_parsenet, parsing_mask, soften_classes
 
 points = st.lists(st.tuples(st.floats(-100, 400), st.floats(-100, 400)), min_size=5, max_size=5)
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gpen_core.errors import WeightsError
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
+from gpen_core.weights.architecture import Architecture
 
 CASES = {
     "64n0.125": Architecture(64, 2, 0.125),

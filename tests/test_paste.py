@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpen_core.align import crop_face, invert, scale_of, template_points, transform, warp
 from gpen_core.errors import GpenError, SettingsError
-from gpen_core.mask import landmark_mask
-from gpen_core.paste import Compositor, smooth
+from gpen_core.steps.align import crop_face, invert, scale_of, template_points, transform, warp
+from gpen_core.steps.mask import landmark_mask
+from gpen_core.steps.paste import Compositor, smooth
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:

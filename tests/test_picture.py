@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from gpen_core import picture as pictures
+from gpen_core import pictures
 from gpen_core.errors import PictureError
-from gpen_core.picture import TextChunk, from_array, to_array, to_pil
+from gpen_core.pictures import TextChunk, from_array, to_array, to_pil
 
 RNG = np.random.default_rng(3)
 

@@ -20,7 +20,7 @@ from picture_help import chunk, put, raw_png, raw_tiff
 from PIL import Image, ImageFile
 
 from gpen_core.errors import PictureError, SettingsError
-from gpen_core.picture import TextChunk, from_array, read_picture, to_array, write_picture
+from gpen_core.pictures import TextChunk, from_array, read_picture, to_array, write_picture
 
 RNG = np.random.default_rng(3)
 # First column and row of each pass of an interlaced PNG, and its steps.

@@ -11,7 +11,7 @@ from picture_help import RNG, chunk, noise, put, raw_png, raw_tiff, round_trip
 from PIL import Image, ImageCms, features
 
 from gpen_core.errors import PictureError
-from gpen_core.picture import from_array, read_picture, to_array, write_picture
+from gpen_core.pictures import from_array, read_picture, to_array, write_picture
 
 # --- lossless formats come back bit-identical -------------------------------------------------------------------------
 

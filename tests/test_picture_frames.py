@@ -12,7 +12,7 @@ from picture_help import chunk, noise, put, raw_png
 from PIL import Image, ImageSequence, features
 
 from gpen_core.errors import PictureError
-from gpen_core.picture import frame_file, from_array, read_frames, read_picture, to_array, write_picture
+from gpen_core.pictures import frame_file, from_array, read_frames, read_picture, to_array, write_picture
 
 
 def images(count, size=(13, 9), mode="RGB"):

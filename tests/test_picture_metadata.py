@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from picture_help import SRGB, chunk, noise, put, raw_png, raw_tiff, round_trip
 from PIL import Image, ImageOps, PngImagePlugin
 
-from gpen_core.picture import SUFFIXES, TextChunk, from_array, is_picture_path, read_picture, to_array, write_picture
+from gpen_core.pictures import SUFFIXES, TextChunk, from_array, is_picture_path, read_picture, to_array, write_picture
 
 # --- what travels along ------------------------------------------------------------------------------------------------
 

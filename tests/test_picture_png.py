@@ -11,8 +11,7 @@ import pytest
 from picture_help import RNG, noise
 from PIL import Image
 
-from gpen_core.picture import from_array, read_picture, to_array, write_picture
-from gpen_core.pictures import pngpixels
+from gpen_core.pictures import from_array, pngpixels, read_picture, to_array, write_picture
 
 
 def unfiltered(stream, height, pixel):

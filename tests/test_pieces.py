@@ -9,12 +9,12 @@ import pytest
 from test_restorer import Finder, Painter, face_at, noise
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.align import template_points
 from gpen_core.errors import SettingsError
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
-from gpen_core.picture import from_array, read_picture
-from gpen_core.pieces import boxes_mask, crop_faces, face_matrices, faces_in_boxes, faces_mask, paste_faces
+from gpen_core.pictures import from_array, read_picture
+from gpen_core.restore.pieces import boxes_mask, crop_faces, face_matrices, faces_in_boxes, faces_mask, paste_faces
+from gpen_core.steps.align import template_points
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 FACES = [face_at(10, 5, 60), face_at(70, 20, 50)]

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gpen_core import FaceRestorer, Progress, RestoreOptions, RestoreResult
-from gpen_core.align import template_points
 from gpen_core.errors import GpenError, PictureError, SettingsError
 from gpen_core.faces.face import Face
-from gpen_core.network.architecture import Architecture
-from gpen_core.network.load import build_network
+from gpen_core.network.build import build_network
 from gpen_core.network.modules import Generator
 from gpen_core.network.run import run_network
-from gpen_core.picture import read_picture
+from gpen_core.pictures import read_picture
+from gpen_core.steps.align import template_points
+from gpen_core.weights.architecture import Architecture
 
 LITE = "GPEN-BFR-256-lite"
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.align import template_points
-from gpen_core.catalog import EMBEDDED_FOLDER
 from gpen_core.faces.face import Face
-from gpen_core.network.architecture import Architecture
-from gpen_core.network.load import build_fused
+from gpen_core.network.build import build_fused
 from gpen_core.network.modules import Generator
+from gpen_core.steps.align import template_points
+from gpen_core.weights.architecture import Architecture
+from gpen_core.weights.catalog import EMBEDDED_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 

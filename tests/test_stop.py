@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from gpen_core import FaceRestorer, Progress, RestoreOptions
-from gpen_core.align import template_points
 from gpen_core.faces.face import Face
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
 from gpen_core.network.run import run_network
+from gpen_core.steps.align import template_points
+from gpen_core.weights.architecture import Architecture
 
 SIZE = 128
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gpen_core.errors import PictureError
-from gpen_core.picture import from_array, to_array
-from gpen_core.tasks import colorize, inpaint, segmentation_to_face
+from gpen_core.pictures import from_array, to_array
+from gpen_core.restore.whole_picture import colorize, inpaint, segmentation_to_face
 
 
 class Fixed(torch.nn.Module):

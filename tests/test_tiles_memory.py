@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
 from gpen_core.network.run import LIVE_MAPS
+from gpen_core.weights.architecture import Architecture
 
 MIB = 2**20
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpen_core.errors import SettingsError
-from gpen_core.tone import MAX_GAIN, MAX_SHIFT, keep_low_frequencies, match_colour
+from gpen_core.steps.tone import MAX_GAIN, MAX_SHIFT, keep_low_frequencies, match_colour
 
 
 def portrait(size: int, seed: int = 0) -> np.ndarray:

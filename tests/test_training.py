@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 
 from gpen_core import load_network
 from gpen_core.faces.retinaface import RetinaFaceMobile
-from gpen_core.network.architecture import Architecture
+from gpen_core.weights.architecture import Architecture
 from training import evaluate, quality
 from training.adversary import Adversary
 from training.dataset import SpoiltFaces

@@ -13,7 +13,7 @@ from video_files import FRAMES, make_video, read_video
 
 from gpen_core.errors import FeatureMissingError, PictureError, SettingsError
 from gpen_core.progress import Progress
-from gpen_core.video import container_suffix, is_video_path, restore_video
+from gpen_core.video.restore import container_suffix, is_video_path, restore_video
 
 
 def test_names():

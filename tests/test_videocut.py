@@ -7,11 +7,11 @@ import pytest
 from stub_restorer import StubRestorer
 from video_files import FRAMES, make_video, read_video
 
-from gpen_core import videocut
-from gpen_core.batch import Job, run_batch
+from gpen_core.batch.run import Job, run_batch
 from gpen_core.errors import PictureError
-from gpen_core.video import restore_video
-from gpen_core.videocut import is_cut_short
+from gpen_core.video import cut as videocut
+from gpen_core.video.cut import is_cut_short
+from gpen_core.video.restore import restore_video
 
 
 def test_a_video_that_is_cut_short(tmp_path):

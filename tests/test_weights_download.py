@@ -16,10 +16,11 @@ import torch
 from download_server import FILE, Server
 from weights_help import tiny_catalog, tiny_state
 
-from gpen_core.catalog import Catalog
 from gpen_core.errors import WeightsError, WeightsMissingError
+from gpen_core.network.load import find_model
 from gpen_core.weights import download as module
 from gpen_core.weights import files
+from gpen_core.weights.catalog import Catalog
 from gpen_core.weights.download import NOTICE_FILE, download, first_answering, missing, sources
 from gpen_core.weights.sums import RECORD_FILE, verify
 
@@ -299,18 +300,18 @@ def test_first_answering(server):
 def test_auto_fetches_on_first_use(monkeypatch, server, folder, data):
     catalog = tiny_catalog(urls=(server.url("gone"), server.url()))
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
-    found = files.resolve("auto", folder.parent)
+    found = find_model("auto", folder.parent)
     assert found.path == folder / FILE and found.note is None and found.path.read_bytes() == data
-    assert files.resolve("GPEN-BFR-2048", folder.parent).path == found.path
+    assert find_model("GPEN-BFR-2048", folder.parent).path == found.path
 
 
 def test_a_host_names_the_folder(monkeypatch, server, folder, data, tmp_path):
     catalog = tiny_catalog(urls=(server.url(),))
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
     elsewhere = tmp_path / "weights of mine"
-    found = files.resolve("GPEN-BFR-2048", folder.parent, extra_folders=[elsewhere], folder=elsewhere)
+    found = find_model("GPEN-BFR-2048", folder.parent, extra_folders=[elsewhere], folder=elsewhere)
     assert found.path == elsewhere / FILE and not (folder / FILE).exists()
-    assert files.resolve("GPEN-BFR-2048", folder.parent, extra_folders=[elsewhere], folder=elsewhere, offline=True).path == found.path
+    assert find_model("GPEN-BFR-2048", folder.parent, extra_folders=[elsewhere], folder=elsewhere, offline=True).path == found.path
 
 
 def test_auto_survives_a_failing_download(monkeypatch, server, folder, tmp_path):
@@ -318,16 +319,16 @@ def test_auto_survives_a_failing_download(monkeypatch, server, folder, tmp_path)
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
     folder.mkdir(parents=True)
     torch.save(tiny_state(2 / 64, size=128), folder / "GPEN-BFR-512.pth")
-    found = files.resolve("auto", folder.parent)
+    found = find_model("auto", folder.parent)
     assert found.entry.name == "GPEN-BFR-512" and "no mirror gave it" in found.note
 
 
 def test_a_name_is_fetched_or_refused(monkeypatch, server, folder):
     catalog = tiny_catalog(urls=(server.url(),))
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
-    assert files.resolve("GPEN-BFR-2048", folder.parent).path == folder / FILE
+    assert find_model("GPEN-BFR-2048", folder.parent).path == folder / FILE
     with pytest.raises(WeightsMissingError):
-        files.resolve("GPEN-BFR-512", folder.parent)
+        find_model("GPEN-BFR-512", folder.parent)
 
 
 def test_verify(server, folder, data):

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 from weights_help import tiny_catalog, tiny_entry, tiny_state
 
-from gpen_core.catalog import Catalog
 from gpen_core.errors import SettingsError, WeightsError, WeightsMissingError
-from gpen_core.network.architecture import Architecture
+from gpen_core.network.load import find_model
 from gpen_core.weights import download, files
-from gpen_core.weights.files import find, identify, models_dir, offline_switch, resolve, search_folders
+from gpen_core.weights.architecture import Architecture
+from gpen_core.weights.catalog import Catalog
+from gpen_core.weights.files import find, identify, models_dir, offline_switch, search_folders
 
 NARROW = {"GPEN-BFR-256": 1 / 64, "GPEN-BFR-512": 2 / 64, "GPEN-BFR-1024": 3 / 64, "GPEN-BFR-2048": 4 / 64, "GPEN-Inpainting-1024": 3 / 64}
 
@@ -132,21 +133,21 @@ def test_the_real_catalogue_by_heads_alone(monkeypatch, tmp_path, models):
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
     assert end == Catalog.default().get("GPEN-BFR-2048").tensor_bytes
-    assert resolve("auto", models).entry.name == "GPEN-BFR-2048"
+    assert find_model("auto", models).entry.name == "GPEN-BFR-2048"
 
 
 def test_resolve_a_path(tmp_path, models):
     path = put(tmp_path / "somewhere", "x.pth", "GPEN-BFR-512")
-    found = resolve(path, models)
+    found = find_model(path, models)
     assert (found.path, found.entry.name, found.note) == (path, "GPEN-BFR-512", None)
     own = tmp_path / "own.safetensors"
     save_file(tiny_state(narrow=1 / 4), own)
-    assert resolve(str(own), models).entry is None
+    assert find_model(str(own), models).entry is None
 
 
 def test_resolve_a_file_name_in_the_folder(models):
     path = put(models / "GPEN", "mine.pth", "GPEN-BFR-512")
-    assert resolve("mine.pth", models).path == path
+    assert find_model("mine.pth", models).path == path
 
 
 def test_a_name_is_never_looked_for_in_the_working_directory(tmp_path, models):
@@ -154,14 +155,14 @@ def test_a_name_is_never_looked_for_in_the_working_directory(tmp_path, models):
     here = put(Path.cwd(), "mine.pth", "GPEN-BFR-512", seed=1)
     for name in ("mine.pth", " mine.pth "):
         with pytest.raises(WeightsMissingError, match=r"as in \./mine\.pth"):
-            resolve(name, models)
+            find_model(name, models)
     for path in (f".{os.sep}mine.pth", str(here), Path("mine.pth"), here):  # written as a path
-        assert resolve(path, models).path.samefile(here)
+        assert find_model(path, models).path.samefile(here)
     inside = put(models / "GPEN", "mine.pth", "GPEN-BFR-512")
-    assert resolve("mine.pth", models).path == inside
+    assert find_model("mine.pth", models).path == inside
     (Path.cwd() / "GPEN-BFR-512").write_bytes(here.read_bytes())
     with pytest.raises(WeightsMissingError):
-        resolve("GPEN-BFR-512", tmp_path / "none", offline=True)
+        find_model("GPEN-BFR-512", tmp_path / "none", offline=True)
 
 
 HOSTILE = ["~nobody", "~nobody/x.pth", "~", "~nobody.pth", "a" * 300, "a" * 300 + ".pth", "d/" + "a" * 5000 + ".pth", "x\0.pth",
@@ -171,21 +172,21 @@ HOSTILE = ["~nobody", "~nobody/x.pth", "~", "~nobody.pth", "a" * 300, "a" * 300 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_resolve_names_that_no_file_can_have(models, name):
     with pytest.raises((SettingsError, WeightsMissingError)):
-        resolve(name, models, offline=True)
+        find_model(name, models, offline=True)
 
 
 def test_resolve_a_path_to_a_wrong_file(tmp_path, models):
     path = tmp_path / "x.pth"
     path.write_text("hello")
     with pytest.raises(WeightsError, match="text file"):
-        resolve(path, models)
+        find_model(path, models)
 
 
 def test_resolve_an_unknown_name(models):
     with pytest.raises(SettingsError, match="did you mean GPEN-BFR-2048"):
-        resolve("GPEN-BFR-2084", models)
+        find_model("GPEN-BFR-2084", models)
     with pytest.raises(WeightsMissingError, match="there is no weight file"):
-        resolve("folder/nothing.pth", models)
+        find_model("folder/nothing.pth", models)
 
 
 @pytest.mark.parametrize("switch", ["GPEN_OFFLINE", "HF_HUB_OFFLINE"])
@@ -213,7 +214,7 @@ def test_a_model_by_name_is_never_replaced(monkeypatch, models, no_network):
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsMissingError) as caught:
-        resolve("GPEN-BFR-2048", models)
+        find_model("GPEN-BFR-2048", models)
     text = str(caught.value)
     address = "https://example.org/a/GPEN-BFR-2048.pt"
     for part in ("GPEN-BFR-2048.pth", str(models / "GPEN"), address, "ab" * 32, "123,456", "HF_HUB_OFFLINE"):
@@ -223,7 +224,7 @@ def test_a_model_by_name_is_never_replaced(monkeypatch, models, no_network):
 def test_auto_takes_the_large_one_on_disk(models, no_network):
     put(models / "GPEN", "GPEN-BFR-512.pth", "GPEN-BFR-512")
     path = put(models / "facerestore_models", "GPEN-BFR-2048.pth", "GPEN-BFR-2048")
-    found = resolve("auto", models)
+    found = find_model("auto", models)
     assert (found.path, found.note) == (path, None)
 
 
@@ -232,7 +233,7 @@ def test_auto_offline_takes_the_best_other_and_says_so_once(monkeypatch, models,
         put(models / "GPEN", f"{name}.pth", name)
     monkeypatch.setenv("GPEN_OFFLINE", "1")
     with caplog.at_level(logging.INFO):
-        found = resolve("auto", models)
+        found = find_model("auto", models)
     assert found.entry.name == "GPEN-BFR-512"
     assert "GPEN-BFR-2048" in found.note and "GPEN_OFFLINE" in found.note and "\n" not in found.note
     assert [record.getMessage() for record in caplog.records] == [found.note]
@@ -243,12 +244,12 @@ def test_auto_offline_falls_back_to_the_embedded_ones(monkeypatch, tmp_path, mod
     catalog = Catalog([*tiny_catalog(), tiny_entry("GPEN-BFR-256-lite", 1 / 16, embedded=True)])
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
     with pytest.raises(WeightsMissingError):
-        resolve("auto", models, offline=True)
+        find_model("auto", models, offline=True)
     path = put(tmp_path / "embedded", "GPEN-BFR-256-lite.pth", "GPEN-BFR-2048")
-    found = resolve("auto", models, offline=True)
+    found = find_model("auto", models, offline=True)
     assert found.path == path and found.entry.embedded and found.note
     put(models / "GPEN", "GPEN-BFR-256.pth", "GPEN-BFR-256")
-    assert resolve("auto", models, offline=True).entry.name == "GPEN-BFR-256"
+    assert find_model("auto", models, offline=True).entry.name == "GPEN-BFR-256"
 
 
 def test_auto_decides_in_time_and_does_not_ask_again(monkeypatch, models):
@@ -258,9 +259,9 @@ def test_auto_decides_in_time_and_does_not_ask_again(monkeypatch, models):
         catalog = tiny_catalog(urls=(f"{base}/a.pt", f"{base}/b.pt", f"{base}/c.pt"))
         monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))
         start = time.monotonic()
-        found = resolve("auto", models, wait=0.5)
+        found = find_model("auto", models, wait=0.5)
         assert 0.4 < time.monotonic() - start < 2
         assert found.entry.name == "GPEN-BFR-512" and "no server answered" in found.note
         start = time.monotonic()
-        assert resolve("auto", models, wait=0.5).entry.name == "GPEN-BFR-512"
+        assert find_model("auto", models, wait=0.5).entry.name == "GPEN-BFR-512"
         assert time.monotonic() - start < 0.4

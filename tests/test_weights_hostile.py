@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from weights_help import MIB, refusal, tiny_state, zipped
 
 from gpen_core.errors import DamagedWeightsError, WeightsError
-from gpen_core.network.architecture import Architecture
-from gpen_core.weights import safetensors_reader
+from gpen_core.weights.architecture import Architecture
 from gpen_core.weights.checkpoint import read_generator, read_shapes, read_state_dict
-from gpen_core.weights.identify import describe_keys
+from gpen_core.weights.formats import safetensors_reader
+from gpen_core.weights.formats.identify import describe_keys
 
 # safetensors
 

@@ -11,10 +11,10 @@ import pytest
 from weights_help import MIB, refusal
 
 from gpen_core.errors import DamagedWeightsError, WeightsError
-from gpen_core.weights import onnx_graph
 from gpen_core.weights.checkpoint import read_shapes
-from gpen_core.weights.onnx_constants import Constants
-from gpen_core.weights.onnx_graph import Graph, read_graph
+from gpen_core.weights.formats import onnx_graph
+from gpen_core.weights.formats.onnx_constants import Constants
+from gpen_core.weights.formats.onnx_graph import Graph, read_graph
 
 
 def varint(value: int) -> bytes:

@@ -14,8 +14,8 @@ import torch
 from weights_help import MIB, refusal, tiny_state, zipped
 
 from gpen_core.errors import WeightsError
-from gpen_core.weights import pickle_machine
 from gpen_core.weights.checkpoint import read_shapes, read_state_dict
+from gpen_core.weights.formats import pickle_machine
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from download_server import FILE
 from test_weights_download import Stop, alone, data, entry_for, folder, left, server, stopped  # noqa: F401 (fixtures)
 from weights_help import tiny_state
 
-from gpen_core.catalog import Catalog
 from gpen_core.errors import ModelMissingError, WeightsError, WeightsFolderError
+from gpen_core.weights.catalog import Catalog
 from gpen_core.weights.connection import _Redirects
 from gpen_core.weights.download import NOTICE_FILE, download
 from gpen_core.weights.mirrors import sources

@@ -12,9 +12,10 @@ from download_server import FILE
 from test_weights_download import alone, data, entry_for, folder, server  # noqa: F401 (fixtures)
 from weights_help import tiny_catalog, tiny_state
 
-from gpen_core.catalog import Catalog
 from gpen_core.errors import ModelMissingError
+from gpen_core.network.load import find_model
 from gpen_core.weights import files
+from gpen_core.weights.catalog import Catalog
 from gpen_core.weights.download import download, first_answering, missing
 from gpen_core.weights.mirrors import Failure, sources, summary
 from gpen_core.weights.sums import Record
@@ -58,9 +59,9 @@ def test_what_happened_is_said_not_what_might_have(monkeypatch, server, folder):
         catalog = tiny_catalog(urls=urls)
         monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, catalog=catalog: catalog))
         monkeypatch.setattr(files, "_unreachable", {})
-        note = files.resolve("auto", folder.parent).note
+        note = find_model("auto", folder.parent).note
         assert said in note and "within" not in note
-        again = files.resolve("auto", folder.parent).note
+        again = find_model("auto", folder.parent).note
         assert said in again and "a short while ago" in again
 
 

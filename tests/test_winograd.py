@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gpen_core.network import winograd
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.fused import FusedGenerator, Styled
 from gpen_core.network.modules import Generator
+from gpen_core.weights.architecture import Architecture
 
 
 def case(n: int, channels: int, outputs: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpen_core.catalog import Catalog, WeightFile
 from gpen_core.errors import WeightsError
-from gpen_core.network.architecture import Architecture
+from gpen_core.weights.architecture import Architecture
+from gpen_core.weights.catalog import Catalog, WeightFile
 from gpen_core.weights.checkpoint import read_state_dict
 
 MIB = 1 << 20

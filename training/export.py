@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from gpen_core.network.architecture import Architecture
+from gpen_core.weights.architecture import Architecture
 from training.plan import Plan
 
 

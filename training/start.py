@@ -10,8 +10,8 @@ import math
 
 import torch
 
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import FeatureWeight, Generator, ToRGB
+from gpen_core.weights.architecture import Architecture
 
 
 def identity_generator(architecture: Architecture, seed: int) -> Generator:

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gpen_core.network.architecture import Architecture
 from gpen_core.network.modules import Generator
+from gpen_core.weights.architecture import Architecture
 from gpen_core.weights.checkpoint import read_generator
 from training.adversary import Adversary
 from training.compiled import compiled, own_folder

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .face import Face, overlap, turned_back
-
-if TYPE_CHECKING:
-    from .detect import Detector
+from .face import Detector, Face, overlap, turned_back
 
 Pixels = NDArray[np.float32]
 

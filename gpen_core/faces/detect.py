@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import SettingsError
 from ..progress import Progress
 from .closer import for_opencv, look_at
-from .face import Face, by_confidence, suppress
+from .face import Detector, Face, by_confidence, suppress
 
 Pixels = NDArray[np.float32]
 
@@ -34,16 +34,6 @@ _LITTLE_SMALLER = 0.6
 _TILE = 1280
 _TILE_OVERLAP = 224  # more than a trusted face: each of them is whole in some tile
 _EDGE = 2.0  # a box that reaches a tile's inner edge this closely is taken for cut
-
-
-class Detector(Protocol):
-    """What finds faces in one look at a picture."""
-
-    name: str
-
-    def detect(self, picture: Pixels, threshold: float) -> list[Face]:
-        """Faces of float32 RGB (H, W, 3), 0..1, whose score is at least `threshold` (0..1), by falling score, overlapping finds removed."""
-        ...
 
 
 def make_detector(

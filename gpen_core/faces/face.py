@@ -1,10 +1,10 @@
-"""One face, moving it between pictures of other sizes and turns, and telling double finds."""
+"""One face and what finds it; moving it between pictures of other sizes and turns, and telling double finds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,3 +160,13 @@ def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
         kept.append(best)
         alive &= overlap(best, boxes) <= limit
     return by_confidence(kept)
+
+
+class Detector(Protocol):
+    """What finds faces in one look at a picture."""
+
+    name: str
+
+    def detect(self, picture: Pixels, threshold: float) -> list[Face]:
+        """Faces of float32 RGB (H, W, 3), 0..1, whose score is at least `threshold` (0..1), by falling score, overlapping finds removed."""
+        ...

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..weights.onnx_graph import Graph, Node, read_graph
+from ..weights.formats.onnx_graph import Graph, Node, read_graph
 
 
 class OnnxNetwork(nn.Module):

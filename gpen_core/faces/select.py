@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 
 from ..errors import SettingsError
 from .face import Face
 
 log = logging.getLogger(__name__)
-
-_MOST = 10_000  # positions in one text: what is more is a slip of the finger
 
 
 def select_faces(
@@ -50,30 +47,6 @@ def select_faces(
             log.info("no face at position %s: %d found", ", ".join(map(str, missing)), len(chosen))
         chosen = [chosen[index] for index in wanted if index < len(chosen)]
     return chosen[:max_faces] if max_faces else chosen
-
-
-def parse_indices(text: str) -> tuple[int, ...]:
-    """Positions from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A position is counted once, where it is first named.
-
-    A comma after the last one is no matter: whoever types is not done yet.
-
-    Raises SettingsError for anything else.
-    """
-    positions: dict[int, None] = {}
-    parts = re.split(r"[,;]", text) if text.strip() else []
-    if len(parts) > 1 and not parts[-1].strip():
-        parts.pop()
-    for part in parts:
-        match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
-        if match is None:
-            raise SettingsError(f"{text!r} names no faces; write their positions from 0, like 0,2,4-6.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise SettingsError(f"{part.strip()!r} in {text!r} runs backwards; write {last}-{first}.")
-        if last - first >= _MOST or len(positions) >= _MOST:
-            raise SettingsError(f"{text!r} names more than {_MOST} faces.")
-        positions.update(dict.fromkeys(range(first, last + 1)))
-    return tuple(positions)
 
 
 def _from_centre(face: Face, height: int, width: int) -> float:

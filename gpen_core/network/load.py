@@ -1,56 +1,53 @@
-"""Weights on disk to a network that runs."""
+"""From a name to a network that runs: the one way every door takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime import pick_device
-from .architecture import Architecture
+from ..weights.catalog import Task
+from ..weights.files import LOG, PROBE_SECONDS, Progress, Resolved, resolve
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from .fused import FusedGenerator
-    from .modules import Generator
 
 
-def build_network(state: Mapping[str, Tensor]) -> Generator:
-    """The plain generator from an official state dict (FIR kernels may be missing), in float32 on the CPU. Raises WeightsError.
+def find_model(
+    path_or_name: str | Path,
+    models_dir: Path | None = None,
+    *,
+    task: Task | None = None,
+    extra_folders: Sequence[Path] = (),
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    offline: bool | None = None,
+    log: logging.Logger = LOG,
+    wait: float = PROBE_SECONDS,
+) -> Resolved:
+    """The weight file of a model, fetched where it is missing: weights.files.resolve(), whose arguments these are.
 
-    It is for training and for comparisons; what runs is build_fused(). float32 tensors of the state dict may become its own.
+    For "auto", a file whose shape and name do not tell its task is tried on a test face. task: what the model must be made for, None: any.
+    Raises WrongTaskError for a model made for another, and what else resolve() raises.
     """
-    import torch
+    from .trial import restores
 
-    from .modules import Generator
-
-    architecture = Architecture.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()})
-    # On "meta" no time goes into random weights that are overwritten at once.
-    with torch.device("meta"):
-        network = Generator(architecture)
-    whole = {key: tensor.detach().to(torch.float32) for key, tensor in state.items()}
-    for key, kernel in Generator.kernels(architecture).items():
-        whole.setdefault(key, kernel)
-    try:
-        network.load_state_dict(whole, strict=True, assign=True)  # no copy
-    except TypeError:  # torch 2.0
-        network.to_empty(device="cpu")
-        network.load_state_dict(whole, strict=True)
-    return network.eval().requires_grad_(False)
-
-
-def build_fused(state: Mapping[str, Tensor]) -> FusedGenerator:
-    """The generator as it runs, from an official state dict, in float32 on the CPU. Raises WeightsError."""
-    import torch
-
-    from .fused import FusedGenerator
-
-    plain = build_network(state)
-    # Hosts load in inference mode; what is made there could not be used again once it was moved outside of it.
-    with torch.inference_mode(False), torch.no_grad():
-        return FusedGenerator(plain).eval()
+    return resolve(
+        path_or_name,
+        models_dir,
+        extra_folders=extra_folders,
+        folder=folder,
+        progress=progress,
+        offline=offline,
+        log=log,
+        wait=wait,
+        task=task,
+        restores=restores,
+    )
 
 
 def load_network(
@@ -70,8 +67,8 @@ def load_network(
     import torch
 
     from ..weights.checkpoint import read_generator
-    from ..weights.files import resolve
+    from .build import build_fused
 
     where = pick_device(device)
-    found = resolve(path_or_name, models_dir, extra_folders=extra_folders)
+    found = find_model(path_or_name, models_dir, extra_folders=extra_folders)
     return build_fused(read_generator(found.path)).to(device=where, dtype=dtype or torch.float32)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .architecture import Architecture
+from ..weights.architecture import Architecture
 
 MAPPING_LEARNING_RATE = 0.01  # the mapping layers' weights and biases are stored 100 times larger than used
 

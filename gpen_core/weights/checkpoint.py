@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import DamagedWeightsError, WeightsError, shown
-from ..network.architecture import Architecture
-from .identify import WANTED, describe_keys, file_kind
-from .onnx_reader import read_onnx
-from .pickle_machine import TensorSpec, code_message
-from .pickle_reader import TorchFile
-from .safetensors_reader import read_tensors, safetensors_shapes
+from .architecture import Architecture
+from .formats.identify import WANTED, describe_keys, file_kind
+from .formats.onnx_reader import read_onnx
+from .formats.pickle_machine import TensorSpec, code_message
+from .formats.pickle_reader import TorchFile
+from .formats.safetensors_reader import read_tensors, safetensors_shapes
 
 if TYPE_CHECKING:
     import torch

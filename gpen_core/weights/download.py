@@ -19,8 +19,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from ..catalog import WeightFile
 from ..errors import WeightsError, WeightsFolderError, shown
+from .catalog import WeightFile
 from .mirrors import Failure, Source, first_answering, missing, refuse, sources, summary
 from .small_files import MOST_BYTES, is_plain, locked
 from .sums import Record, known_sum, sha256_of, verify

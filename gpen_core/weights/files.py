@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..catalog import EMBEDDED_FOLDER, Catalog, Task, WeightFile
-from ..errors import DamagedWeightsError, ModelMissingError, SettingsError, WeightsError, WeightsMissingError, shown
+from ..errors import DamagedWeightsError, ModelMissingError, SettingsError, WeightsError, WeightsMissingError, WrongTaskError, shown
 from . import download as downloads
-from . import purpose
+from .catalog import EMBEDDED_FOLDER, Catalog, Task, Template, WeightFile
 from .sums import sha256_of
 
 LOG = logging.getLogger("gpen_core.weights")
@@ -31,9 +30,10 @@ _SMALLEST_BYTES = 4_000_000
 _TASK_WORDS: dict[str, Task] = {"color": "colorize", "colour": "colorize", "inpaint": "inpaint", "seg2face": "seg2face"}
 
 if TYPE_CHECKING:
-    from ..network.architecture import Architecture
+    from .architecture import Architecture
 
 Progress = Callable[[int, "int | None"], None]
+Restores = Callable[[Path, Path], bool]  # (a file, models/GPEN) -> whether its network restores faces
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,32 @@ class Resolved:
     path: Path
     entry: WeightFile | None
     note: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The catalogue's name; the file's, without its extension, where it is not in the catalogue."""
+        return self.entry.name if self.entry is not None else self.path.stem
+
+    @property
+    def task(self) -> Task:
+        """What the model is made for. A file of the user's own is taken to restore."""
+        return self.entry.task if self.entry is not None else "restore"
+
+    @property
+    def template(self) -> Template:
+        """The alignment template the model was trained with."""
+        return self.entry.template if self.entry is not None else "gpen"
+
+    def made_for(self, task: Task) -> Resolved:
+        """Itself. Raises WrongTaskError where it was made for another task."""
+        if self.task != task:
+            raise _wrong_task(self.name, self.task, task)
+        return self
+
+
+def _wrong_task(name: str, task: Task, wanted: Task) -> WrongTaskError:
+    instead = AUTO if wanted == "restore" else Catalog.default().names(wanted)[0]
+    return WrongTaskError(name, task, wanted, instead)
 
 
 def models_dir(explicit: Path | None = None) -> Path:
@@ -88,8 +114,8 @@ def find(name_or_entry: str | WeightFile, models_dir: Path | None = None, extra:
     return _find(name_or_entry, models_dir, extra)
 
 
-def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Iterable[Path], *, sure: bool = False) -> Path | None:
-    """sure: where shape and name do not tell its task, a file is taken only if it restores a test face."""
+def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Iterable[Path], restores: Restores | None = None) -> Path | None:
+    """restores: asked where shape and name do not tell a file's task; None: not asked, the file is taken."""
     catalog = Catalog.default()
     entry = catalog.get(name_or_entry) if isinstance(name_or_entry, str) else name_or_entry
     if entry.embedded:
@@ -110,8 +136,8 @@ def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Itera
             continue
         if found is None or found.name != entry.name:
             continue
-        others = [] if not sure or _task_is_known(path, entry) else _other_tasks(entry, catalog)
-        if not others or purpose.restores(path, gpen_folder(models_dir)):
+        others = [] if restores is None or _task_is_known(path, entry) else _other_tasks(entry, catalog)
+        if not others or restores is None or restores(path, gpen_folder(models_dir)):
             return path
         _say_once(
             path,
@@ -226,6 +252,8 @@ def resolve(
     offline: bool | None = None,
     log: logging.Logger = LOG,
     wait: float = PROBE_SECONDS,
+    task: Task | None = None,
+    restores: Restores,
 ) -> Resolved:
     """The weight file for what the user typed: a path, a file name in one of the folders, a catalogue name, or "auto".
 
@@ -234,27 +262,45 @@ def resolve(
 
     models_dir: the folder `models` (None: see the function of that name). folder: where downloads go, if not into its GPEN.
     offline: True forbids the network, None asks the environment.
+    task: what the weights must be made for, None: any. Asked before anything is fetched.
+    restores: asked for `auto` where shape and name do not tell a file's task (see network.load.find_model, which doors call).
     wait: seconds within which a server must answer for `auto`. progress(bytes so far, bytes in all or None) is called while fetching.
 
     A catalogue name that is not on disk is fetched into models/GPEN. `auto` is GPEN-BFR-2048, on disk or fetched; where that cannot be, the
     best restoration weights on disk, else the embedded ones, and `note` says so. Raises SettingsError for an unknown name,
-    WeightsMissingError where the file is not to be had (a model asked for by name is never replaced), WeightsError for a wrong file.
+    WrongTaskError for weights made for another task, WeightsMissingError where the file cannot be had (a model asked for by name is never
+    replaced), WeightsError for a wrong file.
     """
     text = str(name_or_path).strip()
     reason = f"the network is switched off ({offline_switch() or 'offline'})" if _is_offline(offline) else None
     folder = gpen_folder(models_dir) if folder is None else folder
     if text.lower() == AUTO:
-        return _resolve_auto(models_dir, extra_folders, folder, progress, reason, log, wait)
+        return _resolve_auto(models_dir, extra_folders, folder, progress, reason, log, wait, restores)
     own = _own_file(text, models_dir, extra_folders, isinstance(name_or_path, Path))
     if own is not None:
-        return own
+        return own if task is None else own.made_for(task)
     entry = _entry(text, folder)
+    if task is not None and entry.task != task:
+        raise _wrong_task(entry.name, entry.task, task)
     found = find(entry, models_dir, extra_folders)
     if found is not None:
         return Resolved(found, entry)
     if reason is None and not entry.embedded:
         return Resolved(downloads.download(entry, folder, progress=progress, log=log), entry)
     raise downloads.missing(entry, folder, reason or "it does not ship with this copy")
+
+
+def check_name(model: str, task: Task) -> None:
+    """Raises SettingsError for a name that no weights have, WrongTaskError for one of weights made for another task; nothing is looked for.
+
+    Whether weights are on disk, and what is in a file, is seen when they are needed.
+    """
+    path, catalog = Path(model), Catalog.default()
+    if model.lower() == AUTO or path.is_file() or (model not in catalog and (path.name != model or path.suffix.lower() in SUFFIXES)):
+        return
+    entry = catalog.get(model)
+    if entry.task != task:
+        raise _wrong_task(entry.name, entry.task, task)
 
 
 def _is_offline(offline: bool | None) -> bool:
@@ -301,6 +347,7 @@ def _resolve_auto(
     reason: str | None,
     log: logging.Logger,
     wait: float,
+    restores: Restores,
 ) -> Resolved:
     wanted = Catalog.default().get(AUTO_MODEL)
     found = find(wanted, models_dir, extra)
@@ -322,17 +369,17 @@ def _resolve_auto(
                 log.debug("%s", error)
                 reason = error.failed if isinstance(error, ModelMissingError) else error.reason or str(error)
         _unreachable[key] = time.monotonic(), reason
-    return _best_on_disk(wanted, models_dir, extra, folder, reason, log)
+    return _best_on_disk(wanted, models_dir, extra, folder, reason, log, restores)
 
 
 def _best_on_disk(
-    wanted: WeightFile, models_dir: Path | None, extra: Sequence[Path], folder: Path, reason: str, log: logging.Logger
+    wanted: WeightFile, models_dir: Path | None, extra: Sequence[Path], folder: Path, reason: str, log: logging.Logger, restores: Restores
 ) -> Resolved:
     others = [entry for entry in Catalog.default() if entry.task == "restore" and entry.name != wanted.name]
     # Those that ship with the project last, whatever their size: they are the smallest network.
     others.sort(key=lambda entry: (entry.embedded, -entry.size))
     for entry in others:
-        found = _find(entry, models_dir, extra, sure=True)
+        found = _find(entry, models_dir, extra, restores)
         if found is not None:
             note = (
                 f"{wanted.name} is not on disk and was not fetched ({reason}): {entry.name} is used instead ({found}); "

@@ -9,8 +9,8 @@ import urllib.parse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..catalog import WeightFile
 from ..errors import ModelMissingError, WantedFile
+from .catalog import WeightFile
 from .web import Answer, Fetch, FetchError, Limits, real_address
 
 _GRACE_SECONDS = 1.0

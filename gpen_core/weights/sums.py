@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from ..catalog import WeightFile
 from ..errors import WeightsError, shown
+from .catalog import WeightFile
 from .small_files import locked, read_table, write_table
 
 LOG = logging.getLogger("gpen_core.weights")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .connection import FetchError, Limits, Watch, open_url
-from .identify import looks_like_page
+from .formats.identify import looks_like_page
 from .small_files import read_table, write_table
 
 _BLOCK = 1 << 18

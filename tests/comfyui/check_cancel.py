@@ -86,7 +86,7 @@ def test_while_the_picture_is_enlarged(comfy, torch, portrait, model, cancel, st
     faces, _ = node(comfy, "GPENDetectFaces").detect(large, **settings(comfy, "GPENDetectFaces"))
     crops, cropped = node(comfy, "GPENCropFaces").crop(large, faces, size=64)
     given = settings(comfy, name, output_size="factor", factor=2.0)
-    background = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.background")]
+    background = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.steps.background")]
 
     class Upscaler:
         scale = 2
@@ -141,7 +141,7 @@ def test_paste_faces_between_two_faces(comfy, portrait, model, cancel, stopped, 
     pair = side_by_side(portrait)
     faces, _ = node(comfy, "GPENDetectFaces").detect(pair, **settings(comfy, "GPENDetectFaces"))
     crops, cropped = node(comfy, "GPENCropFaces").crop(pair, faces, size=64)
-    compositor = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.pieces")].Compositor
+    compositor = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.restore.pieces")].Compositor
     pasted = cancelled_at_first(monkeypatch, compositor, "add", cancel)
     with stopped:
         node(comfy, "GPENPasteFaces").paste(pair, cropped, crops, **settings(comfy, "GPENPasteFaces"))

@@ -76,7 +76,7 @@ def test_detected_faces_are_what_is_restored(comfy, torch, portrait, model, monk
     expected = restore(comfy, pair, model=model, order="left", faces="1")
     import sys as system
 
-    detect = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restorer")].FaceRestorer.detect
+    detect = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restore.restorer")].FaceRestorer.detect
     monkeypatch.setattr(detect.__globals__["FaceRestorer"], "detect", None)  # nothing is looked for any more
     # Settings for finding faces do not count: this detector could not even be had.
     image, _, _, _, out = restore(comfy, pair, model=model, detected_faces=faces, detector="yunet", threshold=1.0, faces="7")
@@ -151,7 +151,7 @@ def test_the_nodes_say_what_happened(comfy, torch, portrait, model):
 def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
     import sys as system
 
-    core = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restorer")]
+    core = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restore.restorer")]
 
     def fails(self, *given):
         raise core.GpenError("its landmarks fit no face")

@@ -1,0 +1,215 @@
+"""Which file goes where: `plan_outputs` makes a `Job` of every input. Nothing is read or written here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import SettingsError
+from ..pictures import WRITE_SUFFIXES, is_picture_path
+from ..video.restore import CONTAINER_SUFFIXES, container_suffix, is_video_path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and where its output goes.
+
+    target: None where there is nothing to write; `error` then says why. name: the target relative to the output folder.
+    sheet: where a before/after sheet goes, if one was asked for.
+    """
+
+    source: Path
+    target: Path | None
+    kind: Literal["picture", "video"] = "picture"
+    name: Path = Path()
+    sheet: Path | None = None
+    error: str | None = None
+
+
+def plan_outputs(
+    inputs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None,
+    *,
+    compare: bool = False,
+    videos: bool = True,
+    leave_out: Sequence[Path] = (),
+) -> list[Job]:
+    """A job for every picture and video among `inputs` (files and folders, which are searched with their sub-folders).
+
+    inputs: a name with * or ? that no file has stands for all pictures, videos and folders that it fits.
+    out: a file, where there is one input file and `out` ends like a picture or video; a folder where it is one, has no ending or ends with
+    a slash. The content of a single input
+    folder keeps its structure in it; of several inputs each folder gets one of its own name. No two jobs share an output, and no output
+    is another job's input: the later one is numbered (a-2.png). None plans reading only. Files under `out` and `leave_out` are not
+    taken for inputs when a folder is searched. What cannot be done becomes a Job with an error.
+    Raises SettingsError where `out` does not fit the inputs.
+    """
+    paths = [path for item in inputs for path in _fitting(Path(item))]
+    folder, file = (None, None) if out is None else _split_out(paths, os.fspath(out))
+    hidden = [item.resolve() for item in (*leave_out, *([folder] if folder else []))]
+    found = _Unique()
+    for path in paths:
+        if path.is_dir():
+            below = Path(path.resolve().name) if len(paths) > 1 else Path()
+            inside = [item for item in _walk(path, hidden) if is_picture_path(item) or (videos and is_video_path(item))]
+            if not inside:
+                found.add(Job(path, None, error=f"there are no {'pictures or videos' if videos else 'pictures'} in the folder {path}"))
+            for item in inside:
+                found.add(_job(item, below / item.relative_to(path), videos))
+        else:
+            found.add(_job(path, Path(path.name), videos))
+    if folder is not None:
+        return _with_targets(found.jobs, folder, None, compare)
+    return _with_targets(found.jobs, None, file, compare) if file else found.jobs
+
+
+def _fitting(path: Path) -> list[Path]:
+    """The path itself, or what it fits: a shell on Windows does not look that up, nor does any where the name stands in quotes."""
+    if not has_wildcards(path) or path.exists():
+        return [path]
+    start = Path(path.anchor)
+    found: list[Path] = []
+    with suppress(ValueError, OSError):  # patterns that make no sense, folders that may not be looked into
+        found = sorted(start.glob(str(path.relative_to(start)).replace("[", "[[]")))
+    return [item for item in found if _is_input(item)] or [path]
+
+
+def _is_input(path: Path) -> bool:
+    return not path.name.startswith(".") and (path.is_dir() or is_picture_path(path) or is_video_path(path))
+
+
+def has_wildcards(path: Path) -> bool:
+    """Whether the name has * or ? in it."""
+    return any(letter in str(path) for letter in "*?")
+
+
+def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
+    """(folder, None) or (None, file)."""
+    out, suffix = Path(text), Path(text).suffix.lower()
+    if text == "-":
+        raise SettingsError("pictures cannot be written to the standard output (-); name a file or a folder")
+    if out.is_dir() or text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or (not suffix and not out.is_file()):
+        return out, None
+    writable = CONTAINER_SUFFIXES if len(paths) == 1 and is_video_path(paths[0]) else WRITE_SUFFIXES
+    if suffix not in (*WRITE_SUFFIXES, *CONTAINER_SUFFIXES) and not is_picture_path(out) and not is_video_path(out) and not out.is_file():
+        raise SettingsError(
+            f"{out} ends with {suffix}, which cannot be written; the name of a file must end with one of {', '.join(writable)} "
+            "(that of a folder has no ending, or a slash behind it)"
+        )
+    if len(paths) != 1 or paths[0].is_dir():
+        raise SettingsError(f"several inputs or a folder need a folder to go to, and {out} is a file")
+    if suffix not in writable:
+        what = "video" if writable == CONTAINER_SUFFIXES else "picture"
+        raise SettingsError(f"{out} cannot take a {what}; its name must end with one of {', '.join(writable)}")
+    return None, out
+
+
+def _walk(folder: Path, hidden: list[Path]) -> Iterator[Path]:
+    """All files below a folder in the order of their names, without hidden ones and those of the folders in `hidden`."""
+    root = folder.resolve()
+    # An output folder that is the input folder itself (or holds it) hides nothing.
+    skipped = {item for item in hidden if item != root and root in item.parents}
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and (Path(here) / name).resolve() not in skipped)
+        yield from (Path(here) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _job(source: Path, name: Path, videos: bool) -> Job:
+    if not source.exists():
+        fits = "picture, video or folder that fits" if has_wildcards(source) else "file or folder"
+        return Job(source, None, error=f"there is no {fits} {source}")
+    if not source.is_file():  # opening it may wait for ever for somebody who writes
+        return Job(source, None, error=f"{source} is no file but a pipe or a device")
+    if is_video_path(source):
+        if not videos:
+            return Job(source, None, "video", name, error=f"{source} is a video; only pictures can be taken here")
+        return Job(source, None, "video", name.with_suffix(container_suffix(name)))
+    if name.suffix.lower() not in WRITE_SUFFIXES:
+        name = name.with_suffix(".png")
+    return Job(source, None, "picture", name)
+
+
+class _Unique:
+    """Jobs of different sources: what is named twice is done once."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self._seen: dict[object, Path] = {}
+
+    def add(self, job: Job) -> None:
+        key = _identity(job.source) or job.source
+        known = self._seen.get(key)
+        if known is None:
+            self._seen[key] = job.source
+            self.jobs.append(job)
+        elif known.parent.resolve() / known.name != job.source.parent.resolve() / job.source.name:
+            log.warning("%s and %s are one file, which is done once", known, job.source)
+
+
+def _identity(path: Path) -> tuple[object, ...] | None:
+    """Equal for two names of one file, as the file system says (names say nothing: P.png and p.png may be two files); None: there is none.
+
+    Hard links count as files of their own: an output takes the place of a name, and what the other names stand for stays.
+    """
+    try:
+        status = path.stat()
+        links = (str(path.resolve()),) if status.st_nlink > 1 or not status.st_ino else ()
+        return (status.st_dev, status.st_ino, *links)
+    except (OSError, ValueError):
+        return None
+
+
+def file_keys(path: Path) -> set[object]:
+    """What two paths have in common where they are one file, or would be where capitals (or ways to write an accent) count for nothing:
+    an output may go to such a file system, and what is there yet tells nothing of it."""
+    folded = unicodedata.normalize("NFC", os.path.normcase(path.resolve()).casefold())
+    return {folded, *filter(None, [_identity(path)])}
+
+
+def all_keys(paths: Iterable[Path | None]) -> set[object]:
+    """The `file_keys` of all of them."""
+    return {key for path in paths if path is not None for key in file_keys(path)}
+
+
+def _with_targets(jobs: list[Job], folder: Path | None, file: Path | None, compare: bool) -> list[Job]:
+    # Every input's own name is taken from the start: an output may only have it where it is that same input's.
+    taken = all_keys(job.source for job in jobs)
+    wanted = [job if job.error else (file or (folder or Path()) / job.name) for job in jobs]
+    reserved = all_keys(item for item in wanted if isinstance(item, Path))
+
+    def free(path: Path, source: Path | None = None) -> Path:
+        if file_keys(path).isdisjoint(taken) or (source is not None and _identity(path) == _identity(source) is not None):
+            return path
+        number = 2
+        while True:
+            candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+            if file_keys(candidate).isdisjoint(taken) and file_keys(candidate).isdisjoint(reserved):
+                return candidate
+            number += 1
+
+    planned: list[Job] = []
+    for job, target in zip(jobs, wanted, strict=True):
+        if isinstance(target, Job):
+            planned.append(job)
+            continue
+        if file is None:
+            target = free(target, job.source)
+        taken |= file_keys(target)
+        name = target.relative_to(folder) if folder is not None else Path(target.name)
+        planned.append(Job(job.source, target, job.kind, name))
+    if not compare:
+        return planned
+    for index, job in enumerate(planned):
+        if job.target is not None and job.kind == "picture":
+            sheet = free(job.target.with_name(f"{job.target.stem}-compare{job.target.suffix}"))
+            taken |= file_keys(sheet)
+            planned[index] = Job(job.source, job.target, job.kind, job.name, sheet)
+    return planned

@@ -1,0 +1,167 @@
+"""What the command line says, and where: results on stdout, everything else on stderr, progress bars only on a terminal."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import sys
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ..batch.overlap import about
+from ..progress import Progress
+
+# What this door can say where the weights' folder is the trouble, see errors.WeightsError.elsewhere.
+ELSEWHERE = "--models-dir, GPEN_MODELS_DIR or GPEN_EXTRA_MODELS name a folder elsewhere; HF_ENDPOINT a mirror of Hugging Face."
+
+
+class Console:
+    """One run's voice. quiet: no bars and nothing but errors. debug: tracebacks too. as_json: nothing on stdout but one object.
+
+    Used as a context manager, it takes the log of gpen_core for its time.
+    """
+
+    def __init__(self, *, quiet: bool = False, debug: bool = False, as_json: bool = False) -> None:
+        self.out, self.err = sys.stdout, sys.stderr
+        self.quiet, self.debug, self.as_json = quiet, debug, as_json
+        self.shows_bars = not quiet and self.err.isatty()
+        self.input = ""  # what the log lines are about
+        self._handler = _Handler(self)
+        self._before: tuple[int, bool] = (logging.NOTSET, True)
+
+    def __enter__(self) -> Console:
+        logger = logging.getLogger("gpen_core")
+        self._before = logger.level, logger.propagate
+        logger.setLevel(logging.DEBUG if self.debug else logging.ERROR if self.quiet else logging.WARNING)
+        logger.propagate = False
+        logger.addHandler(self._handler)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        logger = logging.getLogger("gpen_core")
+        logger.removeHandler(self._handler)
+        logger.level, logger.propagate = self._before
+
+    def say(self, text: str) -> None:
+        """A line of results, on stdout."""
+        if not self.quiet and not self.as_json:
+            self._write(text, self.out)
+
+    def show_json(self, value: Any) -> None:
+        """The one JSON object."""
+        self._write(json.dumps(value, indent=1), self.out)
+
+    def warn(self, text: str) -> None:
+        """A line on stderr that is no error."""
+        if not self.quiet:
+            self.error(text)
+
+    def error(self, text: str) -> None:
+        """A line on stderr."""
+        self._write(f"gpen: {text}", self.err)
+
+    def raw_error(self, text: str) -> None:
+        """Text on stderr as it is (tracebacks)."""
+        self._write(text, self.err)
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        encoding = stream.encoding or "utf-8"  # a Windows code page cannot show every file name
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        try:
+            if self.shows_bars:
+                tqdm.write(text, file=stream)
+            else:
+                stream.write(text + "\n")
+            stream.flush()
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # what Windows calls a pipe whose reader has gone
+                raise BrokenPipeError from error
+            raise
+
+
+class _Handler(logging.Handler):
+    """gpen_core's log on stderr, one line each; with a traceback where there is one and --debug asks for it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._said: set[str] = set()  # of what is said once a run, however many pictures it is true of
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "once", False):
+            if record.msg in self._said:
+                return
+            self._said.add(record.msg)
+        text = " ".join(record.getMessage().split())
+        name = about.get() or self._console.input  # other threads are at other inputs than the one that was begun last
+        self._console.error(text if not name or name in text else f"{name}: {text}")
+        if record.exc_info and self._console.debug:
+            self._console.raw_error(logging.Formatter().formatException(record.exc_info))
+
+
+class Bars:
+    """Progress bars on stderr: one over the inputs (where there are several), one over the steps of the input at hand.
+
+    `faces` and `frames` are the Progress objects that move the second: of a picture its faces count, of a video its frames.
+    """
+
+    def __init__(self, console: Console, inputs: int) -> None:
+        self._console = console
+        self.faces: Progress = _Steps(self, "face")
+        self.frames: Progress = _Steps(self, "frame")
+        self._unit = "face"
+        self._steps: Any = None
+        self._what = ""
+        self._inputs: Any = self._bar(inputs, "input", "inputs") if inputs > 1 else None
+
+    def _bar(self, total: int, unit: str, text: str) -> Any:
+        if not self._console.shows_bars:
+            return None
+        return tqdm(total=total or None, unit=unit, desc=text, leave=False, miniters=1, file=self._console.err, dynamic_ncols=True)
+
+    def begin(self, name: str, unit: str) -> None:
+        """A new input; its steps are counted in `unit` ("face" or "frame")."""
+        self._unit = unit
+        self._close_steps()
+        self._console.input = name
+
+    def end(self) -> None:
+        """That input is over."""
+        self._close_steps()
+        if self._inputs is not None:
+            self._inputs.update()
+
+    def step(self, done: int, total: int, unit: str, what: str) -> None:
+        """`done` of `total` steps are over; what: the kind of step."""
+        if unit != self._unit or not self._console.shows_bars:
+            return
+        if self._steps is None or what != self._what:  # after the looks for faces come the faces
+            self._close_steps()
+            self._what = what
+            self._steps = self._bar(total, unit if unit == what else "step", self._console.input[-40:])
+        self._steps.update(done - self._steps.n)
+
+    def close(self) -> None:
+        """Takes the bars off the screen."""
+        self._close_steps()
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
+
+    def _close_steps(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+
+class _Steps(Progress):
+    def __init__(self, bars: Bars, unit: str) -> None:
+        self._bars, self._unit = bars, unit
+
+    def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
+        self._bars.step(done, total, self._unit, what.rstrip("/ 0123456789"))

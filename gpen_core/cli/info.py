@@ -1,0 +1,102 @@
+"""The command `info`: what a bug report needs to know about this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from .. import __version__
+from ..weights.files import models_dir, search_folders
+from .console import Console
+
+# What is imported: (module, package on the index).
+NEEDED = (
+    ("torch", "torch"),
+    ("numpy", "numpy"),
+    ("cv2", "opencv-python"),
+    ("PIL", "Pillow"),
+    ("safetensors", "safetensors"),
+    ("tqdm", "tqdm"),
+    ("filelock", "filelock"),
+)
+OPTIONAL = (("av", "av"), ("facexlib", "facexlib"), ("basicsr", "basicsr"), ("spandrel", "spandrel"))
+
+
+def info(arguments: argparse.Namespace, console: Console) -> int:
+    """`info`. Never fails because of a broken package: it says which is broken, and how."""
+    with contextlib.redirect_stdout(console.err):  # some packages talk while they are imported
+        packages = {module: _package(module, name) for module, name in (*NEEDED, *OPTIONAL)}
+        devices = list(_devices()) if packages["torch"]["imports"] else []
+    folder = models_dir(arguments.models_dir)
+    facts: dict[str, Any] = {
+        "gpen_core": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        "packages": packages,
+        "devices": devices,
+        "models_dir": str(folder),
+        "search_folders": [str(item) for item in search_folders(folder)],
+    }
+    if console.as_json:
+        console.show_json(facts)
+        return 0
+    for key in ("gpen_core", "python", "platform", "executable"):
+        console.say(f"{key:<12} {facts[key]}")
+    for module, state in packages.items():
+        optional = " (optional)" if any(module == known for known, _ in OPTIONAL) else ""
+        broken = f", broken: {state['problem']}" if state["problem"] else ""
+        console.say(f"{module:<12} {state['version'] or 'not installed'}{optional}{broken}")
+    console.say(f"{'devices':<12} {', '.join(devices)}")
+    console.say(f"{'models':<12} {facts['models_dir']}")
+    for item in facts["search_folders"]:
+        console.say(f"{'':<12} {item}")
+    return 0
+
+
+def _package(module: str, name: str) -> dict[str, Any]:
+    """{"version", "imports", "problem"} of a module."""
+    version = None
+    try:
+        imported = importlib.import_module(module)
+        version = str(getattr(imported, "__version__", "") or importlib.metadata.version(name))
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return {"version": None, "imports": False, "problem": ""}
+        return {"version": _installed(name), "imports": False, "problem": _first_line(error)}
+    except BaseException as error:  # a broken package may even try to leave Python
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return {"version": version or _installed(name), "imports": False, "problem": _first_line(error)}
+    return {"version": version, "imports": True, "problem": ""}
+
+
+def _installed(name: str) -> str:
+    with contextlib.suppress(Exception):
+        return importlib.metadata.version(name)
+    return "unknown version"
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _devices() -> Iterator[str]:
+    """What --device can be, with names."""
+    yield "cpu"
+    try:
+        torch: Any = importlib.import_module("torch")
+        for index in range(torch.cuda.device_count()):
+            yield f"cuda:{index} ({torch.cuda.get_device_name(index)})"
+        if torch.backends.mps.is_available():
+            yield "mps"
+        if hasattr(torch, "xpu") and torch.xpu.is_available():
+            yield "xpu"
+    except Exception as error:  # a driver that does not answer is a fact to report
+        yield f"({_first_line(error)})"

@@ -1,0 +1,223 @@
+"""The command line: `python -m gpen_core restore|detect|colorize|inpaint|seg2face|models|info`. See docs/command-line.md.
+
+Only what the arguments need is imported here: `--help` and `models list` answer without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .. import __version__
+from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError
+from ..options import Option, RestoreOptions
+from .console import ELSEWHERE, Console
+
+PROGRAM = "python -m gpen_core"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+_DETECTION = ("detector", "threshold", "look_closer", "rotations", "min_size", "max_size", "order", "max_faces", "faces", "device")
+_EXIT_CODES = "exit codes: 0 done, 1 some inputs failed, 2 wrong usage or settings, 3 weights missing and not to be had"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code; nothing is raised, not even SystemExit."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said what it had to say
+        return stop.code if isinstance(stop.code, int) else 2
+    console = Console(quiet=arguments.quiet, debug=arguments.debug, as_json=getattr(arguments, "json", False))
+    with console:
+        try:
+            return _command(arguments.run)(arguments, console)
+        except KeyboardInterrupt:
+            console.error("interrupted")
+            return INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read our output has enough. Python must not try to write the rest when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        except GpenError as error:
+            if isinstance(error, WeightsError):
+                error.elsewhere = ELSEWHERE
+            console.error(str(error))
+            _show_traceback(console)
+            return exit_code_of(error)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            console.error(f"unexpected {type(error).__name__}: {text}" + ("" if console.debug else " (--debug shows where)"))
+            _show_traceback(console)
+            return 1
+
+
+def _show_traceback(console: Console) -> None:
+    if console.debug:
+        console.raw_error(traceback.format_exc())
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code an error stands for."""
+    if isinstance(error, WeightsError):
+        return 3
+    return 2 if isinstance(error, (SettingsError, FeatureMissingError)) else 1
+
+
+def _command(name: str) -> Callable[[argparse.Namespace, Console], int]:
+    """ "module:function" as the function; imported only now."""
+    module, function = name.split(":")
+    return getattr(importlib.import_module(f".{module}", __package__), function)
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error is said; never takes half a flag for a whole one."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})  # pyright: ignore[reportArgumentType]
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"gpen: {message} (see {self.prog} --help)\n")
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM, description="GPEN face restoration.", epilog=_EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"gpen_core {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    restore = _command_parser(commands.add_parser, "restore", "pictures:restore", "restore the faces in pictures and videos")
+    _add_inputs(restore, "pictures, videos and folders (searched with their sub-folders)", out_needed=True)
+    _add_writing(restore)
+    restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="quality of videos: 0 lossless to 51 (default: 18)")
+    restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save each face before and after, as the network sees it, here")
+    restore.add_argument("--compare", action="store_true", help="also write a before/after sheet beside each picture")
+    _add_models_dir(restore)
+    _add_options(restore, [option.name for option in RestoreOptions.table()])
+
+    detect = _command_parser(commands.add_parser, "detect", "pictures:detect", "find faces and tell where they are")
+    _add_inputs(detect, "pictures and folders", out_needed=False)
+    _add_writing(detect)
+    _add_models_dir(detect)
+    _add_options(detect, _DETECTION)
+
+    for name, text in (
+        ("colorize", "colour black-and-white portraits, whole (no face is looked for)"),
+        ("inpaint", "fill the holes of faces (painted white, or given by --hole-mask)"),
+        ("seg2face", "make faces from pictures of their segmentation"),
+    ):
+        task = _command_parser(commands.add_parser, name, f"pictures:{name}", text)
+        _add_inputs(task, "pictures and folders", out_needed=True)
+        _add_writing(task)
+        if name == "inpaint":
+            task.add_argument("--hole-mask", type=Path, metavar="FILE", help="a picture of the same size, white where to fill")
+        _add_models_dir(task)
+        task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
+        _add_options(task, ("precision", "device"))
+
+    text = "weights: list, download, verify, where"
+    _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))
+
+    info = _command_parser(commands.add_parser, "info", "info:info", "versions, devices, folders and optional packages of this machine")
+    info.add_argument("--json", action="store_true", help="as one JSON object on stdout")
+    _add_models_dir(info)
+    return parser
+
+
+def _command_parser(add: Callable[..., argparse.ArgumentParser], name: str, run: str, text: str) -> argparse.ArgumentParser:
+    parser = add(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EXIT_CODES)
+    parser.set_defaults(run=run)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but errors (and the JSON object)")
+    parser.add_argument("--debug", action="store_true", help="show everything, with tracebacks")
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser, what: str, *, out_needed: bool) -> None:
+    parser.usage = f"{parser.prog} IN [IN ...] {'-o OUT' if out_needed else '[-o OUT]'} [settings]"
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
+    text = (
+        "a file where IN is one file; a folder where it has no ending or a slash behind it"
+        if out_needed
+        else "draw the faces into copies here"
+    )
+    parser.add_argument("-o", "--out", required=out_needed, metavar="OUT", help=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist (else they are kept, which counts as failed)"
+    )
+    existing.add_argument("--skip-existing", action="store_true", help="pass over inputs whose output exists: goes on where a run ended")
+    parser.add_argument("--quality", type=_whole(1, 100), default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (default: 95)")
+
+
+def _add_models_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models-dir", type=Path, metavar="DIR", help="the folder that holds GPEN/ (default: GPEN_MODELS_DIR, else ./models)"
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Flags out of the one table. Values go on as texts: RestoreOptions checks them and says what would be right."""
+    group = parser.add_argument_group("settings")
+    for option in RestoreOptions.table():
+        if option.name not in names:
+            continue
+        if option.kind == "bool":
+            group.add_argument(option.flag, action=argparse.BooleanOptionalAction, default=None, help=_help_of(option))
+        else:
+            group.add_argument(option.flag, default=None, metavar=_metavar_of(option), help=_help_of(option))
+
+
+def _help_of(option: Option) -> str:
+    shown = ("yes" if option.default else "no") if option.kind == "bool" else str(option.default)
+    # The table's texts say themselves what an empty one means.
+    return (option.help + (f" (default: {shown})" if shown else "")).replace("%", "%%")
+
+
+def _metavar_of(option: Option) -> str:
+    if option.kind == "choice":
+        return "{" + ",".join(option.choices) + "}"
+    if option.minimum is not None and option.maximum is not None:
+        return f"{option.minimum:g}..{option.maximum:g}"
+    return "N" if option.kind in ("int", "float") else "TEXT"
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="what to do", required=True, metavar="WHAT", parser_class=_Parser)
+    for name, function, text in (
+        ("list", "list_models", "what there is, and what of it is on disk"),
+        ("download", "download", "fetch weights into models/GPEN and check them"),
+        ("verify", "verify", "check the weights on disk against their sums"),
+        ("where", "where", "the folders in which weights are looked for"),
+    ):
+        action = _command_parser(actions.add_parser, name, f"models:{function}", text)
+        if name in ("download", "verify"):
+            names = "catalogue names" if name == "download" else "catalogue names (default: all that are on disk)"
+            action.add_argument("names", nargs="+" if name == "download" else "*", metavar="NAME", help=names)
+        action.add_argument("--json", action="store_true", help="as one JSON object on stdout")
+        _add_models_dir(action)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number in a range."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return value
+
+    return number

@@ -1,0 +1,119 @@
+"""The commands `models list | download | verify | where`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import WeightsError, WeightsMissingError
+from ..weights.catalog import Catalog, WeightFile
+from ..weights.download import download as fetch
+from ..weights.download import missing, sources
+from ..weights.files import find, gpen_folder, models_dir, offline_switch, search_folders
+from ..weights.sums import verify as compare
+from .console import ELSEWHERE, Console
+
+MISSING = 3
+
+
+def list_models(arguments: argparse.Namespace, console: Console) -> int:
+    """`models list`: the catalogue, which of it is on disk, and where the files can be had."""
+    rows: list[dict[str, Any]] = []
+    for entry in Catalog.default():
+        path = find(entry, arguments.models_dir)
+        rows.append(
+            {
+                "name": entry.name,
+                "task": entry.task,
+                "size": entry.size,
+                "embedded": entry.embedded,
+                "path": None if path is None else str(path),
+                "urls": [source.url for source in sources(entry)],
+                "sha256": sorted(entry.known_sums),
+                "licence": entry.licence,
+            }
+        )
+        where = str(path) if path else "is missing from this copy" if entry.embedded else f"not on disk{_megabytes(entry)}"
+        console.say(f"{entry.name:<24} {entry.task:<9} {entry.size:>4}  {where}")
+        for source in sources(entry):
+            console.say(f"  {source.url}")
+    if console.as_json:
+        console.show_json({"models": rows})
+    return 0
+
+
+def _megabytes(entry: WeightFile) -> str:
+    known = entry.size_bytes or entry.tensor_bytes
+    return f" (a download of about {known / 1e6:.0f} MB)" if known else ""
+
+
+def download(arguments: argparse.Namespace, console: Console) -> int:
+    """`models download NAME...`: into models/GPEN; one that cannot be had never stops the others."""
+    entries = [Catalog.default().get(name) for name in dict.fromkeys(arguments.names)]  # a wrong name ends it before any work
+    folder = gpen_folder(arguments.models_dir)
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        row: dict[str, Any] = {"name": entry.name, "path": None, "error": None}
+        try:
+            path = find(entry, arguments.models_dir)
+            if path is not None:
+                console.say(f"{entry.name} is there already: {path}")
+            elif entry.embedded or offline_switch():
+                reason = "it does not ship with this copy" if entry.embedded else f"{offline_switch()} forbids the network"
+                raise missing(entry, folder, reason)
+            else:
+                path = fetch(entry, folder, progress=(lambda done, total: None) if console.quiet else None, notice=console.error)
+                console.say(f"{entry.name}: {path}")
+            row["path"] = str(path)
+        except WeightsError as error:
+            error.elsewhere = ELSEWHERE
+            console.error(str(error))
+            row["error"] = str(error)
+        rows.append(row)
+    failed = sum(row["error"] is not None for row in rows)
+    if console.as_json:
+        console.show_json({"models": rows, "failed": failed})
+    return MISSING if failed else 0
+
+
+def verify(arguments: argparse.Namespace, console: Console) -> int:
+    """`models verify [NAME...]`: sums of the files on disk. Of a file in models/GPEN that has none yet, the sum is written down."""
+    catalog = Catalog.default()
+    entries = [catalog.get(name) for name in dict.fromkeys(arguments.names)] or list(catalog)
+    own = gpen_folder(arguments.models_dir)
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        row: dict[str, Any] = {"name": entry.name, "path": None, "ok": False, "sha256": None, "basis": None, "message": ""}
+        try:
+            path = find(entry, arguments.models_dir)
+            if path is None and not arguments.names:
+                continue  # all that are on disk were asked for
+            if path is None:
+                raise WeightsMissingError(f"{entry.name} is not on disk; get it with: models download {entry.name}")
+            # Other programs' folders are theirs: nothing is written there.
+            done = compare(path, entry, record=path.parent.resolve() == own.resolve())
+            row.update(path=str(path), ok=done.ok, sha256=done.sha256, basis=done.basis, message=done.message)
+        except WeightsError as error:
+            row["message"] = str(error)
+        rows.append(row)
+        (console.say if row["ok"] else console.error)(row["message"])
+    if not rows:
+        console.say(f"no weights of the catalogue are on disk ({own})")
+    failed = sum(not row["ok"] for row in rows)
+    if console.as_json:
+        console.show_json({"models": rows, "failed": failed})
+    return MISSING if failed else 0
+
+
+def where(arguments: argparse.Namespace, console: Console) -> int:
+    """`models where`: the folder of downloads and all that are searched."""
+    folder = gpen_folder(arguments.models_dir)
+    searched = search_folders(arguments.models_dir)
+    console.say(f"{folder}{'' if folder.is_dir() else ' (made with the first download)'}")
+    for item in searched:
+        if item != folder:
+            console.say(f"{item} (searched as well)")
+    if console.as_json:
+        searched_texts = [str(item) for item in searched]
+        console.show_json({"models_dir": str(models_dir(arguments.models_dir)), "downloads": str(folder), "searched": searched_texts})
+    return 0

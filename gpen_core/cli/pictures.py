@@ -1,0 +1,259 @@
+"""The commands that take pictures: restore, detect, colorize, inpaint, seg2face."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..batch.run import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
+from ..batch.sheet import eight_bits
+from ..errors import PictureError, SettingsError
+from ..options import AUTO, RestoreOptions
+from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
+from ..runtime import pick_device, pick_dtype
+from ..video.restore import load_av
+from ..weights.catalog import Catalog, Task
+from ..weights.files import check_name
+from .console import Bars, Console
+
+if TYPE_CHECKING:
+    from ..faces.face import Face
+    from ..network.fused import Network
+
+
+def restore(arguments: argparse.Namespace, console: Console) -> int:
+    """`restore`: pictures and videos with their faces restored."""
+    from ..restore.restorer import FaceRestorer
+
+    options = RestoreOptions.from_mapping(_given(arguments))
+    check_name(options.model, "restore")
+    leave_out = [arguments.faces_dir] if arguments.faces_dir else []
+    jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
+    todo = [job for job in jobs if job.error is None]
+    _check_videos(todo, arguments.compare, options)
+    if todo and all(job.kind == "video" for job in todo):
+        load_av()  # without it nothing can be done, and that is known before any weights are fetched
+    bars = Bars(console, len(jobs))
+    restorer = FaceRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
+    results = run_batch(
+        jobs,
+        restorer,
+        overwrite=arguments.overwrite,
+        skip_existing=arguments.skip_existing,
+        quality=arguments.quality,
+        crf=arguments.crf,
+        faces_dir=arguments.faces_dir,
+        progress=bars.frames,
+        started=lambda job: _announce(job, bars),
+    )
+    done = _collected(results, bars, console, _restored_line)
+    return _finished(done, console, restorer.model_name)
+
+
+def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions) -> None:
+    """Raises SettingsError for what videos cannot have: better now than after all pictures before them."""
+    video = next((job.source for job in jobs if job.kind == "video"), None)
+    if video is not None and compare:
+        raise SettingsError(f"--compare makes sheets of pictures, and {video} is a video; leave one of them out")
+    if video is not None and options.output_size == "native":
+        raise SettingsError(
+            f"{video} is a video, and the output size native differs from frame to frame; take keep or factor, or leave the video out"
+        )
+
+
+def detect(arguments: argparse.Namespace, console: Console) -> int:
+    """`detect`: where the faces are; with -o also drawn."""
+    from ..restore.restorer import FaceRestorer
+
+    # The detector is all that is needed: the smallest weights stand in for those that nobody asked for (and that may be a download).
+    smallest = next(entry.name for entry in Catalog.default() if entry.embedded)
+    options = RestoreOptions.from_mapping({"model": smallest, **_given(arguments)})
+    jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
+    bars = Bars(console, len(jobs))
+    restorer = FaceRestorer(options, models_dir=arguments.models_dir)
+
+    def found(result: JobResult, picture: Picture, number: int) -> list[Face]:
+        faces = restorer.detect(picture)
+        frame = {"frame": number} if picture.form.frames > 1 else {}
+        result.faces += [{**frame, **face.to_json(), "index": index} for index, face in enumerate(faces)]
+        return faces
+
+    def drawn(picture: Picture, faces: list[Face]) -> Picture:
+        from ..faces import draw_faces
+
+        return eight_bits(draw_faces(picture.pixels, faces))
+
+    def work(result: JobResult, target: Path | None) -> None:
+        if target is not None:
+            _change(result, target, arguments, lambda picture, number: drawn(picture, found(result, picture, number)))
+            return
+        for number, (picture, _) in enumerate(read_frames(result.job.source)):
+            found(result, picture, number)
+            result.frames = picture.form.frames if picture.form.frames > 1 else None
+
+    results = _run(jobs, work, arguments, bars, restorer.prepare)
+    done = _collected(results, bars, console, _detected_line)
+    return _finished(done, console, None, detector=options.detector)
+
+
+def colorize(arguments: argparse.Namespace, console: Console) -> int:
+    """`colorize`."""
+    from ..restore.whole_picture import colorize as run
+
+    note = "colorize looks for no face: each picture is taken for one portrait and coloured whole"
+    return _task(arguments, console, "colorize", run, note)
+
+
+def inpaint(arguments: argparse.Namespace, console: Console) -> int:
+    """`inpaint`."""
+    from ..restore.whole_picture import inpaint as run
+
+    hole = None
+    if arguments.hole_mask is not None:
+        hole = read_picture(arguments.hole_mask).pixels.max(axis=2)
+    return _task(arguments, console, "inpaint", lambda picture, network: run(picture, network, hole))
+
+
+def seg2face(arguments: argparse.Namespace, console: Console) -> int:
+    """`seg2face`."""
+    from ..restore.whole_picture import segmentation_to_face as run
+
+    return _task(arguments, console, "seg2face", run)
+
+
+def _task(
+    arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Network], Picture], note: str | None = None
+) -> int:
+    """A network over whole pictures. note: is said once there is something to do."""
+    from ..network.load import load_network
+
+    options = RestoreOptions.from_mapping(_given(arguments))
+    model = Catalog.default().names(task)[0] if options.model.lower() == AUTO else options.model
+    check_name(model, task)
+    jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
+    bars = Bars(console, len(jobs))
+    loaded: list[Network] = []
+
+    def prepare() -> None:
+        if not loaded:
+            device = pick_device(options.device)
+            dtype = pick_dtype(options.precision, device)
+            loaded.append(load_network(model, device=device, dtype=dtype, models_dir=arguments.models_dir))
+            if note is not None:
+                console.warn(note)
+
+    def work(result: JobResult, target: Path | None) -> None:
+        def made(picture: Picture, number: int) -> Picture:
+            changed = run(picture, loaded[0])
+            result.scale = changed.width / picture.width
+            return changed
+
+        if target is None:
+            raise PictureError(f"{result.job.source} has no output to go to")
+        _change(result, target, arguments, made)
+
+    done = _collected(_run(jobs, work, arguments, bars, prepare), bars, console, _line)
+    return _finished(done, console, model)
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _given(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """The settings that stand on the command line."""
+    values = {option.name: getattr(arguments, option.name, None) for option in RestoreOptions.table()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run(
+    jobs: list[Job],
+    work: Callable[[JobResult, Path | None], None],
+    arguments: argparse.Namespace,
+    bars: Bars,
+    prepare: Callable[[], None],
+) -> Iterator[JobResult]:
+    return run_jobs(_told(jobs, bars), work, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing, prepare=prepare)
+
+
+def _change(result: JobResult, target: Path, arguments: argparse.Namespace, change: Callable[[Picture, int], Picture]) -> None:
+    """Reads the job's picture and writes what `change(picture, number)` makes of it, of an animation or several pages of each."""
+    picture = read_picture(result.job.source)
+    form, settings = picture.form, {"overwrite": arguments.overwrite, "quality": arguments.quality}
+    if form.frames == 1:
+        result.output = write_picture(change(picture, 0), target, **settings)
+        return
+    check_frames(form, target)
+    with frame_file(form, target, **settings) as add:
+        for number, (frame, milliseconds) in enumerate(read_frames(result.job.source)):
+            add(change(frame, number), milliseconds)
+    result.output, result.frames = target, form.frames
+
+
+def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
+    """The jobs, each announced to the bars as its turn comes."""
+    for job in jobs:
+        _announce(job, bars)
+        yield job
+
+
+def _announce(job: Job, bars: Bars) -> None:
+    bars.begin(str(job.source), "frame" if job.kind == "video" else "face")
+
+
+def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line: Callable[[JobResult], str]) -> list[JobResult]:
+    """All results; each is told of as it comes."""
+    done: list[JobResult] = []
+    try:
+        for result in results:
+            done.append(result)
+            bars.end()
+            console.input = ""
+            if result.error is not None:
+                source = str(result.job.source)
+                console.error(result.error if source in result.error else f"{source}: {result.error}")
+            else:
+                console.say(line(result))
+    finally:
+        bars.close()
+        console.input = ""
+    return done
+
+
+def _finished(done: list[JobResult], console: Console, model: str | None, **more: str) -> int:
+    failed = sum(result.error is not None for result in done)
+    if console.as_json:
+        console.show_json({"model": model, **more, "inputs": [result.to_json() for result in done], "failed": failed})
+    elif len(done) > 1:
+        console.say(f"{len(done) - failed} of {len(done)} inputs done" + (f", {failed} failed" if failed else ""))
+    return exit_code(done)
+
+
+def _line(result: JobResult, what: str = "") -> str:
+    if result.skipped:
+        return f"{result.output} is there already"
+    return f"{result.job.source} -> {result.output} ({what}{result.seconds:.1f} s)"
+
+
+def _frames(result: JobResult) -> str:
+    return f"{result.frames} frames, " if result.frames is not None else ""
+
+
+def _restored_line(result: JobResult) -> str:
+    good = sum(face["status"] == "restored" for face in result.faces)
+    count = f"{good} of {len(result.faces)} faces" if good != len(result.faces) else _plural(good, "face")
+    return _line(result, f"{_frames(result)}{count}, ")
+
+
+def _detected_line(result: JobResult) -> str:
+    lines = [_line(result) if result.skipped else f"{result.job.source}: {_frames(result)}{_plural(len(result.faces), 'face')}"]
+    for face in result.faces:
+        x0, y0, x1, y1 = (round(value) for value in face["box"])
+        frame = f"  frame {face['frame']}" if "frame" in face else ""
+        lines.append(f"{frame}  {face['index']:>2}  {x0},{y0} to {x1},{y1}  score {face['score']:.3f}")
+    return "\n".join(lines)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,1 @@
+"""From a picture to its restored one: the order of the steps."""

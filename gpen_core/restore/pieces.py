@@ -1,0 +1,162 @@
+"""The pipeline in pieces, for hosts whose users put other work between cropping faces and pasting them back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GpenError, SettingsError
+from ..faces.detect import Detector, find_faces
+from ..faces.face import Box, Face, overlap
+from ..options import RestoreOptions
+from ..pictures import Picture
+from ..progress import Progress
+from ..steps import background
+from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
+from ..steps.detail import detail_of_face
+from ..steps.mask import Parser, landmark_mask, parsing_mask
+from ..steps.paste import Compositor
+
+Pixels = NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+def crop_faces(pixels: Pixels, faces: Sequence[Face], template: str, size: int) -> tuple[list[Face], list[Pixels]]:
+    """Faces cut out and set upright: (those that could be, their crops). A face whose landmarks fit no template is left out and logged.
+
+    pixels: (H, W, 3) float32. Crops: (size, size, 3) float32. Raises SettingsError for an unknown template.
+    """
+    fitting: list[Face] = []
+    crops: list[Pixels] = []
+    points = template_points(template, size)
+    for face in faces:
+        try:
+            crops.append(crop_face(pixels, similarity(face.landmarks, points), size))
+        except GpenError as error:
+            log.warning("a face is left out: %s", error)
+            continue
+        fitting.append(face)
+    return fitting, crops
+
+
+def paste_faces(
+    picture: Picture,
+    faces: Sequence[Face],
+    crops: Sequence[Pixels],
+    template: str,
+    options: RestoreOptions,
+    *,
+    parser: Parser | None = None,
+    upscaler: Callable[[Pixels], Pixels] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Picture, Pixels]:
+    """crop_faces() turned round: (the picture with the crops pasted in, what changed as (H, W) float32 0..1).
+
+    crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, detail, feather, mask, output_size and factor
+    count. parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this
+    return what is pasted until then. Raises SettingsError where crops and faces do not belong together.
+    """
+    if len(crops) != len(faces):
+        raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste back exactly those that were cropped.")
+    matrices: list[Matrix] = []
+    for face, crop in zip(faces, crops, strict=True):
+        if crop.shape[0] != crop.shape[1]:
+            raise SettingsError(f"A cropped face must stay square; this one is {crop.shape[1]}x{crop.shape[0]}.")
+        matrices += face_matrices([face], crop.shape[0], template)
+    mode = options.factor if options.output_size == "factor" else options.output_size
+    scale = background.output_scale(cast(Any, mode), matrices, picture.pixels.shape)
+    base, alpha = (picture.pixels, picture.alpha)
+    if scale != 1.0:
+        base, alpha = background.enlarge(base, scale, alpha=alpha, upscaler=upscaler, progress=progress)
+    progress = progress or Progress()
+    compositor = Compositor(base)
+    for number, (crop, matrix) in enumerate(zip(crops, matrices, strict=True)):
+        if progress.stop():
+            break
+        progress.report(number, len(crops), f"face {number + 1}/{len(crops)}")
+        size = crop.shape[0]
+        if options.mask == "parsing" and parser is not None:
+            mask = parsing_mask(parser, crop, size, feather=options.feather)
+        else:
+            mask = landmark_mask(template_points(template, size), size, feather=options.feather)
+        seen = crop_face(picture.pixels, matrix, size)
+        detail = detail_of_face(picture.pixels, seen, crop, mask, matrix, options.detail, base.shape)
+        compositor.add(crop, mask, rescale_matrix(matrix, picture.pixels.shape, base.shape), strength=options.strength, detail=detail)
+    pixels, changed = compositor.result()
+    return picture.with_pixels(pixels, alpha), changed
+
+
+def face_matrices(faces: Sequence[Face], size: int, template: str) -> list[Matrix]:
+    """The (2, 3) matrices, picture to crop of `size` pixels, of faces that crop_faces() kept. Raises GpenError where a face fits none."""
+    points = template_points(template, size)
+    return [similarity(face.landmarks, points) for face in faces]
+
+
+def faces_mask(faces: Sequence[Face], shape: Sequence[int], template: str = "gpen", *, feather: float = 0.5) -> Pixels:
+    """Where these faces would be pasted in a picture of that shape (height, width, ...): (H, W) float32, 0..1."""
+    height, width = shape[:2]
+    compositor = Compositor(np.zeros((height, width, 3), np.float32))
+    size = 256  # only the mask is wanted: it is smooth
+    points = template_points(template, size)
+    mask = landmark_mask(points, size, feather=feather)
+    for face in faces:
+        compositor.add(np.zeros((size, size, 3), np.float32), mask, similarity(face.landmarks, points))
+    return compositor.result()[1]
+
+
+def boxes_mask(faces: Sequence[Face], shape: Sequence[int], *, grow: float = 0.0) -> Pixels:
+    """1 inside the faces' boxes, each larger by `grow` of its sides on every side: (H, W) float32."""
+    mask = np.zeros(tuple(shape[:2]), np.float32)
+    for face in faces:
+        x0, y0, x1, y1 = face.box
+        dx, dy = grow * face.width, grow * face.height
+        top, bottom, left, right = (max(0, round(v)) for v in (y0 - dy, y1 + dy + 1, x0 - dx, x1 + dx + 1))
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+class _Inner(Progress):
+    """Progress for a part of a step: what it reports, the whole reports again, no further than it was."""
+
+    def __init__(self, whole: Progress, done: int, total: int, what: str) -> None:
+        self._whole, self._said = whole, (done, total, what)
+
+    def report(self, done: int, total: int, what: str, preview: Pixels | None = None) -> None:
+        self._whole.report(*self._said)
+
+    def stop(self) -> bool:
+        return self._whole.stop()
+
+
+def faces_in_boxes(
+    pixels: Pixels, boxes: Sequence[Box], detector: Detector, threshold: float, *, progress: Progress | None = None
+) -> list[Face]:
+    """One face for every box (left, top, right, bottom) that another program found, in the boxes' order; a box without a face is logged.
+
+    pixels: (H, W, 3) float32 RGB 0..1. threshold: 0..1, the least score. Each box is searched with half its size round it. progress: told
+    of every box; asked to stop, it makes this return what is found until then.
+    """
+    height, width = pixels.shape[:2]
+    found: list[Face] = []
+    progress = progress or Progress()
+    for number, box in enumerate(boxes):
+        if progress.stop():
+            break
+        inner = _Inner(progress, number, len(boxes), f"box {number + 1}/{len(boxes)}")
+        x0, y0, x1, y1 = box
+        dx, dy = (x1 - x0) / 2, (y1 - y0) / 2
+        left, top = max(0, round(x0 - dx)), max(0, round(y0 - dy))
+        right, bottom = min(width, round(x1 + dx)), min(height, round(y1 + dy))
+        part = np.ascontiguousarray(pixels[top:bottom, left:right]) if right > left and bottom > top else None
+        near = find_faces(part, detector, threshold=threshold, progress=inner) if part is not None else []
+        near = [face.moved(left, top) for face in near]
+        best = max(near, key=lambda face: overlap(face, np.array([box], np.float64))[0], default=None)
+        if best is None or overlap(best, np.array([box], np.float64))[0] <= 0:
+            log.warning("no face was found in the box %s", ", ".join(f"{value:g}" for value in box))
+            continue
+        found.append(best)
+    return found

@@ -1,0 +1,321 @@
+"""FaceRestorer: the pipeline from picture to restored picture; the only module that knows the order of the steps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import GpenError
+from ..faces.detect import Detector, find_faces, make_detector
+from ..faces.face import Face
+from ..faces.select import select_faces
+from ..network.run import run_network
+from ..options import RestoreOptions, parse_indices
+from ..pictures import Picture, from_array, to_array, to_pil
+from ..progress import Progress, Stopped
+from ..runtime import pick_device, pick_dtype
+from ..steps import background, tone
+from ..steps.align import crop_face, rescale_matrix, similarity, template_points
+from ..steps.detail import detail_of_face, kept_detail
+from ..steps.mask import Parser, clip_to_picture, landmark_mask, load_parsenet, need_parsing_package, parsing_mask
+from ..steps.paste import Compositor
+from .results import FaceResult, RestoreResult
+
+if TYPE_CHECKING:
+    from ..network.fused import Network
+
+Pixels = NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+class FaceRestorer:
+    """Restores the faces of pictures with one set of options. Made once, used for many pictures; models are loaded at first use.
+
+    options: RestoreOptions (its defaults where None). models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
+    extra_folders: where else weights may lie. progress: told of looks for faces, of enlarging and of every face, and asked whether to stop.
+    network, detector: ready-made ones, for hosts that keep models themselves; `template` then says how the network was trained.
+    upscaler: enlarges the background in place of what the options say: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
+    """
+
+    def __init__(
+        self,
+        options: RestoreOptions | None = None,
+        *,
+        models_dir: Path | None = None,
+        extra_folders: Sequence[Path] = (),
+        progress: Progress | None = None,
+        network: Network | None = None,
+        template: str | None = None,
+        detector: Detector | None = None,
+        upscaler: Callable[[Pixels], Pixels] | None = None,
+    ) -> None:
+        self.options = options or RestoreOptions()
+        self.models_dir = models_dir
+        self.extra_folders = tuple(extra_folders)
+        self.progress = progress or Progress()
+        self.model_name = self.options.model
+        self.weights: Path | None = None
+        self.note: str | None = None
+        self.template = template or "gpen"
+        self._network = network
+        self._detector = detector
+        self._parser: Parser | None = None
+        self._upscaler = upscaler
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Finds and loads all that the options ask for, so that a setting that cannot be met is an error before any work is done.
+
+        Raises SettingsError, FeatureMissingError, WeightsError or WeightsMissingError.
+        """
+        if self._prepared:
+            return
+        o = self.options
+        device = pick_device(o.device)
+        dtype = pick_dtype(o.precision, device)
+        folders = self._weights_folders()
+        # Packages first: where one is missing, nobody needs to look for any weights.
+        parses = o.mask == "parsing" and self._parser is None and not o.aligned
+        enlarges = o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None
+        if parses:
+            need_parsing_package()
+        if o.background == "realesrgan" and self._upscaler is None:
+            background.need_realesrgan_package()
+            if not enlarges:
+                log.info("the background realesrgan has nothing to do: with the output size keep the picture is not enlarged")
+        if not o.aligned:
+            self._prepare_detector()
+        if parses:
+            self._parser = load_parsenet(folders, device)
+        if enlarges:
+            self._upscaler = background.load_realesrgan(_realesrgan_in(folders), device, progress=self.progress)
+        if self._network is None:
+            self._load_network(device, dtype)
+        self._prepared = True
+
+    def _prepare_detector(self) -> Detector:
+        if self._detector is None:
+            device = pick_device(self.options.device)
+            self._detector = make_detector(self.options.detector, device=str(device), weights_folders=self._weights_folders())
+        return self._detector
+
+    def _load_network(self, device: Any, dtype: Any) -> None:
+        from ..network.load import find_model, load_network
+
+        found = find_model(self.options.model, self.models_dir, task="restore", extra_folders=self.extra_folders)
+        self.weights, self.note, self.model_name, self.template = found.path, found.note, found.name, found.template
+        self._network = load_network(found.path, device, dtype)
+
+    def _weights_folders(self) -> list[Path]:
+        from ..weights.files import models_dir, search_folders
+
+        return [*self.extra_folders, *search_folders(models_dir(self.models_dir))]
+
+    @property
+    def size(self) -> int:
+        """Side of the square the network restores, in pixels. Loads the network where it is not yet."""
+        return self.loaded_network.size
+
+    @property
+    def loaded_network(self) -> Network:
+        """The network. Loads it where it is not yet."""
+        self.prepare()
+        return cast("Network", self._network)
+
+    def detect(self, picture: Any, *, where: NDArray[Any] | None = None) -> list[Face]:
+        """The faces that the options choose, in their order. picture: as in a call. The network is not needed, so it is not loaded.
+
+        where: (H, W), only faces whose box has its centre where this is above 0.5.
+        """
+        source = picture if isinstance(picture, Picture) else from_array(picture)
+        return self._choose(source.pixels, where)
+
+    def _choose(self, pixels: Pixels, where: NDArray[Any] | None = None) -> list[Face]:
+        o = self.options
+        faces = find_faces(
+            pixels,
+            self._prepare_detector(),
+            threshold=o.threshold,
+            look_closer=o.look_closer,
+            rotations=o.rotations,
+            mask=where,
+            progress=self.progress,
+        )
+        return select_faces(
+            faces,
+            pixels.shape,
+            min_size=o.min_size,
+            max_size=o.max_size,
+            max_faces=o.max_faces,
+            order=o.order,
+            indices=parse_indices(o.faces),
+        )
+
+    def __call__(self, picture: Any, *, faces: Sequence[Face] | None = None) -> RestoreResult:
+        """Restores a picture.
+
+        picture: Picture, (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16 or float (0..1), or PIL image. It is not changed.
+        faces: restore these instead of looking for faces. Failure of one face leaves its original pixels and is said in the result.
+        Raises PictureError for what is no picture, and what prepare() raises.
+        """
+        started = time.perf_counter()
+        self.prepare()
+        source = picture if isinstance(picture, Picture) else from_array(picture)
+        if self.options.aligned:
+            done, result = self._restore_aligned(source)
+        else:
+            done, result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
+        result.image = _like(picture, done)
+        result.seconds = time.perf_counter() - started
+        return result
+
+    def _restore_picture(self, source: Picture, faces: list[Face]) -> tuple[Picture, RestoreResult]:
+        size = self.size
+        matrices: list[NDArray[np.float64] | GpenError] = []
+        for face in faces:
+            try:
+                matrices.append(similarity(face.landmarks, template_points(self.template, size)))
+            except GpenError as error:  # landmarks that no similarity fits
+                matrices.append(error)
+        good = [matrix for matrix in matrices if not isinstance(matrix, GpenError)]
+        o = self.options
+        mode = o.factor if o.output_size == "factor" else o.output_size
+        scale = background.output_scale(cast(Any, mode), good, source.pixels.shape)
+        base, alpha, scale, stopped = self._enlarge(source, scale)
+
+        result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), self.model_name, 0.0, scale, stopped=stopped)
+        compositor = Compositor(base)
+        for index, (face, matrix) in enumerate(zip(faces, matrices, strict=True)):
+            if result.stopped or self.progress.stop():
+                result.stopped = True
+                result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
+                continue
+            self.progress.report(index, len(faces), f"face {index + 1}/{len(faces)}")
+            try:
+                if isinstance(matrix, GpenError):
+                    raise matrix
+                # Read from the picture as it came, not from the enlarged one: nothing invented goes into the network.
+                crop = crop_face(source.pixels, matrix, size)
+                restored, mask = self._restore_crop(crop, matrix, source.pixels.shape)
+                detail = detail_of_face(source.pixels, crop, restored, mask, matrix, o.detail, base.shape)
+                compositor.add(restored, mask, rescale_matrix(matrix, source.pixels.shape, base.shape), strength=o.strength, detail=detail)
+            except Stopped:
+                result.stopped = True
+                result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
+                continue
+            except GpenError as error:
+                log.warning("face %d is left as it was: %s", index, error)
+                result.faces.append(FaceResult(face, index, "failed", str(error)))
+                continue
+            result.faces.append(FaceResult(face, index, "restored"))
+            result.crops.append(crop)
+            result.restored.append(restored)
+            self.progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", restored)
+        pixels, result.mask = compositor.result()
+        return source.with_pixels(pixels, alpha), result
+
+    def _enlarge(self, source: Picture, scale: float) -> tuple[Pixels, Pixels | None, float, bool]:
+        """(pixels, alpha, by how much they are enlarged, whether the user stopped it: then they are as they were)."""
+        if self.progress.stop():  # while faces were looked for
+            return source.pixels, source.alpha, 1.0, True
+        if scale == 1.0:
+            return source.pixels, source.alpha, 1.0, False
+        pixels, alpha = background.enlarge(source.pixels, scale, alpha=source.alpha, upscaler=self._upscaler, progress=self.progress)
+        stopped = pixels.shape[:2] != background.scaled_shape(source.pixels.shape, scale)
+        return pixels, alpha, 1.0 if stopped else scale, stopped
+
+    def _go_on(self) -> None:
+        """Raises Stopped where the user wants no more."""
+        if self.progress.stop():
+            raise Stopped
+
+    def _restore_crop(self, crop: Pixels, matrix: NDArray[np.float64], shape: Sequence[int]) -> tuple[Pixels, Pixels]:
+        """(restored face, mask), both at the network's size."""
+        o = self.options
+        size = crop.shape[0]
+        restored = run_network(self.loaded_network, crop, ask=self._go_on)
+        soft = landmark_mask(template_points(self.template, size), size, feather=o.feather)
+        if o.colour_match:
+            restored = tone.match_colour(restored, crop, clip_to_picture(soft, matrix, shape))
+        if o.fidelity > 0:
+            restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
+        if o.mask == "parsing":
+            return restored, parsing_mask(cast(Parser, self._parser), restored, size, feather=o.feather)
+        return restored, soft
+
+    def _restore_aligned(self, source: Picture) -> tuple[Picture, RestoreResult]:
+        """The whole picture is one aligned face: the network on the resized picture, no mask (official `process`, aligned=True)."""
+        o, size = self.options, self.size
+        shape = source.pixels.shape
+        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
+        base, alpha, scale, stopped = self._enlarge(source, scale)
+        height, width = base.shape[:2]
+        face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
+        if stopped or self.progress.stop():
+            return self._stopped_aligned(source, base, alpha, face, scale)
+        shrinks = max(shape[:2]) > size
+        crop = np.asarray(
+            cv2.resize(source.pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32
+        )
+        try:
+            restored = run_network(self.loaded_network, crop, ask=self._go_on)
+        except Stopped:
+            return self._stopped_aligned(source, base, alpha, face, scale)
+        everything = np.ones((size, size), np.float32)
+        if o.colour_match:
+            restored = tone.match_colour(restored, crop, everything)
+        if o.fidelity > 0:
+            restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
+        fitted = _resized(restored, base.shape)
+        everywhere = np.ones(shape[:2], np.float32)
+        detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)
+        if detail is not None:
+            fitted = fitted + _resized(detail, base.shape)
+        pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
+        mask = np.ones((height, width), np.float32)
+        faces = [FaceResult(face, 0, "restored")]
+        result = RestoreResult(None, faces, mask, self.model_name, 0.0, scale, crops=[crop], restored=[restored])
+        return source.with_pixels(pixels, alpha), result
+
+    def _stopped_aligned(
+        self, source: Picture, base: Pixels, alpha: Pixels | None, face: Face, scale: float
+    ) -> tuple[Picture, RestoreResult]:
+        faces = [FaceResult(face, 0, "stopped", "interrupted before this face")]
+        mask = np.zeros(base.shape[:2], np.float32)
+        return source.with_pixels(base, alpha), RestoreResult(None, faces, mask, self.model_name, 0.0, scale, stopped=True)
+
+
+def _resized(square: Pixels, shape: Sequence[int]) -> Pixels:
+    """A face or its detail at the size of a picture (height, width, ...)."""
+    height, width = shape[:2]
+    if square.shape[:2] == (height, width):
+        return square
+    shrinks = square.shape[0] > max(height, width)
+    return np.asarray(cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32)
+
+
+def _template_in(template: str, shape: Sequence[int]) -> Pixels:
+    """The template's points in a whole picture of the shape (height, width, ...), as float32 (5, 2)."""
+    height, width = shape[:2]
+    return (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
+
+
+def _realesrgan_in(folders: Sequence[Path]) -> Path:
+    """Real-ESRGAN's weights in the first folder that has them; its usual name in the first folder where none has."""
+    places = [folder / name for folder in folders for name in ("RealESRGAN_x2plus.pth", "RealESRGAN_x4plus.pth")]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def _like(given: Any, picture: Picture) -> Any:
+    """The picture as the kind of object that was given in."""
+    if isinstance(given, Picture):
+        return picture
+    return to_pil(picture) if isinstance(given, Image.Image) else to_array(picture)

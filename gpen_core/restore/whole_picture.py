@@ -1,0 +1,77 @@
+"""What else a GPEN can do with a face: colourise it, fill holes, make one from a segmentation.
+
+Each takes and gives a whole Picture. Source: official `face_colorization.py`, `face_inpainting.py`, `segmentation2face.py` by behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PictureError
+from ..network.run import run_network
+from ..pictures import Picture
+
+if TYPE_CHECKING:
+    from ..network.fused import Network
+
+Pixels = NDArray[np.float32]
+
+
+def colorize(picture: Picture, network: Network) -> Picture:
+    """Colours for a black-and-white face (weights GPEN-Colorization-1024). The picture is an aligned face or a portrait.
+
+    At exactly the network's size the network's own output is returned; at any other the picture keeps its luma and takes the
+    chroma of the output (YUV, as the official code does).
+    """
+    luma = _yuv(picture.pixels)[..., 0]
+    grey = np.repeat(luma[..., None], 3, axis=2)
+    coloured = run_network(network, _resized(grey, (network.size, network.size)))
+    if picture.pixels.shape[:2] != (network.size, network.size):
+        chroma = _yuv(_resized(coloured, (picture.width, picture.height)))
+        chroma[..., 0] = luma
+        coloured = np.clip(cast(Pixels, cv2.cvtColor(chroma, cv2.COLOR_YUV2RGB)), 0, 1)
+    return picture.in_colour().with_pixels(coloured)
+
+
+def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> Picture:
+    """Fills the holes of a face (weights GPEN-Inpainting-1024).
+
+    hole: (H, W) float32 0..1, 1 where to fill; all other pixels then stay bit-identical. Without it the holes are what is painted
+    white, and the network's whole output is returned, as the official code does. Raises PictureError where hole has another size.
+    """
+    pixels = picture.pixels
+    if hole is not None:
+        if hole.shape != pixels.shape[:2]:
+            raise PictureError(
+                f"the mask of holes has the size {hole.shape[1]}x{hole.shape[0]}, the picture {picture.width}x{picture.height}"
+            )
+        # Any pixel the hole touches is hidden from the network, whole.
+        pixels = np.where(hole[..., None] > 0, np.float32(1), pixels)
+    filled = _resized(run_network(network, _resized(pixels, (network.size, network.size))), (picture.width, picture.height))
+    if hole is not None:
+        blend = picture.pixels + (filled - picture.pixels) * hole[..., None]
+        filled = np.where(hole[..., None] > 0, np.clip(blend, 0, 1), picture.pixels)
+    return picture.in_colour().with_pixels(filled)
+
+
+def segmentation_to_face(picture: Picture, network: Network) -> Picture:
+    """A face from a picture of its segmentation (weights GPEN-Seg2face-512), at the network's size. Alpha is not carried over."""
+    made = run_network(network, _resized(picture.pixels, (network.size, network.size)), centred=False)
+    coloured = picture.in_colour()
+    return Picture(made, None, coloured.form)
+
+
+def _yuv(pixels: Pixels) -> Pixels:
+    return cast(Pixels, cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV))
+
+
+def _resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """pixels at (width, height): averaged where it shrinks, else bilinear; the same array where nothing changes."""
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    shrinks = size[0] < pixels.shape[1] or size[1] < pixels.shape[0]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32)

@@ -1,0 +1,335 @@
+"""The rest of the picture: how large it becomes, and what enlarges it.
+
+Lanczos needs nothing; Real-ESRGAN (Wang et al., 2021) is used through basicsr or spandrel where one of them can be imported; a host may
+give an upscaler of its own. Pictures are float32 RGB (H, W, 3), 0..1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, cast
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError, shown
+from ..progress import Progress, Stopped
+from ..runtime import is_out_of_memory
+from .align import Picture, scale_of
+
+Upscaler = Callable[[Picture], Picture]
+
+# The bounds of every enlargement. 200 megapixels are 2.4 GB as float32 RGB; 16384 is what JPEG viewers and textures still take.
+MAX_SCALE = 8.0
+MAX_LONG_SIDE = 16384
+MAX_PIXELS = 200_000_000
+
+_STRIP = 64  # rows that are enlarged at once
+_ASKED = 256  # after so many rows it is asked whether to stop
+
+
+def largest_scale(picture_shape: Sequence[int]) -> float:
+    """How much a picture (height, width, ...) may be enlarged at most: within MAX_SCALE, MAX_LONG_SIDE and MAX_PIXELS, never under 1."""
+    height, width = picture_shape[0], picture_shape[1]
+    return max(1.0, min(MAX_SCALE, MAX_LONG_SIDE / max(height, width), float(np.sqrt(MAX_PIXELS / (height * width)))))
+
+
+def output_scale(
+    mode: Literal["keep", "native"] | float, matrices: Iterable[ArrayLike], picture_shape: Sequence[int], *, most: float | None = None
+) -> float:
+    """The factor by which the picture is enlarged before faces are pasted.
+
+    mode: "keep" is 1; a number is taken as it is; "native" enlarges until no restored face has to be shrunk when pasted: the most crop
+    pixels per picture pixel among the faces. matrices: the (2, 3) picture-to-crop matrices of the faces that were restored.
+    picture_shape: (height, width, ...). most: the bound, largest_scale(picture_shape) if not given; "native" stops there. Returns a factor
+    >= 1 ("native", "keep") or as asked. Raises SettingsError for a factor that is not positive or is above the bound.
+    """
+    bound = largest_scale(picture_shape) if most is None else most
+    if mode == "keep":
+        return 1.0
+    if mode == "native":
+        return min(bound, max([1.0, *(scale_of(matrix) for matrix in matrices)]))
+    factor = float(mode)
+    if not 0.0 < factor < np.inf:
+        raise SettingsError(f"The picture cannot be enlarged by {mode}; give a factor above 0, keep or native.")
+    if factor > max(1.0, bound):
+        raise SettingsError(
+            f"A picture of {picture_shape[1]}x{picture_shape[0]} can be enlarged by {bound:.2f} at most, not by {factor:g}: the limits are "
+            f"{MAX_SCALE:g} times, {MAX_LONG_SIDE} pixels a side and {MAX_PIXELS // 1_000_000} megapixels. Choose a smaller factor."
+        )
+    return factor
+
+
+def scaled_shape(picture_shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """(height, width) after enlarging by scale, rounded to whole pixels, at least 1."""
+    return max(1, round(picture_shape[0] * scale)), max(1, round(picture_shape[1] * scale))
+
+
+def enlarge(
+    picture: Picture,
+    scale: float,
+    *,
+    alpha: NDArray[np.float32] | None = None,
+    upscaler: Upscaler | None = None,
+    progress: Progress | None = None,
+) -> tuple[Picture, NDArray[np.float32] | None]:
+    """The picture, and its alpha if it has one, enlarged to scaled_shape(picture.shape, scale).
+
+    picture: (H, W, 3). alpha: (H, W), 0..1; always by Lanczos. upscaler: anything that enlarges a picture, by whatever factor it likes
+    (load_realesrgan(), a host's model); its result is brought to the size wanted. None is Lanczos. Nothing given is changed.
+    Scale 1 returns copies, untouched by any upscaler, and so it is where `progress` says to stop before all is enlarged.
+    Raises GpenError when the upscaler returns something that is no picture.
+    """
+    shape = scaled_shape(picture.shape, scale)
+    progress = progress or Progress()
+    try:
+        if shape == picture.shape[:2]:
+            return picture.copy(), None if alpha is None else _resize(alpha, shape)
+        larger_alpha = None if alpha is None else _resize(alpha, shape, progress)
+        larger = picture
+        if upscaler is not None:
+            _go_on(progress, 0, 1)
+            larger = np.asarray(upscaler(picture), np.float32)
+            if larger.ndim != 3 or larger.shape[2] != 3 or not np.isfinite(larger).all():
+                raise GpenError(
+                    "The upscaler chosen for the background returned no usable picture; choose lanczos for the background instead."
+                )
+        return _resize(larger, shape, progress), larger_alpha
+    except Stopped:
+        return picture.copy(), None if alpha is None else alpha.copy()
+
+
+def _go_on(progress: Progress, done: int, total: int) -> None:
+    """Tells how far it is. Raises Stopped where it is asked to stop."""
+    if progress.stop():
+        raise Stopped
+    progress.report(done, total, "enlarging the background")
+
+
+def _resize(picture: NDArray[np.float32], shape: tuple[int, int], progress: Progress | None = None) -> NDArray[np.float32]:
+    """Lanczos over 8x8 pixels up, area means down; overshoot is cut to 0..1. Raises Stopped where `progress` says so."""
+    progress = progress or Progress()
+    if shape == picture.shape[:2]:
+        return np.clip(picture, 0.0, 1.0).astype(np.float32)
+    if shape[0] < picture.shape[0] or shape[1] < picture.shape[1]:
+        _go_on(progress, 0, 1)
+        resized = cast("NDArray[np.float32]", cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA))
+        return np.clip(resized, 0.0, 1.0, out=resized)
+    resized = np.empty((*shape, *picture.shape[2:]), np.float32)
+    for top in range(0, shape[0], _STRIP):
+        if top % _ASKED == 0:
+            _go_on(progress, top, shape[0])
+        part = resized[top : top + _STRIP]
+        first, weights = _lanczos_rows(picture.shape[0], shape[0], top, top + len(part))
+        rows = np.ascontiguousarray(picture[first : first + weights.shape[1]])
+        # OpenCV makes the rows longer. More of them it makes only from whole pictures, since a strip need not begin at a whole row.
+        wide = cv2.resize(rows, (shape[1], len(rows)), interpolation=cv2.INTER_LANCZOS4)
+        np.matmul(weights, np.asarray(wide).reshape(len(rows), -1), out=part.reshape(len(part), -1))
+        np.clip(part, 0.0, 1.0, out=part)
+    return resized
+
+
+def _lanczos_rows(length: int, larger: int, top: int, bottom: int) -> tuple[int, NDArray[np.float32]]:
+    """Rows top..bottom of a picture enlarged from `length` to `larger` rows: the first row they are made of, and (rows, rows there)."""
+    centres = (np.arange(top, bottom) + 0.5) * (length / larger) - 0.5
+    taps = np.floor(centres).astype(int)[:, None] + np.arange(-3, 5)
+    apart = centres[:, None] - taps
+    values = np.sinc(apart) * np.sinc(apart / 4)
+    values /= values.sum(axis=1, keepdims=True)
+    taps = np.clip(taps, 0, length - 1)
+    first = int(taps.min())
+    weights = np.zeros((bottom - top, int(taps.max()) + 1 - first))
+    np.add.at(weights, (np.arange(bottom - top)[:, None], taps - first), values)
+    return first, weights.astype(np.float32)
+
+
+def in_tiles(
+    picture: Picture, factor: int, upscale: Upscaler, *, tile: int = 256, overlap: int = 32, progress: Progress | None = None
+) -> Picture:
+    """An upscaler run tile by tile; neighbouring tiles fade into each other over `overlap` pixels, so that no seam is left.
+
+    picture: (H, W, 3). factor: how much upscale enlarges: (h, w, 3) to (factor*h, factor*w, 3). tile, overlap: in pixels of the picture.
+    The outer quarter of an overlap counts for nothing, because there a network sees the tile's edge. Returns (factor*H, factor*W, 3).
+    Raises Stopped when progress.stop() says so.
+    """
+    height, width = picture.shape[:2]
+    progress = progress or Progress()
+    overlap = min(overlap, tile // 2)  # more, and three tiles would meet
+    rows, columns = _spans(height, factor, tile, overlap), _spans(width, factor, tile, overlap)
+    result = np.zeros((height * factor, width * factor, 3), np.float32)
+    for i, (top, bottom, fade_y) in enumerate(rows):
+        for j, (left, right, fade_x) in enumerate(columns):
+            _go_on(progress, i * len(columns) + j, len(rows) * len(columns))
+            larger = upscale(np.ascontiguousarray(picture[top:bottom, left:right]))
+            area = result[top * factor : bottom * factor, left * factor : right * factor]
+            area += larger * fade_y[:, None, None] * fade_x[None, :, None]
+    return result
+
+
+def _spans(length: int, factor: int, tile: int, overlap: int) -> list[tuple[int, int, NDArray[np.float32]]]:
+    """The tiles along one side: (start, stop, weights of length (stop - start) * factor); the weights of all tiles sum to 1 everywhere."""
+    step = max(1, tile - overlap)
+    count = max(1, -(-(length - overlap) // step))
+    spans: list[tuple[int, int, NDArray[np.float32]]] = []
+    edge, rise = 0.25 * overlap, 0.5 * overlap
+    for i in range(count):
+        start, stop = i * step, min(length, i * step + tile)
+        position = (np.arange((stop - start) * factor, dtype=np.float32) + 0.5) / factor
+        weight = np.ones_like(position)
+        # In an overlap of n pixels: 0 for n/4, then a straight rise, then 1 for n/4; the neighbour's fall is its mirror image.
+        if i > 0:
+            weight *= np.clip((position - edge) / rise, 0.0, 1.0)
+        if i < count - 1:
+            weight *= np.clip((tile - position - edge) / rise, 0.0, 1.0)
+        spans.append((start, stop, weight.astype(np.float32, copy=False)))
+    return spans
+
+
+class RealEsrgan:
+    """A Real-ESRGAN network as an upscaler: called with (H, W, 3) float32 RGB 0..1 it returns (factor*H, factor*W, 3), 0..1."""
+
+    def __init__(self, network: Any, factor: int, device: Any, *, tile: int = 256, progress: Progress | None = None) -> None:
+        self.factor = factor
+        self._network = network
+        self._device = device
+        self._tile = tile
+        self._progress = progress
+
+    def __call__(self, picture: Picture) -> Picture:
+        tile = self._tile
+        while True:
+            try:
+                return in_tiles(picture, self.factor, self._upscale, tile=tile, progress=self._progress)
+            except Exception as error:
+                # Smaller tiles, as long as they are worth having; the result is the same but for the fading.
+                if tile <= 96 or not is_out_of_memory(error):
+                    raise
+            tile //= 2  # out here the error, and with it what its frames hold, is gone
+
+    def _upscale(self, part: Picture) -> Picture:
+        import torch
+
+        height, width = part.shape[:2]
+        # The x2 network folds blocks of 2x2 pixels into channels, the x1 one 4x4: fill up to whole blocks.
+        padded = cast(Picture, cv2.copyMakeBorder(part, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE))
+        x = torch.tensor(padded.transpose(2, 0, 1)[None].copy(), device=self._device)
+        with torch.inference_mode():
+            y: Any = self._network(x)
+            larger: Picture = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
+        return larger[: height * self.factor, : width * self.factor]
+
+
+def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, progress: Progress | None = None) -> RealEsrgan:
+    """Real-ESRGAN (RealESRGAN_x2plus.pth, _x4plus.pth, or another file of the RRDB kind) as an upscaler for enlarge().
+
+    path: the weight file; nothing is downloaded. tile: side of the tiles in pixels of the picture. Raises FeatureMissingError when neither
+    basicsr nor spandrel can be imported, WeightsError (WeightsMissingError) for a file that is not of this kind or not there. progress:
+    told of every tile; once it says stop, the upscaler raises Stopped, which enlarge() knows.
+    """
+    from ..weights.checkpoint import read_state_dict
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsMissingError(
+            f"{shown(path, 300)} is not there; put Real-ESRGAN's weights at that place, or choose lanczos for the background."
+        )
+    state: dict[str, Any] = read_state_dict(path)
+    settings = _rrdb_settings(state, path)
+    try:
+        rrdbnet: Any = _rrdbnet_class()
+    except ImportError as error:
+        network = _by_spandrel(state, error, path)
+    else:
+        network = rrdbnet(**settings)
+        try:
+            network.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise _not_realesrgan(path) from error
+        network.requires_grad_(False)
+    network = network.eval().to(device)
+    return RealEsrgan(network, settings["scale"], device, tile=tile, progress=progress)
+
+
+def need_realesrgan_package() -> None:
+    """Raises FeatureMissingError where load_realesrgan() could not work, whatever weights there are."""
+    try:
+        _rrdbnet_class()
+    except ImportError as error:
+        _spandrel(error)
+
+
+def _not_realesrgan(path: str | Path) -> WeightsError:
+    return WeightsError(f"{shown(path, 300)} is not a Real-ESRGAN weight file (RealESRGAN_x2plus.pth or RealESRGAN_x4plus.pth is wanted).")
+
+
+def _rrdb_settings(state: dict[str, Any], path: str | Path) -> dict[str, int]:
+    """RRDBNet's settings, read off the tensors' shapes."""
+    try:
+        features, channels = (int(n) for n in state["conv_first.weight"].shape[:2])
+        growth = int(state["body.0.rdb1.conv1.weight"].shape[0])
+        scale = {3: 4, 12: 2, 48: 1}[channels]
+    except (KeyError, AttributeError, ValueError) as error:
+        raise _not_realesrgan(path) from error
+    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
+    return {"num_in_ch": 3, "num_out_ch": 3, "scale": scale, "num_feat": features, "num_block": blocks, "num_grow_ch": growth}
+
+
+def _rrdbnet_class() -> Any:
+    """basicsr's RRDBNet. basicsr (to 1.4.2) asks for a module that torchvision 0.17 removed; it gets a stand-in while it is imported.
+
+    Raises ImportError when basicsr or torchvision cannot be imported, for whatever reason.
+    """
+    with _functional_tensor():
+        try:
+            return importlib.import_module("basicsr.archs.rrdbnet_arch").RRDBNet
+        except ImportError:
+            raise
+        except Exception as error:  # torchvision of another torch version fails with RuntimeError, say
+            raise ImportError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _functional_tensor() -> Generator[None, None, None]:
+    """While inside, `torchvision.transforms.functional_tensor` can be imported; afterwards sys.modules is as it was."""
+    name = "torchvision.transforms.functional_tensor"
+    try:
+        functional: Any = importlib.import_module("torchvision.transforms.functional")
+    except Exception as error:
+        raise ImportError(f"torchvision cannot be imported ({type(error).__name__}: {error})") from error
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        stand_in: Any = ModuleType(name)
+        stand_in.rgb_to_grayscale = functional.rgb_to_grayscale
+        sys.modules[name] = stand_in
+        try:
+            yield
+        finally:
+            sys.modules.pop(name, None)
+    else:
+        yield
+
+
+def _by_spandrel(state: dict[str, Any], basicsr_error: ImportError, path: Path) -> Any:
+    """The network by way of spandrel, after basicsr failed."""
+    spandrel = _spandrel(basicsr_error)
+    try:
+        return spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
+    except Exception as error:  # spandrel's own classes of errors, which change with its version
+        raise _not_realesrgan(path) from error
+
+
+def _spandrel(basicsr_error: ImportError) -> Any:
+    try:
+        return importlib.import_module("spandrel")
+    except Exception as error:
+        raise FeatureMissingError(
+            "Enlarging the background with Real-ESRGAN needs the package basicsr or spandrel, with a torchvision that fits torch "
+            f"(basicsr: {basicsr_error}; spandrel: {error}). Install one of them, or choose lanczos for the background."
+        ) from error

@@ -1,0 +1,171 @@
+"""What the network cannot draw: the picture's own fine detail, joined to the restored face.
+
+A network of S pixels restores a face at S pixels. Where the face is larger in the picture, the restored face has to be enlarged, and
+pasted over finer detail than it holds. So that detail is taken from the picture: what the picture shows beyond what the network was
+given, as far as it is detail and not damage. For a sharp face that the network leaves alone, the result is the picture itself.
+
+How much of the residual is damage is judged by three properties. Noise is everywhere: its energy is about the same all over a face, that of
+skin, hair and lashes is not. JPEG leaves a grid of 8 pixels. And where the network changed more than the residual holds (it took away
+noise, or moved an edge), the residual belongs to what was taken away. Each band of frequencies is then weighted place by place by the
+share of its energy that is above the damage (a Wiener filter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingsError
+from .align import Matrix, Picture, invert, rescale_matrix, scale_of, warp
+from .mask import Mask
+from .paste import reach
+
+# Luma and two colour differences (JPEG's own axes, ITU-R BT.601): noise and JPEG treat colours and lightness differently.
+_AXES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+_RGB = np.linalg.inv(_AXES).astype(np.float32)
+
+_WINDOW = 2.0  # sigma of the window in which energies are measured, in pixels of the band
+# Of sharp faces' residuals the quietest tenth of the face has at most about half the energy of the middle one (0.28 to 0.52 in 29
+# portraits); of white noise 0.7. What the quietest tenth has beyond this share is taken for noise.
+_QUIET_SHARE = 0.52
+_NOISE_GAIN = 1.5  # from the quietest tenth to the mean energy of noise in such a window
+_SURE = 3.0  # energies up to so many times the noise's are taken for noise
+_SAMPLES = 40_000  # pixels of a face that are enough for its percentiles
+
+# Steps between blocks that unspoilt pictures reach too, in levels of 0..1; beyond it JPEG's noise is as large as the step, and at every
+# coarser band 0.7 times as large (measured on JPEG files of quality 92 to 15).
+_GRID = 8
+_NO_STEP = 0.38 / 255
+_STEP_FALLS = 0.7
+_CHANGED = 0.8  # weight of what the network changed against the residual's energy
+
+# A face that is smaller in the picture than this share of the network's square is all new; from the second one on all detail is kept.
+_ALL_NEW, _ALL_KEPT = 0.4, 0.65
+
+
+def detail_of_face(
+    picture: Picture,
+    crop: Picture,
+    restored: Picture,
+    mask: Mask,
+    matrix: Matrix,
+    amount: float,
+    shape: Sequence[int] | None = None,
+) -> Picture | None:
+    """The detail that a restored face lacks, for Compositor.add(); None where there is none to keep.
+
+    picture: (H, W, 3) float32 RGB 0..1, as it came. crop: what the network was given of it; restored: what it made of that, (S, S, 3).
+    mask: (S, S), where the face is pasted. matrix: (2, 3), picture to crop. amount: 0..1, the setting `detail`. shape: (height, width, ...)
+    of the enlarged picture into which the face is pasted, where that is not the picture itself. Returns (h, w, 3) float32, around 0, for
+    the rectangle that the mask reaches there. Raises SettingsError for an amount out of range.
+    """
+    _check(amount)
+    box = reach(mask, matrix, picture.shape)
+    if amount == 0.0 or box.right - box.left < 2 or box.bottom - box.top < 2:
+        return None
+    to_box = invert(matrix)
+    to_box[:, 2] -= (box.left, box.top)
+    size = (box.bottom - box.top, box.right - box.left)
+    # Carried back exactly as the face will be: the residual then holds what that loses, too.
+    seen, face = (warp(square, to_box, size, border="replicate") for square in (crop, restored))
+    where = warp(mask, to_box, size, border="constant")
+    part = picture[box.top : box.bottom, box.left : box.right]
+    kept = kept_detail(part, seen, face, where, 1.0 / scale_of(matrix), amount)
+    if kept is None or shape is None or tuple(shape[:2]) == picture.shape[:2]:
+        return kept
+    # Judged where noise is still as it was taken, then enlarged with the picture. Pixel edges keep their place, as in a resized picture.
+    large = reach(mask, rescale_matrix(matrix, picture.shape, shape), shape)
+    sx, sy = shape[1] / picture.shape[1], shape[0] / picture.shape[0]
+    dx, dy = (box.left + 0.5) * sx - 0.5 - large.left, (box.top + 0.5) * sy - 0.5 - large.top
+    enlarge = np.array([[sx, 0.0, dx], [0.0, sy, dy]])
+    room = (large.right - large.left, large.bottom - large.top)
+    return cast(Picture, cv2.warpAffine(kept, enlarge, room, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT))
+
+
+def kept_detail(picture: Picture, seen: Picture, restored: Picture, mask: Mask, size: float, amount: float) -> Picture | None:
+    """Detail to be added to a restored face, (h, w, 3) float32 around 0; None where the network holds all there is.
+
+    picture, seen, restored: (h, w, 3) float32 RGB 0..1, in one frame: the picture, what the network was given of it, and what it made of
+    that. mask: (h, w), where the face is: its damage is measured there. size: pixels of the picture per pixel of the network.
+    amount: 0..1. Raises SettingsError for an amount out of range.
+    """
+    _check(amount)
+    amount *= float(np.clip((size - _ALL_NEW) / (_ALL_KEPT - _ALL_NEW), 0.0, 1.0))
+    if amount == 0.0:
+        return None
+    size = max(1.0, size)
+    residual = cast(Picture, cv2.transform(picture - seen, _AXES))
+    luma = cast(Picture, cv2.transform(picture, _AXES[:1]))
+    step = max(0.0, _step_between_blocks(luma) - _NO_STEP)
+    bands, masks = _bands(residual, mask, max(1, int(np.ceil(np.log2(size) - 0.01))))
+    kept: Picture | None = None
+    for level in reversed(range(len(bands))):
+        band = bands[level]
+        energy = cast(Picture, cv2.GaussianBlur(band * band, (0, 0), _WINDOW))
+        damage = _noise(energy, masks[level]) + np.float32((step * _STEP_FALLS**level) ** 2)
+        band *= np.clip(1.0 - _SURE * damage / (energy + np.float32(1e-12)), 0.0, 1.0)
+        kept = band if kept is None else band + _enlarged(kept, band.shape)
+    weight = amount * _unchanged(residual[..., 0], cv2.transform(seen - restored, _AXES[:1]), 2.0 * size)
+    return cast(Picture, cv2.transform(cast(Picture, kept) * weight[..., None], _RGB))
+
+
+def _check(amount: float) -> None:
+    if not 0.0 <= amount <= 1.0:
+        raise SettingsError(f"Detail must be between 0 and 1, not {amount}.")
+
+
+def _bands(residual: Picture, mask: Mask, count: int) -> tuple[list[Picture], list[Mask]]:
+    """A Laplacian pyramid (Burt and Adelson 1983) of `count` bands and what is left, finest first, and the mask at each size."""
+    bands: list[Picture] = []
+    masks = [mask]
+    for _ in range(count):
+        if min(residual.shape[:2]) < 4:
+            break
+        smaller = cast(Picture, cv2.pyrDown(residual))
+        bands.append(residual - _enlarged(smaller, residual.shape))
+        residual = smaller
+        masks.append(cast(Mask, cv2.pyrDown(masks[-1])))
+    return [*bands, residual], masks
+
+
+def _enlarged(band: Picture, shape: tuple[int, ...]) -> Picture:
+    return cast(Picture, cv2.pyrUp(band, dstsize=(shape[1], shape[0])))
+
+
+def _noise(energy: Picture, mask: Mask) -> NDArray[np.float32]:
+    """The energy (3,) of noise that lies over the whole face."""
+    thin = max(1, int((mask.size / _SAMPLES) ** 0.5))
+    inside = energy[::thin, ::thin][mask[::thin, ::thin] > 0.5]
+    if not len(inside):
+        return np.zeros(3, np.float32)
+    quiet, middle = np.percentile(inside, (10, 50), axis=0)
+    noise = np.maximum(0.0, quiet - _QUIET_SHARE * middle) / (1.0 - _QUIET_SHARE)
+    return (_NOISE_GAIN * noise).astype(np.float32)
+
+
+def _step_between_blocks(luma: Picture) -> float:
+    """How much larger the step is from one JPEG block to the next than between other neighbours, of 0..1; about 0 without JPEG.
+
+    The blocks may begin anywhere. Both directions must show it: a picture of stripes is no JPEG.
+    """
+    if min(luma.shape) < 4 * _GRID:
+        return 0.0
+    return min(_step_between_columns(luma), _step_between_columns(luma.T))
+
+
+def _step_between_columns(luma: Picture) -> float:
+    change = np.abs(luma[:, 1:] - luma[:, :-1])
+    column = (change[:, 1:-1] - np.float32(0.5) * (change[:, :-2] + change[:, 2:])).mean(axis=0)
+    phases = sorted(float(column[start::_GRID].mean()) for start in range(_GRID))
+    return phases[-1] - float(np.median(phases[:-1]))
+
+
+def _unchanged(residual: NDArray[Any], change: NDArray[Any], sigma: float) -> Mask:
+    """(h, w), 0..1: 1 where the network changed little of the frequencies next to the residual's, 0 where it changed far more than that."""
+    change = change - cv2.GaussianBlur(change, (0, 0), sigma)
+    changed, held = (cv2.GaussianBlur(x * x, (0, 0), sigma) for x in (change, residual))
+    return cast(Mask, held / (held + np.float32(_CHANGED) * changed + np.float32(1e-12)))

@@ -1,0 +1,225 @@
+"""Where a restored face replaces the picture: soft masks in the frame of the crop, 1 on the face and exactly 0 at the crop's border.
+
+Two kinds: an ellipse fitted to the five landmarks (needs nothing else), and the outline that ParseNet sees, which is the official way
+(GPEN `face_parse/face_parsing.py` and `FaceEnhancement.mask_postprocess`, described in docs/gpen.md).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError, shown
+from .align import Picture, invert
+
+Mask = NDArray[np.float32]
+Parser = Callable[[Picture], NDArray[np.integer[Any]]]
+
+DEFAULT_FEATHER = 0.5
+
+PARSING_SIZE = 512
+FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17)  # of 19; not background 0, hat 14, cloth 18
+PARSING_FRAME = 26  # pixels at 512 set to 0, so that no straight edge of the crop can be seen
+PARSING_SIGMA = 4.0  # of the official GaussianBlur, applied twice
+PARSENET_FILES = ("parsing_parsenet.pth", "ParseNet-latest.pth")  # facexlib's and GPEN's names of the same weights
+
+# The crop's border is 0 for this share of its side, and full weight is allowed only beyond the second one.
+_BORDER_ZERO, _BORDER_FULL = 0.02, 0.08
+_WIDEST_BAND = 0.6  # of the ellipse's radius, at feather 1
+_INVISIBLE = 1.0 / 4096.0  # below this a mask changes no 8-bit pixel and hardly a 16-bit one: it is cut to 0
+
+
+def landmark_mask(landmarks: ArrayLike, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
+    """A soft ellipse from hairline to chin and from cheek to cheek, upright with the face.
+
+    landmarks: (5, 2), pixels of the crop: eyes, nose, mouth corners (template_points() will do). size: side of the crop.
+    feather: 0..1: 0 is a hard (one pixel) edge, 1 lets the mask fall over the outer 60 % of the ellipse's radius (0.5: over 30 %).
+    Returns (size, size) float32, 0..1, exactly 0 at the border. Raises SettingsError for a feather out of range.
+    """
+    _check_feather(feather)
+    points = np.asarray(landmarks, np.float64)
+    eyes, mouth = points[:2].mean(axis=0), points[3:5].mean(axis=0)
+    down = mouth - eyes
+    tall = float(np.hypot(*down))
+    wide = float(np.hypot(*(points[1] - points[0])))
+    if tall < 1e-6:
+        # Eyes and mouth on one spot (a face looking far down): "down" is square to the line between the eyes.
+        across = points[1] - points[0]
+        down = np.array([-across[1], across[0]])
+        tall = float(np.hypot(*down))
+    if tall < 1e-6:
+        return np.zeros((size, size), np.float32)
+    axis = down / float(np.hypot(*down))
+    # A head turned aside brings the eyes together, one bent down brings eyes and mouth together; the head stays as large.
+    tall, wide = max(tall, 0.9 * wide), max(wide, 0.8 * tall)
+    # Where the mask reaches 0. At the default feather it is 1/2 round hairline, cheeks and chin, and 1 on all that has features.
+    centre = eyes + axis * (0.38 * tall)
+    half_height, half_width = 1.5 * tall, 1.3 * wide
+    x = np.arange(size, dtype=np.float32)[None, :] - np.float32(centre[0])
+    y = np.arange(size, dtype=np.float32)[:, None] - np.float32(centre[1])
+    along = (x * np.float32(axis[0]) + y * np.float32(axis[1])) / np.float32(half_height)
+    across_ = (x * np.float32(-axis[1]) + y * np.float32(axis[0])) / np.float32(half_width)
+    radius = np.sqrt(along * along + across_ * across_)
+    band = max(_WIDEST_BAND * feather, 1.0 / max(1.0, min(half_height, half_width)))
+    mask = _smoothstep((np.float32(1.0) - radius) / np.float32(band))
+    ramp = _border_ramp(size)
+    return mask * np.minimum(ramp[:, None], ramp[None, :])
+
+
+def parsing_mask(parser: Parser, restored_face: Picture, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
+    """The official mask: ParseNet's classes on the restored face, without a frame, blurred, brought to the crop's size.
+
+    parser: what load_parsenet() returns, or any callable from a (512, 512, 3) float32 RGB 0..1 face to (512, 512) class numbers 0..18.
+    restored_face: (S, S, 3) float32 RGB 0..1. feather: DEFAULT_FEATHER is the official softness; the blur grows in proportion.
+    Returns (size, size) float32, 0..1, exactly 0 at the border.
+    """
+    _check_feather(feather)
+    how = cv2.INTER_AREA if restored_face.shape[0] > PARSING_SIZE else cv2.INTER_LINEAR
+    face = cast(Picture, cv2.resize(restored_face, (PARSING_SIZE, PARSING_SIZE), interpolation=how))
+    return soften_classes(parser(face), size, feather=feather)
+
+
+def soften_classes(classes: NDArray[np.integer[Any]], size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
+    """Class numbers (512, 512) as ParseNet gives them, made into a soft (size, size) float32 mask. See parsing_mask()."""
+    _check_feather(feather)
+    if classes.shape != (PARSING_SIZE, PARSING_SIZE):
+        raise ValueError(f"A face parser must return {PARSING_SIZE}x{PARSING_SIZE} classes, not {classes.shape}.")
+    softness = feather / DEFAULT_FEATHER
+    # A wider blur needs a wider frame, or the crop's straight border would show.
+    frame = max(PARSING_FRAME, round(PARSING_FRAME * softness))
+    mask = np.zeros((PARSING_SIZE, PARSING_SIZE), np.float32)
+    inner = slice(frame, PARSING_SIZE - frame)
+    mask[inner, inner] = np.isin(classes[inner, inner], FACE_CLASSES)
+    mask = _blur_twice(mask, PARSING_SIGMA * softness)
+    if size != PARSING_SIZE:
+        how = cv2.INTER_AREA if size < PARSING_SIZE else cv2.INTER_LINEAR
+        mask = cast(Mask, cv2.resize(mask, (size, size), interpolation=how))
+    mask[mask < _INVISIBLE] = 0.0
+    return np.minimum(mask, np.float32(1.0))
+
+
+def clip_to_picture(mask: Mask, matrix: ArrayLike, picture_shape: Sequence[int]) -> Mask:
+    """The mask without what lies beyond the picture: a face cut by the border has no pixels there to measure or to replace.
+
+    mask: (S, S). matrix: (2, 3), picture to crop. picture_shape: (height, width, ...). Returns a new (S, S) mask. The cut is hard: at the
+    picture's own border a mask needs no fading.
+    """
+    back = invert(matrix).astype(np.float32)
+    size = mask.shape[0]
+    u = np.arange(size, dtype=np.float32)[None, :]
+    v = np.arange(size, dtype=np.float32)[:, None]
+    x = back[0, 0] * u + back[0, 1] * v + back[0, 2]
+    y = back[1, 0] * u + back[1, 1] * v + back[1, 2]
+    inside = (x >= -0.5) & (x <= picture_shape[1] - 0.5) & (y >= -0.5) & (y <= picture_shape[0] - 0.5)
+    return np.where(inside, mask, np.float32(0.0))
+
+
+class ParseNet:
+    """ParseNet with its weights: called with a (512, 512, 3) float32 RGB 0..1 face it returns (512, 512) uint8 classes 0..18."""
+
+    def __init__(self, network: Any, device: Any) -> None:
+        self.network = network
+        self.device = device
+
+    def __call__(self, face: Picture) -> NDArray[np.uint8]:
+        import torch
+
+        x = torch.tensor(face.transpose(2, 0, 1)[None].copy(), device=self.device) * 2.0 - 1.0
+        with torch.inference_mode():
+            scores: Any = self.network(x)[0]
+            classes: Any = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        return classes
+
+
+def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu") -> ParseNet:
+    """ParseNet for parsing_mask().
+
+    where: the weight file itself, or folders to look through in order for one of PARSENET_FILES. device: anything torch accepts.
+    Raises FeatureMissingError when facexlib is not installed, WeightsMissingError when no file is found, WeightsError when it is not
+    ParseNet's. Nothing is downloaded.
+    """
+    path = _find_parsenet(where)
+    module = _facexlib_parsenet()
+    # These two raise WeightsError themselves with a better sentence than ours could be.
+    from ..weights.checkpoint import read_state_dict
+
+    state: Any = read_state_dict(path)
+    network = module.ParseNet(in_size=PARSING_SIZE, out_size=PARSING_SIZE, parsing_ch=19)
+    try:
+        network.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{shown(path, 300)} is not ParseNet's weight file; {PARSENET_FILES[0]} of facexlib 0.2.2 is wanted.") from error
+    return ParseNet(network.eval().requires_grad_(False).to(device), device)
+
+
+def need_parsing_package() -> None:
+    """Raises FeatureMissingError where load_parsenet() could not work, whatever weights there are."""
+    _facexlib_parsenet()
+
+
+def _find_parsenet(where: str | Path | Iterable[str | Path]) -> Path:
+    places = [Path(where)] if isinstance(where, (str, Path)) else [Path(place) for place in where]
+    for place in places:
+        if place.is_file():
+            return place
+        for name in PARSENET_FILES:
+            if (place / name).is_file():
+                return place / name
+    looked = ", ".join(str(place) for place in places) or "no folder"
+    raise WeightsMissingError(f"ParseNet's weights ({PARSENET_FILES[0]}) were not found in {looked}. Use the landmark mask instead.")
+
+
+def _facexlib_parsenet() -> Any:
+    """The module facexlib.parsing.parsenet, without importing facexlib itself.
+
+    The package's own __init__ imports torchvision, numba and OpenCV's GUI for detectors that are not wanted here; the one file needs
+    only torch and NumPy.
+    """
+    spec = importlib.util.find_spec("facexlib")  # of a top-level name: finds, does not import
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    for place in places:
+        file = Path(place) / "parsing" / "parsenet.py"
+        if file.is_file():
+            name = "gpen_core._facexlib_parsenet"
+            if name in sys.modules:
+                return sys.modules[name]
+            found = importlib.util.spec_from_file_location(name, file)
+            if found is not None and found.loader is not None:
+                module = importlib.util.module_from_spec(found)
+                found.loader.exec_module(module)
+                sys.modules[name] = module
+                return module
+    raise FeatureMissingError("The parsing mask needs the package facexlib: pip install --no-deps facexlib, or use the landmark mask.")
+
+
+def _check_feather(feather: float) -> None:
+    if not 0.0 <= feather <= 1.0:
+        raise SettingsError(f"Mask feather must be between 0 and 1, not {feather}.")
+
+
+def _blur_twice(mask: Mask, sigma: float) -> Mask:
+    if sigma <= 0.0:
+        return mask
+    once = cv2.GaussianBlur(mask, (101, 101), sigma)
+    return cast(Mask, cv2.GaussianBlur(once, (101, 101), sigma))
+
+
+def _smoothstep(x: NDArray[Any]) -> Mask:
+    t = np.clip(x, 0.0, 1.0).astype(np.float32, copy=False)
+    return t * t * (3 - 2 * t)
+
+
+def _border_ramp(size: int) -> Mask:
+    """(size,) float32: 0 on the outermost pixels and 2 % of the side, rising to 1 at 8 %."""
+    x = np.arange(size, dtype=np.float32)
+    away = np.minimum(x, size - 1 - x) / np.float32(max(1, size))
+    ramp = _smoothstep((away - np.float32(_BORDER_ZERO)) / np.float32(_BORDER_FULL - _BORDER_ZERO))
+    ramp[[0, -1]] = 0.0
+    return ramp

@@ -1,0 +1,137 @@
+"""Restored faces back into the picture, each within its own rectangle.
+
+The rule is the official one (GPEN `FaceEnhancement.process`, described in docs/gpen.md): where a face's mask is larger than what is
+there, its pixels and its mask win; ties keep the earlier face; the picture is base * (1 - mask) + faces * mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GpenError, SettingsError
+from .align import Picture, invert, scale_of, transform, warp
+from .mask import Mask
+
+_ROWS = 64  # are pasted at once: what is computed in between stays in the processor's cache
+
+
+class Box(NamedTuple):
+    """A rectangle of the picture in pixels: left and top included, right and bottom not. Empty when right <= left."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Compositor:
+    """A picture into which faces are pasted one after the other.
+
+    picture: (H, W, 3) float32 RGB, 0..1; it is read, never changed. Holds one copy of it and one (H, W) mask; the work per face grows
+    with the face's area in the picture, not with the picture.
+    """
+
+    def __init__(self, picture: Picture) -> None:
+        self._base = picture
+        self._picture = picture.copy()
+        self._mask = np.zeros(picture.shape[:2], np.float32)
+        self._areas: list[tuple[slice, slice]] = []
+
+    def add(
+        self,
+        restored: Picture,
+        mask: Mask,
+        matrix: ArrayLike,
+        *,
+        strength: float = 1.0,
+        detail: Picture | None = None,
+        smooth_small: bool = False,
+        antialias: bool = True,
+    ) -> Box:
+        """Paste one face; returns the rectangle that may have changed (empty for a face outside the picture or an empty mask).
+
+        restored: (S, S, 3) float32 RGB, 0..1. mask: (S, S) float32, 0..1. matrix: (2, 3), picture to crop, as it was cut.
+        strength: 0 leaves the picture as it is, bit for bit, 1 is the restored face; it fades the face and not its mask, so which of two
+        overlapping faces wins does not depend on it. detail: (h, w, 3) float32, added to the face, for exactly the rectangle that
+        reach() gives (gpen_core/steps/detail.py). smooth_small: the official smoothing of faces whose detection box is under
+        100 pixels (the caller knows the box). antialias=False is the official plain bilinear reading of the restored face.
+        Raises SettingsError for a strength out of range, GpenError when the face holds values that are not finite.
+        """
+        if not 0.0 <= strength <= 1.0:
+            raise SettingsError(f"Strength must be between 0 and 1, not {strength}.")
+        if restored.shape[:2] != mask.shape:
+            raise ValueError(f"Face {restored.shape} and mask {mask.shape} differ in size.")
+        if not (np.isfinite(restored).all() and np.isfinite(mask).all()):
+            raise GpenError("The restored face contains values that are not numbers; it was not pasted.")
+        back = invert(matrix)
+        box = reach(mask, matrix, self._base.shape)
+        if box.right <= box.left or box.bottom <= box.top:
+            return Box(0, 0, 0, 0)
+        if smooth_small:
+            restored = smooth(restored)
+        # Crop to rectangle: the inverse transform, counted from the rectangle's corner.
+        to_box = back.copy()
+        to_box[:, 2] -= (box.left, box.top)
+        shape = (box.bottom - box.top, box.right - box.left)
+        # The face goes on beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
+        face = warp(restored, to_box, shape, border="replicate", antialias=antialias)
+        weight = warp(mask, to_box, shape, border="constant", antialias=antialias)
+        if detail is not None:
+            face = np.clip(face + detail, 0.0, 1.0)
+
+        for start in range(0, shape[0], _ROWS):
+            rows = np.s_[box.top + start : min(box.top + start + _ROWS, box.bottom), box.left : box.right]
+            self._blend(rows, face[start : start + _ROWS], weight[start : start + _ROWS], np.float32(strength))
+        self._areas.append(np.s_[box.top : box.bottom, box.left : box.right])
+        return box
+
+    def _blend(self, area: tuple[slice, slice], face: Picture, weight: Mask, strength: np.float32) -> None:
+        """Some rows of a face, (h, w, 3), and of its mask, (h, w), into that part of the picture."""
+        wins = weight > self._mask[area]
+        np.copyto(self._mask[area], weight, where=wins)
+        # Where this face wins, the earlier one's pixels are forgotten: the result is made from the base again, as the official code,
+        # which keeps faces and base apart until the end, does. Elsewhere nothing is written, so those pixels stay bit-identical.
+        base = self._base[area]
+        blend = np.subtract(face, base)
+        blend *= _three(weight * strength)
+        blend += base
+        np.copyto(self._picture[area], blend, where=_three(wins.view(np.uint8)).view(np.bool_))
+
+    def result(self) -> tuple[Picture, Mask]:
+        """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change it."""
+        # The prefilter's sums round to a little more than 1. Not cut off earlier: which of two faces wins would change with it.
+        mask = np.zeros_like(self._mask)
+        for area in self._areas:  # elsewhere no memory is touched: in a large picture that would take longer than all faces
+            np.minimum(self._mask[area], np.float32(1), out=mask[area])
+        return self._picture, mask
+
+
+def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Box:
+    """The part of a picture of that shape (height, width, ...) that the mask can reach. matrix: (2, 3), picture to crop."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return Box(0, 0, 0, 0)
+    left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
+    corners = transform([[left, top], [right, top], [left, bottom], [right, bottom]], invert(matrix))
+    # The prefilter of a shrinking warp reaches about two pixels of the picture further.
+    margin = 1.0 if scale_of(matrix) <= 1.0 else 3.0
+    height, width = shape[:2]
+    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, (width, height))
+    high = np.clip(np.ceil(corners.max(axis=0) + margin) + 1, 0, (width, height))
+    return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+
+def _three(plane: NDArray[Any]) -> NDArray[Any]:
+    """(h, w) -> (h, w, 3): whole arrays are several times as fast to NumPy as one that is repeated over the channels."""
+    return cv2.merge([plane, plane, plane])
+
+
+def smooth(face: Picture) -> Picture:
+    """The official smoothing of small faces: [1 2 1; 2 4 2; 1 2 1] / 16. face: (S, S, 3) float32; returns the same shape."""
+    row = np.array([0.25, 0.5, 0.25], np.float32)
+    return cast(Picture, cv2.sepFilter2D(face, -1, row, row))

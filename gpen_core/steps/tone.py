@@ -1,0 +1,85 @@
+"""Colour and coarse tone: what of the original face's look is kept when its detail is replaced.
+
+All pictures are float32 RGB (S, S, 3), 0..1, in the frame of the crop; nothing given is changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingsError
+from .align import Picture
+from .mask import Mask
+
+MAX_GAIN = 1.25  # match_colour never stretches or squeezes contrast by more than this
+MAX_SHIFT = 0.25  # nor moves a mean by more than this (of 0..1, along each opponent axis)
+LOW_PASS = 1.0 / 32.0  # keep_low_frequencies: the Gaussian's sigma as a share of the side (16 pixels at 512)
+
+_MEASURED_AT = 64  # statistics are of coarse structure: restored detail must not count as contrast
+_SMOOTHED_AT = 256
+
+# Lightness, red-green, yellow-blue: orthonormal axes, so the inverse is the transpose and no value is clipped on the way,
+# as Lab would (Reinhard et al., Color Transfer between Images, 2001, choose such axes for the same reason).
+_OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[3.0], [2.0], [6.0]])
+
+
+def match_colour(restored: Picture, original: Picture, mask: Mask) -> Picture:
+    """The restored face with the original face's mean and spread of lightness and colour.
+
+    restored, original: (S, S, 3). mask: (S, S), 0..1: where statistics are taken (leave out what lies beyond the picture with
+    mask.clip_to_picture). Both are measured at 64x64, so that neither noise nor restored detail counts; the gain per axis stays
+    within 1/MAX_GAIN..MAX_GAIN and the shift within MAX_SHIFT. Returns (S, S, 3), 0..1. An empty mask changes nothing.
+    """
+    size = (_MEASURED_AT, _MEASURED_AT)
+    weight = cast(Mask, cv2.resize(mask, size, interpolation=cv2.INTER_AREA)).astype(np.float64).ravel()
+    total = float(weight.sum())
+    if total < 1e-3:
+        return restored.copy()
+    ours_mean, ours_std = _statistics(cast(Picture, cv2.resize(restored, size, interpolation=cv2.INTER_AREA)), weight / total)
+    kept_mean, kept_std = _statistics(cast(Picture, cv2.resize(original, size, interpolation=cv2.INTER_AREA)), weight / total)
+    # The small constant (half an 8-bit level) keeps a flat face, whose spread is noise, at a gain of 1.
+    gain = np.clip((kept_std + 0.002) / (ours_std + 0.002), 1.0 / MAX_GAIN, MAX_GAIN)
+    shift = np.clip(kept_mean - ours_mean, -MAX_SHIFT, MAX_SHIFT)
+    # out = mean + shift + gain * (x - mean) along each axis is one affine map of RGB.
+    linear = _OPPONENT.T @ (gain[:, None] * _OPPONENT)
+    offset = _OPPONENT.T @ (ours_mean + shift - gain * ours_mean)
+    matched = cv2.transform(restored, np.column_stack([linear, offset]).astype(np.float32))
+    return _limited(cast(Picture, matched))
+
+
+def keep_low_frequencies(restored: Picture, original: Picture, amount: float, *, low_pass: float = LOW_PASS) -> Picture:
+    """ "Fidelity": the restored face's detail on the original face's own coarse structure and tone.
+
+    out = restored + amount * (lowpass(original) - lowpass(restored)), clipped to 0..1. restored, original: (S, S, 3). amount: 0 (the
+    restored face, exactly) to 1. low_pass: the Gaussian's sigma as a share of S. Raises SettingsError for an amount out of range.
+    """
+    if not 0.0 <= amount <= 1.0:
+        raise SettingsError(f"Fidelity must be between 0 and 1, not {amount}.")
+    if amount == 0.0:
+        return restored.copy()
+    height, width = restored.shape[:2]
+    # A low pass is linear: one blur of the difference does for both. It is made small first, where so wide a blur is cheap.
+    difference = original - restored
+    step = max(1, round(max(height, width) / _SMOOTHED_AT))
+    small = (max(1, width // step), max(1, height // step))
+    if step > 1:
+        difference = cast(Picture, cv2.resize(difference, small, interpolation=cv2.INTER_AREA))
+    difference = cast(Picture, cv2.GaussianBlur(difference, (0, 0), low_pass * max(small)))
+    if step > 1:
+        difference = cast(Picture, cv2.resize(difference, (width, height), interpolation=cv2.INTER_LINEAR))
+    return _limited(restored + np.float32(amount) * difference)
+
+
+def _limited(picture: NDArray[Any]) -> Picture:
+    return np.clip(picture, 0.0, 1.0).astype(np.float32, copy=False)
+
+
+def _statistics(picture: Picture, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation (3,) along the opponent axes; weights (n,) sum to 1."""
+    values = picture.reshape(-1, 3).astype(np.float64) @ _OPPONENT.T
+    mean = weight @ values
+    return mean, np.sqrt(weight @ (values - mean) ** 2)

@@ -1,0 +1,1 @@
+"""Videos: frame by frame, sound and everything else carried over."""

@@ -1,0 +1,365 @@
+"""Videos: every frame is restored, everything else stays. Needs PyAV (`pip install av`), imported when the first video comes.
+
+Kept: the number of frames and the time of each (variable rates too), size, shape of the pixels, colour space and range, bit depth,
+audio and subtitles (copied, never encoded again) and the order of all tracks, chapters and titles. A video stored turned is stored
+upright, as pictures are. What cannot be kept is said: pixel formats that H.264 does not have, tracks that do not fit into the container.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
+from ..pictures.disk import part_beside
+from ..progress import Progress
+from .cut import is_cut_short
+from .frames import Colours, format_change, from_rgb, pixel_format, to_rgb
+
+if TYPE_CHECKING:
+    from ..restore.restorer import FaceRestorer
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
+CRF = 18  # x264's scale: 0 is lossless, 23 its own default, 18 hardly to be told from the original
+_MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CONTAINER_SUFFIXES = tuple(_MUXERS)
+_CUT = "the file is cut short, and what is left of it holds no whole frame"
+# What a frame can meet that says nothing about the next one. Others (a host's interrupt among them) end the video.
+_FRAME_ERRORS = (GpenError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+
+
+def is_video_path(path: str | os.PathLike[str]) -> bool:
+    """Whether the name ends like a video's (see SUFFIXES)."""
+    path = Path(path)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+
+
+def container_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix of the output for an input of this name: its own where H.264 and foreign audio fit into it, else .mkv."""
+    suffix = Path(path).suffix.lower()
+    return suffix if suffix in _MUXERS else ".mkv"
+
+
+@dataclass
+class VideoResult:
+    """What became of a video. faces: `FaceResult.to_json()` of every face, with its frame's number. kept: frames that failed and are
+    as they were. scale: output size over input size. cut: the file ends before its end; `frames` counts those that could be read."""
+
+    frames: int = 0
+    kept: int = 0
+    scale: float = 1.0
+    cut: bool = False
+    faces: list[dict[str, Any]] = field(default_factory=lambda: [])
+
+
+def load_av() -> Any:
+    """PyAV. Raises FeatureMissingError where it cannot be imported."""
+    try:
+        return importlib.import_module("av")
+    except Exception as error:  # a broken build raises whatever it likes
+        raise FeatureMissingError(f"videos need PyAV, which cannot be imported here ({error}); install it with: pip install av") from error
+
+
+def restore_video(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    restorer: FaceRestorer,
+    *,
+    overwrite: bool = False,
+    crf: int = CRF,
+    progress: Progress | None = None,
+) -> VideoResult:
+    """Restores all frames of a video; the target appears when it is whole, or not at all.
+
+    target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: told of every frame; once its `stop` says yes, the frames
+    left are written as they are. A frame that fails keeps its pixels. Of a file that is cut short what can be read is kept, and the result
+    says so. Raises PictureError, SettingsError or FeatureMissingError.
+    """
+    source, target = Path(source), Path(target)
+    if not 0 <= crf <= 51:
+        raise SettingsError(f"crf is between 0 (lossless) and 51; {crf} is not")
+    av = load_av()
+    if restorer.options.output_size == "native":
+        raise PictureError(f"{source}: the output size 'native' differs from frame to frame; take 'keep' or 'factor' for videos")
+    if target.suffix.lower() not in _MUXERS:
+        raise PictureError(f"cannot write the video {target}: its name must end with {', '.join(_MUXERS)}")
+    if target.exists() and not overwrite:
+        raise PictureError(f"{target} exists already and is kept; use --overwrite to replace it")
+    restorer.prepare()
+    part = part_beside(target)
+    try:
+        with _opened(av, source) as reading:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
+                    result = _Work(av, source, reading, writing, restorer, crf, progress or Progress()).run()
+                if target.exists() and not overwrite:  # somebody else wrote it meanwhile
+                    raise PictureError(f"{target} exists already and is kept; use --overwrite to replace it")
+                part.replace(target)
+            except OSError as error:  # FFmpeg's errors of the disk are OSErrors as well
+                raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
+            except av.FFmpegError as error:
+                raise PictureError(f"cannot make the video {target} of {source}: {error}") from error
+    finally:  # after Ctrl-C too; when all went well there is nothing left to remove
+        part.unlink(missing_ok=True)
+    return result
+
+
+@contextmanager
+def _opened(av: Any, source: Path) -> Generator[Any, None, None]:
+    """The container, open for reading; PictureError where it is no video."""
+    try:
+        container = av.open(str(source), metadata_errors="replace")
+    except FileNotFoundError:
+        raise PictureError(f"cannot read the video {source}: there is no such file") from None
+    except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: PyAV of a file that ends before its first track
+        reason = _CUT if is_cut_short(source) else getattr(error, "strerror", None) or error
+        raise PictureError(f"cannot read the video {source}: {reason}") from error
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+@contextmanager
+def _created(av: Any, part: Path, muxer: str) -> Generator[Any, None, None]:
+    """The container, open for writing."""
+    options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {}
+    container = av.open(str(part), "w", format=muxer, options=options)
+    try:
+        yield container
+    except BaseException:
+        try:
+            container.close()
+        except Exception:  # the file is thrown away; the first error is the one to tell
+            log.debug("closing the unfinished video failed", exc_info=True)
+        raise
+    container.close()
+
+
+class _Work:
+    """One video on its way from one container into the other."""
+
+    def __init__(self, av: Any, source: Path, reading: Any, writing: Any, restorer: FaceRestorer, crf: int, progress: Progress) -> None:
+        self.av, self.source, self.reading, self.writing = av, source, reading, writing
+        self.restorer, self.crf, self.progress = restorer, crf, progress
+        pictures = [stream for stream in reading.streams.video if not _is_cover(stream)]
+        if not pictures:
+            raise PictureError(f"cannot read the video {source}: {_CUT if is_cut_short(source) else 'there are no moving pictures in it'}")
+        if len(pictures) > 1:
+            log.warning("%s: only the first of %d picture tracks is taken", source, len(pictures))
+        self.video = pictures[0]
+        self.result = VideoResult(cut=is_cut_short(source))
+        self.encoder: Any = None  # the output's picture track
+        self.begun = False  # the encoder knows its size, which the first frame tells
+        self.copies: dict[int, Any] = {}  # tracks of the output by the index of the input's
+        self._add_tracks()
+        self.colours = Colours()
+        self.waiting: list[Any] = []  # packets to copy that came before
+        self.last_pts: int | None = None
+        self.packets = self.damaged = 0
+        self.last_error: Exception | None = None
+
+    def run(self) -> VideoResult:
+        total = self._expected_frames()
+        for frame in self._frames():
+            self._encode(self._restored(frame))
+            self.result.frames += 1
+            self.progress.report(self.result.frames, total, "frame")
+        if not self.begun:
+            raise PictureError(f"cannot read the video {self.source}: {_CUT if self.result.cut else 'not one frame of it can be decoded'}")
+        if self.result.kept == self.result.frames:
+            raise PictureError(f"{self.source}: not one frame could be restored ({self.last_error})") from self.last_error
+        self._mux(self.encoder.encode(None))
+        if self.packets != self.result.frames:
+            raise PictureError(f"{self.source}: {self.result.frames} frames were read, but {self.packets} written")
+        if self.result.cut:
+            log.warning("%s: the file is cut short; the %d frames that could be read are kept", self.source, self.result.frames)
+        if self.damaged:
+            log.warning("%s: %d damaged places were passed over", self.source, self.damaged)
+        if self.result.kept:
+            log.warning("%s: %d frames could not be restored and are as they were", self.source, self.result.kept)
+        return self.result
+
+    def _frames(self) -> Generator[Any, None, None]:
+        """The frames of the picture track, as far as they can be read; packets of other tracks are copied on the way."""
+        packets = self.reading.demux([self.video, *(self.reading.streams[index] for index in self.copies)])
+        while True:
+            try:
+                packet = next(packets, None)
+            except (self.av.error.InvalidDataError, EOFError) as error:  # nothing that FFmpeg can find its way in
+                log.debug("%s: reading ended early: %s", self.source, error)
+                self.result.cut = True
+                yield from self._decoded(self.video.codec_context.decode)  # what the decoder still holds
+                return
+            except (self.av.FFmpegError, OSError) as error:
+                raise PictureError(f"cannot read the video {self.source}: {getattr(error, 'strerror', None) or error}") from error
+            if packet is None:
+                return
+            if packet.stream.index == self.video.index:
+                yield from self._decoded(packet.decode)
+            else:
+                self._copy(packet)
+
+    def _decoded(self, decode: Callable[[], Any]) -> Any:
+        try:
+            return decode()
+        except self.av.error.InvalidDataError:
+            self.damaged += 1
+            return ()
+
+    # --- the frames
+
+    def _restored(self, frame: Any) -> Any:
+        """The frame with its faces restored, at its own time, ready for the encoder."""
+        if not self.begun:
+            self.colours = Colours.of(frame)
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        pixels = None if self.progress.stop() else self._restored_pixels(frame, turns)
+        if pixels is None and turns:
+            done = from_rgb(self.av, np.rot90(to_rgb(frame, self.colours), turns), self.colours)
+        elif pixels is None:
+            done = frame  # untouched: not even a detour over RGB
+        else:
+            done = from_rgb(self.av, pixels, self.colours)
+        if not self.begun:
+            scale = 1.0 if pixels is not None else self._scale()
+            self._begin(frame, turns, round(done.width * scale), round(done.height * scale))
+        encoder: Any = self.encoder
+        fitted = done.reformat(width=encoder.width, height=encoder.height, format=encoder.pix_fmt, **self.colours.kept(done))
+        fitted.pict_type = 0  # the encoder chooses its own key frames
+        self._set_time(frame, fitted)
+        return fitted
+
+    def _restored_pixels(self, frame: Any, turns: int) -> Any:
+        """The restored RGB array, or None where the frame stays as it is."""
+        number = self.result.frames
+        try:
+            done = self.restorer(np.ascontiguousarray(np.rot90(to_rgb(frame, self.colours), turns)))
+        except (SettingsError, WeightsError, FeatureMissingError):  # true of every frame
+            raise
+        except _FRAME_ERRORS as error:
+            self.result.kept += 1
+            self.last_error = error
+            level = logging.WARNING if self.result.kept <= 3 else logging.DEBUG  # the sum is told at the end
+            log.log(level, "%s: frame %d is kept as it was: %s", self.source, number, error, exc_info=log.isEnabledFor(logging.DEBUG))
+            return None
+        self.result.faces.extend({"frame": number, **face.to_json()} for face in done.faces)
+        touched = any(face.status == "restored" for face in done.faces)
+        # Enlarged frames are all taken from the restorer, so that faces coming and going do not change how the rest looks.
+        return done.image if touched or done.scale != 1 else None
+
+    def _scale(self) -> float:
+        options = self.restorer.options
+        return options.factor if options.output_size == "factor" else 1.0
+
+    def _set_time(self, frame: Any, fitted: Any) -> None:
+        """The frame's own time; where it has none or it does not go forward (damaged files), the next possible."""
+        base: Fraction = frame.time_base or self.video.time_base
+        rate = self.video.average_rate or Fraction(25)
+        pts = frame.pts
+        if pts is None:
+            pts = 0 if self.last_pts is None else self.last_pts + max(1, round(1 / (rate * base)))
+        if self.last_pts is not None:
+            pts = max(pts, self.last_pts + 1)
+        duration = getattr(frame, "duration", 0)
+        fitted.pts, fitted.time_base, self.last_pts = pts, base, pts
+        if duration and hasattr(fitted, "duration"):
+            fitted.duration = duration
+
+    def _begin(self, frame: Any, turns: int, width: int, height: int) -> None:
+        """Tells the encoder all that the first frame says."""
+        encoder, source = self.encoder, self.video.codec_context
+        encoder.width, encoder.height = width, height
+        encoder.pix_fmt = pixel_format(frame.format, width, height)
+        change = format_change(frame.format, encoder.pix_fmt)
+        if change:
+            log.warning("%s: %s", self.source, change)
+        encoder.time_base = encoder.codec_context.time_base = frame.time_base or self.video.time_base
+        aspect = self.video.sample_aspect_ratio
+        if aspect:
+            encoder.codec_context.sample_aspect_ratio = 1 / aspect if turns % 2 else aspect
+        encoder.codec_context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame stays as long as it did
+        self.colours.tag(encoder.codec_context, source)
+        encoder.metadata.update(self.video.metadata)
+        self.begun = True
+        self.result.scale = width / (frame.height if turns % 2 else frame.width)
+
+    def _encode(self, frame: Any) -> None:
+        self._mux(self.encoder.encode(frame))
+        for packet in self.waiting:
+            self.writing.mux(packet)
+        self.waiting.clear()
+
+    def _mux(self, packets: Any) -> None:
+        for packet in packets:
+            self.packets += 1
+            self.writing.mux(packet)
+
+    def _expected_frames(self) -> int:
+        """How many frames there will be, as far as the file tells; 0: unknown."""
+        if self.video.frames:
+            return self.video.frames
+        seconds = self.reading.duration and self.reading.duration / 1_000_000
+        return round(seconds * float(self.video.average_rate)) if seconds and self.video.average_rate else 0
+
+    # --- everything else
+
+    def _add_tracks(self) -> None:
+        """The tracks of the output in the order of the input's: the picture, and sound and subtitles as far as the container takes them."""
+        self.writing.metadata.update(self.reading.metadata)
+        if hasattr(self.writing, "set_chapters") and self.reading.chapters():
+            self.writing.set_chapters(self.reading.chapters())
+        for stream in self.reading.streams:
+            if stream.index == self.video.index:
+                self.encoder = self._new_encoder()
+            elif stream.type in ("audio", "subtitle"):
+                self._add_copy(stream)
+
+    def _new_encoder(self) -> Any:
+        rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
+        try:
+            return self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
+        except ValueError as error:
+            raise FeatureMissingError(
+                "PyAV here was built without the H.264 encoder x264; install the usual one with: pip install av"
+            ) from error
+
+    def _add_copy(self, stream: Any) -> None:
+        decoder: Any = stream.codec_context  # None where FFmpeg does not know the format
+        name = getattr(decoder, "name", "unknown")
+        try:
+            if decoder.codec.canonical_name not in self.writing.supported_codecs:
+                raise ValueError(name)
+            copy = self.writing.add_stream_from_template(stream, opaque=True)
+        except (AttributeError, ValueError, self.av.FFmpegError):
+            log.warning("%s: the %s track (%s) does not fit into %s and is left out; .mkv would take it",
+                        self.source, stream.type, name, self.writing.format.name)  # fmt: skip
+            return
+        copy.metadata.update(stream.metadata)
+        self.copies[stream.index] = copy
+
+    def _copy(self, packet: Any) -> None:
+        if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
+            return
+        packet.stream = self.copies[packet.stream.index]
+        if not self.begun:
+            self.waiting.append(packet)
+        else:
+            self.writing.mux(packet)
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a picture track is only a cover (AV_DISPOSITION_ATTACHED_PIC)."""
+    return bool(int(getattr(stream, "disposition", 0)) & 0x400)

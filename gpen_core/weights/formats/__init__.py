@@ -1,0 +1,1 @@
+"""Readers of weight files, one room a format; none can run code."""

@@ -1,0 +1,131 @@
+"""Reads .safetensors files: a header of JSON, then the numbers.
+
+The package of that name maps the file into memory, and a mapped file that another program cuts meanwhile ends the process. Here tensors are
+read one by one into their place, which takes no more memory. No torch is needed before `read_tensors` is called.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from ...errors import DamagedWeightsError, WeightsError, shown
+
+if TYPE_CHECKING:
+    import torch
+
+# bytes and torch's name of each kind of number; one that is not listed is named by its file but not read
+_KINDS = {
+    "F64": (8, "float64"), "F32": (4, "float32"), "F16": (2, "float16"), "BF16": (2, "bfloat16"),
+    "I64": (8, "int64"), "I32": (4, "int32"), "I16": (2, "int16"), "I8": (1, "int8"), "U8": (1, "uint8"), "BOOL": (1, "bool"),
+    "F8_E4M3": (1, "float8_e4m3fn"), "F8_E5M2": (1, "float8_e5m2"),
+}  # fmt: skip
+# The header of a GPEN generator has 25 kB, that of the largest diffusion models about 1 MB.
+_LARGEST_HEADER = 8 << 20
+_MOST_DIMENSIONS = 16
+_AGAIN = "delete it and fetch it again"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor's bytes are, counted from the header's end."""
+
+    kind: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a .safetensors file, from its header alone. Raises WeightsError where it is damaged or cut off."""
+    return {key: place.shape for key, place in _header(path)[0].items()}
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors by name, on the CPU, in the type they were saved in. Raises WeightsError."""
+    import torch
+
+    places, start = _header(path)
+    tensors: dict[str, torch.Tensor] = {}
+    with path.open("rb") as file:
+        for key, place in places.items():
+            name = _KINDS[place.kind][1] if place.kind in _KINDS else ""
+            dtype = cast("torch.dtype | None", getattr(torch, name, None))
+            if dtype is None:
+                raise WeightsError(f"'{shown(path, 300)}' holds numbers of a type that is not read ({shown(place.kind)})")
+            numbers = torch.empty(place.end - place.begin, dtype=torch.uint8)
+            file.seek(start + place.begin)
+            if cast("Any", file).readinto(cast("Any", numbers).numpy()) != len(numbers):
+                raise DamagedWeightsError(f"'{shown(path, 300)}' was cut off while it was read; {_AGAIN}.")
+            tensors[key] = numbers.view(dtype).reshape(place.shape) if len(numbers) else torch.empty(place.shape, dtype=dtype)
+    return tensors
+
+
+def _header(path: Path) -> tuple[dict[str, _Place], int]:
+    """(tensors by name, in the order of their bytes; where these begin)."""
+    name = shown(path, 300)
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size:
+            raise DamagedWeightsError(f"'{name}' is cut off: its header has {length} bytes, the file only {size}; {_AGAIN}.")
+        if length > _LARGEST_HEADER:
+            raise WeightsError(f"'{name}' is no weight file that is used here: the list of its tensors has {length} bytes.")
+        raw = file.read(length)
+    try:
+        whole: Any = json.loads(raw.decode("utf-8"), parse_int=_number(int), parse_float=_number(float), **_STRICT)
+        whole.pop("__metadata__", None)
+        places = sorted(((key, _place(facts)) for key, facts in whole.items()), key=lambda item: (item[1].begin, item[1].end))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        raise DamagedWeightsError(f"'{name}' is damaged: its safetensors header cannot be read; {_AGAIN}.") from error
+    end = 0
+    for key, place in places:
+        if place.begin != end:
+            raise DamagedWeightsError(f"'{name}' is damaged: the numbers of '{shown(key)}' overlap others or leave a gap; {_AGAIN}.")
+        end = place.end
+    due = 8 + length + end
+    if due > size:
+        raise DamagedWeightsError(f"'{name}' is cut off: {due} bytes are due and {size} are there; {_AGAIN}.")
+    if due < size:
+        raise DamagedWeightsError(f"'{name}' is damaged: {size - due} bytes at its end belong to no tensor; {_AGAIN}.")
+    return dict(places), 8 + length
+
+
+def _place(facts: Any) -> _Place:
+    kind, shape, (begin, end) = facts["dtype"], tuple(facts["shape"]), facts["data_offsets"]
+    numbers = (*shape, begin, end)
+    if len(shape) > _MOST_DIMENSIONS or type(kind) is not str or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError("a tensor that is none")
+    if end < begin or (kind in _KINDS and end - begin != math.prod(shape) * _KINDS[kind][0]):
+        raise ValueError("a tensor of another length")
+    return _Place(kind, shape, begin, end)
+
+
+def _number(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A reader of numbers as long as a file's length can be: int() of a million digits takes hours."""
+
+    def read(text: str) -> Any:
+        if len(text) > 20:
+            raise ValueError("a number that is too long")
+        return kind(text)
+
+    return read
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of bytes")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name that is there twice")  # readers differ in which of the two they take
+    return content
+
+
+_STRICT: dict[str, Any] = {"parse_constant": _no_number, "object_pairs_hook": _once}
