@@ -14,40 +14,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from cli_help import picture, run, stub_restorers
 from PIL import Image
 from stub_restorer import StubRestorer
 
 from gpen_core import runtime
-from gpen_core.cli import main as cli
 from gpen_core.errors import FeatureMissingError, GpenError, WeightsError, WeightsMissingError
 from gpen_core.options import RestoreOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def picture(path: Path, size=(24, 16)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (10, 20, 30)).save(path)
-    return path
-
-
 @pytest.fixture
 def made(monkeypatch):
-    """The restorers that were made. The real module is not even imported."""
-    restorers: list[StubRestorer] = []
-
-    def make(*arguments, **settings):
-        restorers.append(StubRestorer(*arguments, **settings))
-        return restorers[-1]
-
-    monkeypatch.setitem(sys.modules, "gpen_core.restore.restorer", SimpleNamespace(FaceRestorer=make))
-    return restorers
-
-
-def run(capsys, *arguments):
-    code = cli.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
+    return stub_restorers(monkeypatch)
 
 
 # --- flags -----------------------------------------------------------------------------------------------------------

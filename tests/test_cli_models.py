@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+import cli_help
 import pytest
 
-from gpen_core.cli import main as cli
 from gpen_core.cli import models as cli_models
 from gpen_core.weights.catalog import Catalog
 from gpen_core.weights.sums import Record
@@ -21,9 +21,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def run(capsys, *arguments):
-    code = cli.main(["models", *map(str, arguments)])
-    out, err = capsys.readouterr()
-    return code, out, err
+    return cli_help.run(capsys, "models", *arguments)
 
 
 def test_list_tells_every_file(capsys, tmp_path):

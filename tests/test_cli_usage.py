@@ -11,18 +11,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cli_help import picture, run, stub_restorers
 from PIL import Image
 from stub_restorer import StubRestorer
 
-from gpen_core.cli import main as cli
 from gpen_core.faces.face import Face
 from gpen_core.pictures.disk import part_beside
-
-
-def picture(path: Path, size=(24, 16), mode="RGB") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, {"RGB": (10, 20, 30), "CMYK": (0, 9, 9, 0)}[mode]).save(path)
-    return path
 
 
 def animation(path: Path, frames=3, **settings) -> Path:
@@ -38,22 +32,9 @@ def frames_of(path: Path) -> int:
 
 @pytest.fixture
 def made(monkeypatch):
-    restorers: list[StubRestorer] = []
-
-    def make(*arguments, **settings):
-        restorers.append(StubRestorer(*arguments, **settings))
-        return restorers[-1]
-
-    monkeypatch.setitem(sys.modules, "gpen_core.restore.restorer", SimpleNamespace(FaceRestorer=make))
     face = Face((2.0, 2.0, 12.0, 14.0), np.full((5, 2), 8, np.float32), 0.99)
     monkeypatch.setattr(StubRestorer, "detect", lambda self, picture: [face, face])  # faces that can be drawn
-    return restorers
-
-
-def run(capsys, *arguments):
-    code = cli.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
+    return stub_restorers(monkeypatch)
 
 
 # --- before any work -------------------------------------------------------------------------------------------------
