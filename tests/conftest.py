@@ -1,4 +1,4 @@
-"""What tests share: golden data, the recipe that makes weights from seeds, pictures of people."""
+"""What tests share: golden data, the recipe that makes weights from seeds, pictures of many people."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from group_picture import Group, Pixels
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-SOLVAY = ROOT.parent / "shared" / "data" / "Solvay_conference_1927.png"
+DATA = ROOT.parent / "shared" / "data"  # pictures of people that are not part of this project
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +35,26 @@ def recipe(golden_folder: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder `shared` beside the checkout, with pictures of people that are not part of this project: without it, tests skip."""
-    if not SOLVAY.is_file():
-        pytest.skip("needs ../shared/data: the Solvay photograph, portraits and YuNet's file are not part of this project")
-    return SOLVAY.parents[1]
+def data() -> Path:
+    """The folder of pictures beside the checkout: for what they check beyond the stand-ins, see docs/testing.md."""
+    if not DATA.is_dir():
+        pytest.skip("../shared/data, pictures of people that are not part of this project, is not here; a stand-in was tested instead")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def group() -> Group:
+    """29 people, composed of the example portrait."""
+    from group_picture import composed
+
+    return composed()
+
+
+@pytest.fixture(scope="session", params=["composed", "photograph"])
+def crowd(request: pytest.FixtureRequest) -> Pixels:
+    """29 people: composed, and those of a photograph of 1927 where it is at hand."""
+    if request.param == "composed":
+        return request.getfixturevalue("group").pixels
+    from gpen_core.pictures import read_picture
+
+    return read_picture(request.getfixturevalue("data") / "Solvay_conference_1927.png").pixels

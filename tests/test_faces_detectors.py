@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 import types
 from pathlib import Path
@@ -38,16 +37,71 @@ def test_importing_faces_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
 
 
-def test_yunet(shared: Path, tmp_path: Path) -> None:
+POINTS = [(-3.5, -4.0), (3.0, -3.5), (0.5, 0.5), (-2.5, 4.0), (2.0, 4.5)]  # landmarks in pixels from a face's centre
+
+
+def stand_in_for_yunet(path: Path) -> None:
+    """YuNet's inputs and outputs: a face, 16 wide and 24 tall, is where eight by eight pixels are red and not blue."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper
+
+    number, weights, nodes, outputs = onnx.TensorProto.FLOAT, [], [], []
+
+    def weight(name: str, values: object) -> str:
+        weights.append(onnx.numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    for stride in (8, 16, 32):
+        red = np.zeros((1, 3, stride, stride), np.float32)
+        if stride == 8:
+            red[:, 2] = 1 / (255 * stride * stride)  # the last of three: OpenCV's pictures are BGR
+        box, points = [0.5, 0.5, np.log(16 / stride), np.log(24 / stride)], 0.5 + np.array(POINTS).ravel() / stride
+        blank = np.zeros_like(red)
+        for kind, kernel, bias in (("cls", red, [0]), ("obj", -red[:, ::-1], [1]), ("bbox", blank, box), ("kps", blank, points)):
+            name, many = f"{kind}_{stride}", len(bias)
+            given = ["input", weight(f"{name}_kernel", np.tile(kernel, (many, 1, 1, 1))), weight(f"{name}_bias", np.float32(bias))]
+            nodes += [
+                helper.make_node("Conv", given, [f"{name}_map"], kernel_shape=[stride, stride], strides=[stride, stride]),
+                helper.make_node("Transpose", [f"{name}_map"], [f"{name}_last"], perm=[0, 2, 3, 1]),
+                helper.make_node("Reshape", [f"{name}_last", weight(f"{name}_shape", [1, -1, many])], [name]),
+            ]
+            outputs.append(helper.make_tensor_value_info(name, number, [1, "places", many]))
+    picture = helper.make_tensor_value_info("input", number, [1, 3, "height", "width"])
+    model = helper.make_model(helper.make_graph(nodes, "yunet", [picture], outputs, weights), opset_imports=[helper.make_opsetid("", 11)])
+    model.ir_version = 6
+    path.write_bytes(model.SerializeToString())
+
+
+def test_yunet_through_opencv(tmp_path: Path) -> None:
+    """Everything but the network: which file is taken, colours, places, the order of the landmarks, scores, the smallest pictures."""
     folder = tmp_path / "détecteurs"
     folder.mkdir()
-    shutil.copy(shared / "data" / "face_detection_yunet_2026may.onnx", folder)
-    bgr = cv2.imdecode(np.frombuffer((shared / "data" / "Solvay_conference_1927.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    picture = np.ascontiguousarray(bgr[:, :, ::-1], np.float32) / 255
+    stand_in_for_yunet(folder / "face_detection_yunet_2026may.onnx")
+    for other in ("2023mar", "2026may_int8"):  # older, and quantised: neither is opened
+        (folder / f"face_detection_yunet_{other}.onnx").write_bytes(b"<html>")
     detector = make_detector("yunet", weights_folders=[tmp_path / "nowhere", folder])
+    picture = np.zeros((90, 150, 3), np.float32)
+    picture[40:48, 24:32, 0], picture[16:24, 96:104, 0] = 0.9, 1
+    picture[40:48, 96:104] = 1  # white
+    picture[64:72, 24:32, 2] = 1  # blue
+    sure, fair = detector.detect(picture, 0.7)
+    assert (sure.score, fair.score) == (pytest.approx(1, abs=1e-5), pytest.approx(np.sqrt(np.rint(0.9 * 255) / 255), abs=1e-5))
+    for face, centre in ((sure, (100, 20)), (fair, (28, 44))):
+        assert face.box == pytest.approx([centre[0] - 8, centre[1] - 12, centre[0] + 8, centre[1] + 12], abs=1e-3)
+        assert np.abs(face.landmarks - np.array(centre) - POINTS).max() < 1e-3
+    assert [face.score for face in detector.detect(picture, 0.96)] == [sure.score]
+    for shape in ((1, 1), (8, 3000), (1, 500)):
+        assert find_faces(np.full((*shape, 3), 0.5, np.float32), detector, threshold=0.8) == []
+
+
+def test_yunet_itself(data: Path) -> None:
+    """The same faces, and the same order of landmarks, as the detector that ships; where YuNet's file is at hand."""
+    bgr = cv2.imdecode(np.frombuffer((data / "Solvay_conference_1927.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    picture = np.ascontiguousarray(bgr[:, :, ::-1], np.float32) / 255
+    detector = make_detector("yunet", weights_folders=[data])
     found, expected = find_faces(picture, detector, threshold=0.7), find_faces(picture, make_detector())
     assert len(found) == 29
-    for face in expected:  # the same faces, and the same order of landmarks
+    for face in expected:
         assert any(np.linalg.norm(face.landmarks - other.landmarks, axis=1).mean() < 0.15 * face.shorter_side for other in found)
     for shape in ((1, 1), (8, 3000), (1, 500)):
         assert find_faces(np.full((*shape, 3), 0.5, np.float32), detector) == []

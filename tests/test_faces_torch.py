@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from group_picture import PEOPLE, Group, Pixels
 
 from gpen_core.faces import find_faces, retinaface_torch
 from gpen_core.faces.retinaface import RetinaFaceMobile, Seen
-from gpen_core.pictures import read_picture
-
-
-def solvay(shared: Any) -> np.ndarray:
-    """The group photograph, 1328x568."""
-    return read_picture(shared / "data" / "Solvay_conference_1927.png").pixels
 
 
 @pytest.fixture
@@ -25,21 +19,21 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("float32")
-def test_torch_says_what_opencv_says(shared: Any) -> None:
-    detector, picture = RetinaFaceMobile(), solvay(shared)
-    (torch_says,), opencv_says = detector.torch_network()(picture[None]), detector.by_opencv(picture)
-    assert (opencv_says.scores > 0.9).sum() > 29  # several anchors see the same face
+def test_torch_says_what_opencv_says(crowd: Pixels) -> None:
+    detector = RetinaFaceMobile()
+    (torch_says,), opencv_says = detector.torch_network()(crowd[None]), detector.by_opencv(crowd)
+    assert (opencv_says.scores > 0.9).sum() > PEOPLE  # several anchors see the same face
     for ours, theirs in zip(torch_says, opencv_says, strict=True):
         assert ours.shape == theirs.shape
         assert ours.dtype == np.float32
         assert np.abs(ours - theirs).max() < 2e-4
 
 
-def test_bfloat16_moves_scores_and_places_little(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_moves_scores_and_places_little(crowd: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retinaface_torch, "pick_dtype", lambda *_: torch.bfloat16)
-    detector, picture = RetinaFaceMobile(), solvay(shared)
-    ((places, scores, points),) = detector.torch_network()(picture[None])
-    true_places, true_scores, true_points = detector.by_opencv(picture)
+    detector = RetinaFaceMobile()
+    ((places, scores, points),) = detector.torch_network()(crowd[None])
+    true_places, true_scores, true_points = detector.by_opencv(crowd)
     sure = true_scores > 0.9
     assert 0 < np.abs(scores - true_scores)[sure].max() < 0.1
     assert np.abs(scores - true_scores).mean() < 1e-3
@@ -49,20 +43,18 @@ def test_bfloat16_moves_scores_and_places_little(shared: Any, monkeypatch: pytes
     assert np.abs(places - true_places)[sure].mean() < 0.03
 
 
-def test_both_find_the_same_faces(shared: Any) -> None:
-    picture = solvay(shared)
+def test_both_find_the_same_faces(crowd: Pixels) -> None:
     by_torch, by_opencv = RetinaFaceMobile(), RetinaFaceMobile()
     by_opencv._torch_from = float("inf")
-    found, expected = find_faces(picture, by_torch), find_faces(picture, by_opencv)
-    assert len(found) == len(expected) == 29
+    found, expected = find_faces(crowd, by_torch), find_faces(crowd, by_opencv)
+    assert len(found) == len(expected) == PEOPLE
     for face in expected:
         nearest = min(found, key=lambda other: float(np.abs(other.landmarks - face.landmarks).max()))
         assert np.abs(nearest.landmarks - face.landmarks).max() < 0.05 * face.shorter_side
 
 
-def test_many_small_pictures_at_once_are_seen_as_each_alone(shared: Any) -> None:
-    whole = solvay(shared)
-    views = [np.ascontiguousarray(whole[100:292, x : x + 192]) for x in range(0, 1100, 30)]  # more than are looked at in one go
+def test_many_small_pictures_at_once_are_seen_as_each_alone(group: Group) -> None:
+    views = [np.ascontiguousarray(group.pixels[:192, x : x + 192]) for x in range(0, 1100, 30)]  # more than are looked at in one go
     detector = RetinaFaceMobile()
     alone = [detector.detect(view, 0.05) for view in views]
     detector._torch = detector.torch_network()
@@ -120,8 +112,7 @@ class LaterFullCard(OnCard):
 
 
 @pytest.mark.usefixtures("float32")
-def test_a_card_that_agrees_in_its_first_look_does_the_rest(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = solvay(shared)
+def test_a_card_that_agrees_in_its_first_look_does_the_rest(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, ...]] = []
     opencv = RetinaFaceMobile.by_opencv
 
@@ -132,31 +123,29 @@ def test_a_card_that_agrees_in_its_first_look_does_the_rest(shared: Any, monkeyp
     monkeypatch.setattr(retinaface_torch, "TorchRetinaFace", OnCard)
     monkeypatch.setattr(RetinaFaceMobile, "by_opencv", counted)
     OnCard.calls = 0
-    assert len(find_faces(picture, RetinaFaceMobile())) == 29
+    assert len(find_faces(group.pixels, RetinaFaceMobile())) == PEOPLE
     assert len(asked) == 1
     assert OnCard.calls >= 3
 
 
 @pytest.mark.parametrize("card", [BlackCard, WrongCard, FullCard, LaterFullCard])
 def test_opencv_steps_in_for_a_card_that_fails(
-    card: type[OnCard], shared: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    card: type[OnCard], group: Group, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    picture = solvay(shared)
     monkeypatch.setattr(retinaface_torch, "TorchRetinaFace", card)
     with caplog.at_level(logging.WARNING):
-        assert len(find_faces(picture, RetinaFaceMobile())) == 29
+        assert len(find_faces(group.pixels, RetinaFaceMobile())) == PEOPLE
     assert caplog.text.count("faces are looked for by OpenCV") == 1
 
 
-def test_a_device_that_is_not_there_is_no_error(shared: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_device_that_is_not_there_is_no_error(group: Group, caplog: pytest.LogCaptureFixture) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
-    picture = solvay(shared)
-    assert len(find_faces(picture, RetinaFaceMobile(device="cuda"))) == 29
+    assert len(find_faces(group.pixels, RetinaFaceMobile(device="cuda"))) == PEOPLE
     assert "because torch on cuda failed" in caplog.text
 
 
-def test_a_processor_without_onednn_stays_with_opencv(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_onednn_stays_with_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     detector = RetinaFaceMobile()
     detector.detect(np.full((1000, 1000, 3), 0.5, np.float32), 0.9)
