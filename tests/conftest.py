@@ -36,9 +36,9 @@ def recipe(golden_folder: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of pictures beside the checkout: for what they check beyond the stand-ins, see docs/testing.md."""
+    """The folder of pictures beside the checkout. Every test that asks for it has a twin that needs nothing: docs/testing.md."""
     if not DATA.is_dir():
-        pytest.skip("../shared/data, pictures of people that are not part of this project, is not here; a stand-in was tested instead")
+        pytest.skip("../shared/data, pictures that are not part of this project, is not here; this test's twin needs none")
     return DATA
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from zlib import crc32
@@ -14,7 +15,6 @@ from zlib import crc32
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 BINARY = (*PICTURES, ".gif", ".ico", ".onnx", ".safetensors", ".npz", ".npy", ".ttf", ".woff2", ".mp4", ".pth", ".icc")
 CODE = (".py", ".js", ".mjs", ".css", ".sh")
@@ -136,19 +136,32 @@ def test_texts_are_utf8_with_unix_line_ends():
         assert path.suffix == ".bat" or b"\r\n" not in content, f"{_name(path)} has Windows line ends"
 
 
-def test_no_picture_of_the_training_data_is_here():
-    if not DATA.is_dir():
-        pytest.skip("the training data is not on this machine")
+def taken(folder: Path, files: Iterable[Path]) -> list[Path]:
+    """Those of the files that are a picture of the folder, or of an archive in it."""
     theirs: set[tuple[int, int]] = set()  # (bytes, CRC), which a zip lists without being unpacked
-    for archive in DATA.glob("*.zip"):
+    for archive in folder.glob("*.zip"):
         with zipfile.ZipFile(archive) as members:
             theirs |= {(member.file_size, member.CRC) for member in members.infolist() if member.file_size}
-    for path in DATA.iterdir():
+    for path in folder.iterdir():
         if path.suffix.lower() in PICTURES:
             theirs.add((path.stat().st_size, crc32(path.read_bytes())))
-    for path in tracked():
-        if path.suffix.lower() in BINARY:
-            assert (path.stat().st_size, crc32(path.read_bytes())) not in theirs, f"{_name(path)} is a picture of shared/data"
+    return [path for path in files if path.suffix.lower() in BINARY and (path.stat().st_size, crc32(path.read_bytes())) in theirs]
+
+
+def test_a_picture_of_the_training_data_is_noticed(tmp_path):
+    own, copied, unpacked = (tmp_path / name for name in ("own.png", "copied.jpg", "unpacked.webp"))
+    for path in (own, copied, unpacked):
+        path.write_bytes(path.name.encode())
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "another name.jpg").write_bytes(copied.read_bytes())
+    with zipfile.ZipFile(folder / "faces.zip", "w") as archive:
+        archive.write(unpacked, "a/b.webp")
+    assert taken(folder, (own, copied, unpacked)) == [copied, unpacked]
+
+
+def test_no_picture_of_the_training_data_is_here(data):
+    assert taken(data, tracked()) == []
 
 
 def test_nothing_of_one_machine_is_named():
