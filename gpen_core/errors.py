@@ -38,6 +38,14 @@ class PictureError(GpenError):
     """A picture or video cannot be read or written (command line: that input fails, exit code 1)."""
 
 
+class OutputExistsError(PictureError):
+    """What would be written exists already, and nobody said that it may be replaced. target: that file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        super().__init__(f"{target} exists already and is kept")
+
+
 class WeightsError(GpenError):
     """A weight file is of the wrong kind, damaged, or not what it should be (command line: exit code 3).
 

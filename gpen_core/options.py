@@ -17,6 +17,9 @@ from .errors import SettingsError
 
 Value = str | int | float | bool
 Kind = Literal["choice", "text", "int", "float", "bool"]
+# What a setting is about: the network, how the restored face looks, where faces are looked for and which of them count, how they are
+# pasted, how large the picture becomes, what is given in, and where it is computed. Doors make their lists from it.
+Group = Literal["model", "look", "finding", "choosing", "pasting", "size", "input", "machine"]
 
 AUTO = "auto"
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
@@ -32,6 +35,7 @@ class Option:
     """One setting: what a door needs to show it and to check it."""
 
     name: str
+    group: Group
     kind: Kind
     default: Value
     label: str
@@ -40,11 +44,6 @@ class Option:
     maximum: float | None = None
     step: float | None = None
     choices: tuple[str, ...] = ()
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
 
     def checked(self, value: object) -> Value:
         """The value in its own type. Raises SettingsError, naming the setting, where it cannot be met."""
@@ -82,6 +81,7 @@ class Option:
 
 
 def _option(
+    group: Group,
     default: Any,
     kind: Kind,
     label: str,
@@ -93,7 +93,7 @@ def _option(
     choices: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that carries its Option (all but the name, which is the field's)."""
-    partial = Option("", kind, default, label, text, minimum, maximum, step, choices)
+    partial = Option("", group, kind, default, label, text, minimum, maximum, step, choices)
     return field(default=default, metadata={"option": partial})
 
 
@@ -105,76 +105,89 @@ class RestoreOptions:
     """
 
     model: str = _option(
+        "model",
         AUTO,
         "text",
         "Model",
         "Weights: a catalogue name, a file in models/GPEN, a path, or auto (GPEN-BFR-2048, fetched on first use; else the best on disk).",
     )
     strength: float = _option(
-        1.0, "float", "Strength", "How much of the restored face is shown: 0 keeps the picture, 1 shows it whole.",
+        "look", 1.0, "float", "Strength", "How much of the restored face is shown: 0 keeps the picture, 1 shows it whole.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
     fidelity: float = _option(
-        0.0, "float", "Fidelity", "How much of the face's own coarse structure and tone is kept; the fine detail is new either way.",
+        "look", 0.0, "float", "Fidelity",
+        "How much of the face's own coarse structure and tone is kept; the fine detail is new either way.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
     detail: float = _option(
-        1.0, "float", "Detail",
+        "look", 1.0, "float", "Detail",
         "How much of the picture's own detail is kept where it is finer than the network can draw. Noise and JPEG blocks are left out.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
-    colour_match: bool = _option(False, "bool", "Match colours", "Give the restored face the colours of the face it replaces.")
+    colour_match: bool = _option("look", False, "bool", "Match colours", "Give the restored face the colours of the face it replaces.")
     detector: str = _option(
-        DETECTORS[0], "choice", "Detector",
+        "finding", DETECTORS[0], "choice", "Detector",
         "Who finds the faces: retinaface-mobile ships with the project, retinaface-r50 needs facexlib, yunet needs its file.",
         choices=DETECTORS,
     )  # fmt: skip
     threshold: float = _option(
-        0.9, "float", "Detection threshold", "Least confidence of a face. Lower finds more faces, and more things that are none.",
+        "finding", 0.9, "float", "Detection threshold",
+        "Least confidence of a face. Lower finds more faces, and more things that are none.",
         minimum=0.05, maximum=1, step=0.01,
     )  # fmt: skip
-    look_closer: bool = _option(True, "bool", "Look closer", "Look again at the enlarged picture, where small faces are found better.")
-    rotations: bool = _option(False, "bool", "Turned heads", "Look at the picture turned by 90, 180 and 270 degrees as well (slower).")
+    look_closer: bool = _option(
+        "finding", True, "bool", "Look closer", "Look again at the enlarged picture, where small faces are found better."
+    )
+    rotations: bool = _option(
+        "finding", False, "bool", "Turned heads", "Look at the picture turned by 90, 180 and 270 degrees as well (slower)."
+    )
     min_size: int = _option(
-        0, "int", "Smallest face", "Leave faces alone whose box is smaller than this on its shorter side, in pixels.",
+        "choosing", 0, "int", "Smallest face", "Leave faces alone whose box is smaller than this on its shorter side, in pixels.",
         minimum=0, maximum=16384, step=1,
     )  # fmt: skip
     max_size: int = _option(
-        0, "int", "Largest face", "Leave faces alone whose box is larger than this on its shorter side, in pixels (0: no limit).",
+        "choosing", 0, "int", "Largest face",
+        "Leave faces alone whose box is larger than this on its shorter side, in pixels (0: no limit).",
         minimum=0, maximum=16384, step=1,
     )  # fmt: skip
-    order: str = _option(ORDERS[0], "choice", "Order", "How faces are counted, by their boxes.", choices=ORDERS)
+    order: str = _option("choosing", ORDERS[0], "choice", "Order", "How faces are counted, by their boxes.", choices=ORDERS)
     max_faces: int = _option(
-        0, "int", "At most", "Restore only the first so many faces of that order (0: all).", minimum=0, maximum=1000, step=1
+        "choosing", 0, "int", "At most", "Restore only the first so many faces of that order (0: all).", minimum=0, maximum=1000, step=1
     )  # fmt: skip
-    faces: str = _option("", "text", "Which faces", "Restore only these positions of that order, counted from 0: 0,2,4-6 (empty: all).")
+    faces: str = _option(
+        "choosing", "", "text", "Which faces", "Restore only these positions of that order, counted from 0: 0,2,4-6 (empty: all)."
+    )
     mask: str = _option(
-        MASKS[0], "choice", "Mask",
+        "pasting", MASKS[0], "choice", "Mask",
         "What of the face is pasted: a soft shape from its landmarks, or the parts ParseNet sees (needs facexlib).",
         choices=MASKS,
     )  # fmt: skip
     feather: float = _option(
-        0.5, "float", "Feather", "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
+        "pasting", 0.5, "float", "Feather",
+        "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
     )  # fmt: skip
     output_size: str = _option(
-        OUTPUT_SIZES[0], "choice", "Output size",
+        "size", OUTPUT_SIZES[0], "choice", "Output size",
         "keep: the picture's own. factor: enlarged by the factor. native: enlarged until no restored face has to be shrunk.",
         choices=OUTPUT_SIZES,
     )  # fmt: skip
-    factor: float = _option(2.0, "float", "Factor", "How much larger the picture becomes with the output size 'factor'.",
+    factor: float = _option("size", 2.0, "float", "Factor", "How much larger the picture becomes with the output size 'factor'.",
                             minimum=1, maximum=8, step=0.25)  # fmt: skip
     background: str = _option(
-        BACKGROUNDS[0], "choice", "Background",
+        "size", BACKGROUNDS[0], "choice", "Background",
         "What enlarges the rest of the picture: lanczos, or realesrgan (needs basicsr and its weights).",
         choices=BACKGROUNDS,
     )  # fmt: skip
-    aligned: bool = _option(False, "bool", "Aligned face", "The picture is one face, cropped to the model's template: restore all of it.")
+    aligned: bool = _option(
+        "input", False, "bool", "Aligned face", "The picture is one face, cropped to the model's template: restore all of it."
+    )
     precision: str = _option(
-        PRECISIONS[0], "choice", "Precision",
+        "machine", PRECISIONS[0], "choice", "Precision",
         "Numbers the network computes with; auto is bf16 on processors that have it, else fp32.",
         choices=PRECISIONS,
     )  # fmt: skip
-    device: str = _option(AUTO, "text", "Device", "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu.")
+    device: str = _option("machine", AUTO, "text", "Device", "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu.")
 
     def __post_init__(self) -> None:
         for option in self.table():
@@ -187,6 +200,11 @@ class RestoreOptions:
     def table(cls) -> tuple[Option, ...]:
         """Every setting in order."""
         return _TABLE
+
+    @classmethod
+    def of(cls, *groups: Group) -> tuple[Option, ...]:
+        """The settings of these groups, in the table's order."""
+        return tuple(option for option in cls.table() if option.group in groups)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> RestoreOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
@@ -13,30 +14,26 @@ from gpen_core.options import AUTO, Option, RestoreOptions, Value
 from .host import NAME
 from .models import choices
 
-# Not in Settings. A picture that is being generated keeps its size, so what enlarges it is in Extras and the API only; so is `aligned`,
-# which is about a picture that is one cropped face. The device is the host's (--use-cpu gpen).
-NOT_IN_SETTINGS = frozenset({"output_size", "factor", "background", "aligned", "device"})
-# Two in a row. What is not here is taken from Settings.
-IN_EXTRAS = (
-    *("model", "output_size"),
-    *("strength", "factor"),
-    *("fidelity", "background"),
-    *("detail", "max_faces"),
-    *("order", "faces"),
-    *("colour_match", "aligned"),
-)
 IN_XYZ = ("model", "strength", "fidelity")
+_SIZE_LIMITS = ("min_size", "max_size")
 
 
 def settings() -> tuple[Option, ...]:
-    """The options of the section GPEN in Settings, in the table's order."""
-    return tuple(option for option in RestoreOptions.table() if option.name not in NOT_IN_SETTINGS)
+    """The options of the section GPEN in Settings, in the table's order.
+
+    A picture that is being generated keeps its size, so what enlarges it is in Extras and the API only; so is `aligned`, which is about a
+    picture that is one cropped face. The device is the host's (--use-cpu gpen).
+    """
+    elsewhere = RestoreOptions.of("size", "input")
+    return tuple(option for option in RestoreOptions.table() if option not in elsewhere and option.name != "device")
 
 
 def extras() -> tuple[Option, ...]:
-    """The options of the accordion in Extras; the others are taken from Settings."""
-    table = {option.name: option for option in RestoreOptions.table()}
-    return tuple(table[name] for name in IN_EXTRAS)
+    """The options of the accordion in Extras, two in a row, checkboxes last; the others are taken from Settings."""
+    pairs = zip_longest(RestoreOptions.of("model", "look"), RestoreOptions.of("size"))
+    options = [option for pair in pairs for option in pair if option is not None and option.kind != "bool"]
+    options += [option for option in RestoreOptions.of("choosing") if option.name not in _SIZE_LIMITS]
+    return (*options, *(option for option in RestoreOptions.of("look", "input") if option.kind == "bool"))
 
 
 def axes() -> tuple[Option, ...]:

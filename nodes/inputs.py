@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..gpen_core.options import Option, RestoreOptions, Value
+from ..gpen_core.options import Group, Option, RestoreOptions, Value
 
-# Said elsewhere in a graph: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
-# model, an aligned face by a node of its own.
-ELSEWHERE = ("model", "precision", "device", "background", "aligned")
-FINDING = ("detector", "threshold", "look_closer", "rotations", "min_size", "max_size", "order", "max_faces", "faces")
-CHANGING = ("strength", "fidelity", "colour_match")
-PASTING = ("mask", "feather", "output_size", "factor")
 # Settings that came after workflows were saved: a workflow keeps its values by their places, so new ones go last, and may be missing.
 LATER = ("detail",)
+# Said elsewhere in a graph: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
+# model, an aligned face by a node of its own.
+ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background")
+
+
+def _inputs_of(*groups: Group) -> tuple[str, ...]:
+    return tuple(option.name for option in RestoreOptions.of(*groups) if option.name not in (*LATER, *ELSEWHERE))
+
+
+FINDING = _inputs_of("finding", "choosing")
+CHANGING = _inputs_of("look")
+PASTING = _inputs_of("pasting", "size")
 # Inputs that are shown only on demand where ComfyUI can do that.
 ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather")
 # A node has a socket named mask: where to look.

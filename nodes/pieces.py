@@ -252,12 +252,12 @@ class PasteFaces:
         enlarge = upscaler(upscale_model)
         done: list[Any] = []
         masks: list[NDArray[np.float32]] = []
-        first = 0
+        first = pasted = 0
         for frame, chosen in zip(frames, where.frames, strict=True):
             interrupted()
             own = [to_array(one)[..., :3] for one in cut[first : first + len(chosen)]]
             first += len(chosen)
-            picture, mask = paste_faces(
+            result = paste_faces(
                 from_array(to_array(frame)),
                 chosen,
                 own,
@@ -267,11 +267,12 @@ class PasteFaces:
                 upscaler=enlarge,
                 progress=bar,
             )
-            pixels = torch.from_numpy(picture_array(picture))
+            pixels = torch.from_numpy(picture_array(result.image))
             if pixels.shape == frame.shape:
-                pixels = torch.where(torch.from_numpy(mask > 0)[..., None], pixels, frame.detach().to("cpu", torch.float32))
+                pixels = torch.where(torch.from_numpy(result.mask > 0)[..., None], pixels, frame.detach().to("cpu", torch.float32))
             done.append(pixels.numpy())
-            masks.append(mask)
+            masks.append(result.mask)
+            pasted += sum(face.status == "restored" for face in result.faces)
             bar.step()
-        line = f"{count_faces(len(where))} pasted" if len(where) else "no face to paste"
+        line = f"{count_faces(pasted)} pasted" if len(where) else "no face to paste"
         return shown([line], (from_arrays(done), from_arrays(masks)))

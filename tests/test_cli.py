@@ -19,6 +19,7 @@ from PIL import Image
 from stub_restorer import StubRestorer
 
 from gpen_core import runtime
+from gpen_core.cli.main import flag_of
 from gpen_core.errors import FeatureMissingError, GpenError, WeightsError, WeightsMissingError
 from gpen_core.options import RestoreOptions
 
@@ -52,7 +53,7 @@ def test_help_tells_every_setting(capsys):
     code, out, _ = run(capsys, "restore", "--help")
     assert code == 0
     for option in RestoreOptions.table():
-        assert option.flag in out
+        assert flag_of(option) in out
     assert "exit codes" in out
 
 

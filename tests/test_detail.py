@@ -99,9 +99,9 @@ def test_the_same_face_pasted_in_pieces_keeps_the_same_detail():
     picture = textured(200)
     whole, mask = restored(picture)
     faces, crops = crop_faces(picture, [face_in(200)], "gpen", SIZE)
-    pieces, pieces_mask = paste_faces(from_array(picture), faces, crops, "gpen", RestoreOptions())
-    np.testing.assert_array_equal(pieces.pixels, whole)
-    np.testing.assert_array_equal(pieces_mask, mask)
+    result = paste_faces(from_array(picture), faces, crops, "gpen", RestoreOptions())
+    np.testing.assert_array_equal(result.image.pixels, whole)
+    np.testing.assert_array_equal(result.mask, mask)
 
 
 def test_an_aligned_face_larger_than_the_network_keeps_its_detail():

@@ -26,8 +26,9 @@ def test_pieces_are_the_whole():
     whole = FaceRestorer(OPTIONS, network=Painter(), detector=Finder([]))(picture, faces=FACES)
     fitting, crops = crop_faces(picture[..., :3], FACES, "gpen", 64)
     assert fitting == FACES and all(np.array_equal(one, other) for one, other in zip(crops, whole.crops, strict=True))
-    pasted, mask = paste_faces(from_array(picture), fitting, whole.restored, "gpen", OPTIONS)
-    assert np.array_equal(pasted.pixels, whole.image[..., :3]) and np.array_equal(mask, whole.mask)
+    result = paste_faces(from_array(picture), fitting, whole.restored, "gpen", OPTIONS)
+    pasted = result.image
+    assert np.array_equal(pasted.pixels, whole.image[..., :3]) and np.array_equal(result.mask, whole.mask)
     assert pasted.alpha is not None and np.array_equal(pasted.alpha, picture[..., 3])
 
 
@@ -35,9 +36,9 @@ def test_the_picture_grows_as_asked():
     picture = from_array(noise((40, 60, 3), np.float32))
     crops = [np.full((64, 64, 3), 0.5, np.float32)]
     for options, shape in ((OPTIONS, (40, 60)), (RestoreOptions(output_size="factor", factor=1.5), (60, 90))):
-        pasted, mask = paste_faces(picture, FACES[:1], crops, "gpen", options)
-        assert pasted.pixels.shape[:2] == mask.shape == shape
-    native, _ = paste_faces(picture, [face_at(5, 5, 32)], crops, "gpen", RestoreOptions(output_size="native"))
+        result = paste_faces(picture, FACES[:1], crops, "gpen", options)
+        assert result.image.pixels.shape[:2] == result.mask.shape == shape
+    native = paste_faces(picture, [face_at(5, 5, 32)], crops, "gpen", RestoreOptions(output_size="native")).image
     assert native.pixels.shape[:2] == (80, 120)
 
 

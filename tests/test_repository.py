@@ -210,10 +210,11 @@ def test_the_example_picture_is_small():
 
 
 def test_every_setting_is_a_flag():
+    from gpen_core.cli.main import flag_of
     from gpen_core.options import RestoreOptions
 
     command = [sys.executable, "-m", "gpen_core", "restore", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     for option in RestoreOptions.table():
-        assert re.search(rf"{re.escape(option.flag)}\b", done.stdout), f"restore --help lacks {option.flag}"
+        assert re.search(rf"{re.escape(flag_of(option))}\b", done.stdout), f"restore --help lacks {flag_of(option)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FeatureMissingError, GpenError, PictureError, SettingsError
+from ..errors import FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError
 from ..pictures import Form, Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pictures.disk import remove_abandoned_parts
 from ..progress import Progress
@@ -303,7 +303,8 @@ def _is_settled(result: JobResult, overwrite: bool, skip_existing: bool, face: P
         else:
             there = next((path for path in (target, result.job.sheet, face) if path is not None and path.exists()), None)
             if there is not None:
-                result.error = f"{there} exists already and is kept: --overwrite replaces it, --skip-existing passes over it"
+                result.failure = OutputExistsError(there)
+                result.error = str(result.failure)
     return result.skipped or result.error is not None
 
 
@@ -334,7 +335,7 @@ def describe(error: BaseException) -> str:
         return text
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
-    return f"unexpected {type(error).__name__}{': ' if text else ''}{text[:300]} (--debug shows where)"
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text[:300]}"
 
 
 def exit_code(results: Sequence[JobResult]) -> int:

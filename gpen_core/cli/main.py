@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +22,6 @@ from .console import ELSEWHERE, Console
 PROGRAM = "python -m gpen_core"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
-_DETECTION = ("detector", "threshold", "look_closer", "rotations", "min_size", "max_size", "order", "max_faces", "faces", "device")
 _EXIT_CODES = "exit codes: 0 done, 1 some inputs failed, 2 wrong usage or settings, 3 weights missing and not to be had"
 
 
@@ -100,13 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save each face before and after, as the network sees it, here")
     restore.add_argument("--compare", action="store_true", help="also write a before/after sheet beside each picture")
     _add_models_dir(restore)
-    _add_options(restore, [option.name for option in RestoreOptions.table()])
+    _add_options(restore, RestoreOptions.table())
 
     detect = _command_parser(commands.add_parser, "detect", "pictures:detect", "find faces and tell where they are")
     _add_inputs(detect, "pictures and folders", out_needed=False)
     _add_writing(detect)
     _add_models_dir(detect)
-    _add_options(detect, _DETECTION)
+    _add_options(detect, [*RestoreOptions.of("finding", "choosing"), *(o for o in RestoreOptions.table() if o.name == "device")])
 
     for name, text in (
         ("colorize", "colour black-and-white portraits, whole (no face is looked for)"),
@@ -120,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
             task.add_argument("--hole-mask", type=Path, metavar="FILE", help="a picture of the same size, white where to fill")
         _add_models_dir(task)
         task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
-        _add_options(task, ("precision", "device"))
+        _add_options(task, RestoreOptions.of("machine"))
 
     text = "weights: list, download, verify, where"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))
@@ -166,16 +165,19 @@ def _add_models_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
     """Flags out of the one table. Values go on as texts: RestoreOptions checks them and says what would be right."""
     group = parser.add_argument_group("settings")
-    for option in RestoreOptions.table():
-        if option.name not in names:
-            continue
+    for option in options:
         if option.kind == "bool":
-            group.add_argument(option.flag, action=argparse.BooleanOptionalAction, default=None, help=_help_of(option))
+            group.add_argument(flag_of(option), action=argparse.BooleanOptionalAction, default=None, help=_help_of(option))
         else:
-            group.add_argument(option.flag, default=None, metavar=_metavar_of(option), help=_help_of(option))
+            group.add_argument(flag_of(option), default=None, metavar=_metavar_of(option), help=_help_of(option))
+
+
+def flag_of(option: Option) -> str:
+    """--its-name."""
+    return "--" + option.name.replace("_", "-")
 
 
 def _help_of(option: Option) -> str:

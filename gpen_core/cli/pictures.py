@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.run import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
 from ..batch.sheet import eight_bits
-from ..errors import PictureError, SettingsError
+from ..errors import GpenError, OutputExistsError, PictureError, SettingsError
 from ..options import AUTO, RestoreOptions
 from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..runtime import pick_device, pick_dtype
@@ -212,13 +212,23 @@ def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line:
             console.input = ""
             if result.error is not None:
                 source = str(result.job.source)
-                console.error(result.error if source in result.error else f"{source}: {result.error}")
+                text = _with_advice(result)
+                console.error(text if source in text else f"{source}: {text}")
             else:
                 console.say(line(result))
     finally:
         bars.close()
         console.input = ""
     return done
+
+
+def _with_advice(result: JobResult) -> str:
+    """What went wrong with an input, and which flag helps."""
+    text = result.error or ""
+    if isinstance(result.failure, OutputExistsError):
+        return f"{text}: --overwrite replaces it, --skip-existing passes over it"
+    expected = result.failure is None or isinstance(result.failure, (GpenError, MemoryError))
+    return text if expected else f"{text} (--debug shows where)"
 
 
 def _finished(done: list[JobResult], console: Console, model: str | None, **more: str) -> int:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import PictureError
+from ..errors import OutputExistsError, PictureError
 
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -40,11 +40,7 @@ def check_free(target: Path, overwrite: bool) -> None:
     if target.is_dir():
         raise PictureError(f"Cannot write {target}: it is a folder.")
     if target.exists() and not overwrite:
-        raise _already_there(target)
-
-
-def _already_there(target: Path) -> PictureError:
-    return PictureError(f"{target} exists already and is kept: use --overwrite (overwrite=True) to replace it.")
+        raise OutputExistsError(target)
 
 
 @contextmanager
@@ -68,7 +64,7 @@ def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]
             part.unlink(missing_ok=True)
     except FileExistsError as error:
         if folder.is_dir():
-            raise _already_there(target) from error
+            raise OutputExistsError(target) from error
         raise PictureError(f"Cannot write {target}: {folder} is a file, not a folder.") from error
     except OSError as error:
         if error.errno in _NO_SPACE:

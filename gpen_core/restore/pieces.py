@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from ..faces.face import Box, Face, overlap
 from ..options import RestoreOptions
 from ..pictures import Picture
 from ..progress import Progress
-from ..steps import background
-from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
-from ..steps.detail import detail_of_face
-from ..steps.mask import Parser, landmark_mask, parsing_mask
+from ..steps.align import Matrix, crop_face, similarity, template_points
+from ..steps.mask import Parser, landmark_mask
 from ..steps.paste import Compositor
+from .compose import compose
+from .results import RestoreResult
 
 Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ def paste_faces(
     parser: Parser | None = None,
     upscaler: Callable[[Pixels], Pixels] | None = None,
     progress: Progress | None = None,
-) -> tuple[Picture, Pixels]:
-    """crop_faces() turned round: (the picture with the crops pasted in, what changed as (H, W) float32 0..1).
+) -> RestoreResult:
+    """crop_faces() turned round: the picture with the crops pasted in. The result's `image` is a Picture, its `mask` what changed.
 
     crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, detail, feather, mask, output_size and factor
     count. parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this
@@ -62,32 +62,22 @@ def paste_faces(
     """
     if len(crops) != len(faces):
         raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste back exactly those that were cropped.")
-    matrices: list[Matrix] = []
-    for face, crop in zip(faces, crops, strict=True):
+    for crop in crops:
         if crop.shape[0] != crop.shape[1]:
             raise SettingsError(f"A cropped face must stay square; this one is {crop.shape[1]}x{crop.shape[0]}.")
-        matrices += face_matrices([face], crop.shape[0], template)
-    mode = options.factor if options.output_size == "factor" else options.output_size
-    scale = background.output_scale(cast(Any, mode), matrices, picture.pixels.shape)
-    base, alpha = (picture.pixels, picture.alpha)
-    if scale != 1.0:
-        base, alpha = background.enlarge(base, scale, alpha=alpha, upscaler=upscaler, progress=progress)
-    progress = progress or Progress()
-    compositor = Compositor(base)
-    for number, (crop, matrix) in enumerate(zip(crops, matrices, strict=True)):
-        if progress.stop():
-            break
-        progress.report(number, len(crops), f"face {number + 1}/{len(crops)}")
-        size = crop.shape[0]
-        if options.mask == "parsing" and parser is not None:
-            mask = parsing_mask(parser, crop, size, feather=options.feather)
-        else:
-            mask = landmark_mask(template_points(template, size), size, feather=options.feather)
-        seen = crop_face(picture.pixels, matrix, size)
-        detail = detail_of_face(picture.pixels, seen, crop, mask, matrix, options.detail, base.shape)
-        compositor.add(crop, mask, rescale_matrix(matrix, picture.pixels.shape, base.shape), strength=options.strength, detail=detail)
-    pixels, changed = compositor.result()
-    return picture.with_pixels(pixels, alpha), changed
+    # The colours are those of whoever worked on the crops.
+    options = dataclasses.replace(options, colour_match=False)
+    return compose(
+        picture,
+        faces,
+        [crop.shape[0] for crop in crops],
+        lambda index, _crop, _inside: crops[index],
+        template,
+        options,
+        parser=parser,
+        upscaler=upscaler,
+        progress=progress,
+    )
 
 
 def face_matrices(faces: Sequence[Face], size: int, template: str) -> list[Matrix]:

@@ -1,4 +1,4 @@
-"""FaceRestorer: the pipeline from picture to restored picture; the only module that knows the order of the steps."""
+"""FaceRestorer: loads what the options ask for, then restores pictures. The order of the steps is in `compose`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import GpenError
 from ..faces.detect import Detector, find_faces, make_detector
 from ..faces.face import Face
 from ..faces.select import select_faces
-from ..network.run import run_network
 from ..options import RestoreOptions, parse_indices
 from ..pictures import Picture, from_array, to_array, to_pil
 from ..progress import Progress, Stopped
 from ..runtime import pick_device, pick_dtype
-from ..steps import background, tone
-from ..steps.align import crop_face, rescale_matrix, similarity, template_points
-from ..steps.detail import detail_of_face, kept_detail
-from ..steps.mask import Parser, clip_to_picture, landmark_mask, load_parsenet, need_parsing_package, parsing_mask
-from ..steps.paste import Compositor
+from ..steps import background
+from ..steps.align import template_points
+from ..steps.detail import kept_detail
+from ..steps.mask import Mask, Parser, load_parsenet, need_parsing_package
+from .compose import compose, enlarged, restored_face
 from .results import FaceResult, RestoreResult
 
 if TYPE_CHECKING:
@@ -170,136 +168,66 @@ class FaceRestorer:
         self.prepare()
         source = picture if isinstance(picture, Picture) else from_array(picture)
         if self.options.aligned:
-            done, result = self._restore_aligned(source)
+            result = self._restore_aligned(source)
         else:
-            done, result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
-        result.image = _like(picture, done)
-        result.seconds = time.perf_counter() - started
+            result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
+        result.image = _like(picture, result.image)
+        result.model, result.seconds = self.model_name, time.perf_counter() - started
         return result
 
-    def _restore_picture(self, source: Picture, faces: list[Face]) -> tuple[Picture, RestoreResult]:
-        size = self.size
-        matrices: list[NDArray[np.float64] | GpenError] = []
-        for face in faces:
-            try:
-                matrices.append(similarity(face.landmarks, template_points(self.template, size)))
-            except GpenError as error:  # landmarks that no similarity fits
-                matrices.append(error)
-        good = [matrix for matrix in matrices if not isinstance(matrix, GpenError)]
-        o = self.options
-        mode = o.factor if o.output_size == "factor" else o.output_size
-        scale = background.output_scale(cast(Any, mode), good, source.pixels.shape)
-        base, alpha, scale, stopped = self._enlarge(source, scale)
+    def _restore_picture(self, source: Picture, faces: list[Face]) -> RestoreResult:
+        size, o = self.size, self.options
 
-        result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), self.model_name, 0.0, scale, stopped=stopped)
-        compositor = Compositor(base)
-        for index, (face, matrix) in enumerate(zip(faces, matrices, strict=True)):
-            if result.stopped or self.progress.stop():
-                result.stopped = True
-                result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
-                continue
-            self.progress.report(index, len(faces), f"face {index + 1}/{len(faces)}")
-            try:
-                if isinstance(matrix, GpenError):
-                    raise matrix
-                # Read from the picture as it came, not from the enlarged one: nothing invented goes into the network.
-                crop = crop_face(source.pixels, matrix, size)
-                restored, mask = self._restore_crop(crop, matrix, source.pixels.shape)
-                detail = detail_of_face(source.pixels, crop, restored, mask, matrix, o.detail, base.shape)
-                compositor.add(restored, mask, rescale_matrix(matrix, source.pixels.shape, base.shape), strength=o.strength, detail=detail)
-            except Stopped:
-                result.stopped = True
-                result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
-                continue
-            except GpenError as error:
-                log.warning("face %d is left as it was: %s", index, error)
-                result.faces.append(FaceResult(face, index, "failed", str(error)))
-                continue
-            result.faces.append(FaceResult(face, index, "restored"))
-            result.crops.append(crop)
-            result.restored.append(restored)
-            self.progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", restored)
-        pixels, result.mask = compositor.result()
-        return source.with_pixels(pixels, alpha), result
+        def make(_index: int, crop: Pixels, inside: Mask) -> Pixels:
+            return restored_face(self.loaded_network, crop, inside, o, self.progress)
 
-    def _enlarge(self, source: Picture, scale: float) -> tuple[Pixels, Pixels | None, float, bool]:
-        """(pixels, alpha, by how much they are enlarged, whether the user stopped it: then they are as they were)."""
-        if self.progress.stop():  # while faces were looked for
-            return source.pixels, source.alpha, 1.0, True
-        if scale == 1.0:
-            return source.pixels, source.alpha, 1.0, False
-        pixels, alpha = background.enlarge(source.pixels, scale, alpha=source.alpha, upscaler=self._upscaler, progress=self.progress)
-        stopped = pixels.shape[:2] != background.scaled_shape(source.pixels.shape, scale)
-        return pixels, alpha, 1.0 if stopped else scale, stopped
+        return compose(
+            source,
+            faces,
+            [size] * len(faces),
+            make,
+            self.template,
+            o,
+            parser=self._parser,
+            upscaler=self._upscaler,
+            progress=self.progress,
+        )
 
-    def _go_on(self) -> None:
-        """Raises Stopped where the user wants no more."""
-        if self.progress.stop():
-            raise Stopped
-
-    def _restore_crop(self, crop: Pixels, matrix: NDArray[np.float64], shape: Sequence[int]) -> tuple[Pixels, Pixels]:
-        """(restored face, mask), both at the network's size."""
-        o = self.options
-        size = crop.shape[0]
-        restored = run_network(self.loaded_network, crop, ask=self._go_on)
-        soft = landmark_mask(template_points(self.template, size), size, feather=o.feather)
-        if o.colour_match:
-            restored = tone.match_colour(restored, crop, clip_to_picture(soft, matrix, shape))
-        if o.fidelity > 0:
-            restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
-        if o.mask == "parsing":
-            return restored, parsing_mask(cast(Parser, self._parser), restored, size, feather=o.feather)
-        return restored, soft
-
-    def _restore_aligned(self, source: Picture) -> tuple[Picture, RestoreResult]:
+    def _restore_aligned(self, source: Picture) -> RestoreResult:
         """The whole picture is one aligned face: the network on the resized picture, no mask (official `process`, aligned=True)."""
         o, size = self.options, self.size
         shape = source.pixels.shape
         scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
-        base, alpha, scale, stopped = self._enlarge(source, scale)
-        height, width = base.shape[:2]
+        base, alpha, scale, stopped = enlarged(source, scale, self._upscaler, self.progress)
         face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
-        if stopped or self.progress.stop():
-            return self._stopped_aligned(source, base, alpha, face, scale)
-        shrinks = max(shape[:2]) > size
-        crop = np.asarray(
-            cv2.resize(source.pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.float32
-        )
+        crop = _resized(source.pixels, (size, size), enlarging=cv2.INTER_LINEAR)
         try:
-            restored = run_network(self.loaded_network, crop, ask=self._go_on)
+            if stopped or self.progress.stop():
+                raise Stopped
+            restored = restored_face(self.loaded_network, crop, np.ones((size, size), np.float32), o, self.progress)
         except Stopped:
-            return self._stopped_aligned(source, base, alpha, face, scale)
-        everything = np.ones((size, size), np.float32)
-        if o.colour_match:
-            restored = tone.match_colour(restored, crop, everything)
-        if o.fidelity > 0:
-            restored = tone.keep_low_frequencies(restored, crop, o.fidelity)
+            faces, mask = (
+                [FaceResult(face, 0, "stopped", "interrupted before this face was restored")],
+                np.zeros(base.shape[:2], np.float32),
+            )
+            return RestoreResult(source.with_pixels(base, alpha), faces, mask, "", 0.0, scale, stopped=True)
         fitted = _resized(restored, base.shape)
         everywhere = np.ones(shape[:2], np.float32)
         detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)
         if detail is not None:
             fitted = fitted + _resized(detail, base.shape)
         pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
-        mask = np.ones((height, width), np.float32)
-        faces = [FaceResult(face, 0, "restored")]
-        result = RestoreResult(None, faces, mask, self.model_name, 0.0, scale, crops=[crop], restored=[restored])
-        return source.with_pixels(pixels, alpha), result
-
-    def _stopped_aligned(
-        self, source: Picture, base: Pixels, alpha: Pixels | None, face: Face, scale: float
-    ) -> tuple[Picture, RestoreResult]:
-        faces = [FaceResult(face, 0, "stopped", "interrupted before this face")]
-        mask = np.zeros(base.shape[:2], np.float32)
-        return source.with_pixels(base, alpha), RestoreResult(None, faces, mask, self.model_name, 0.0, scale, stopped=True)
+        faces, mask = [FaceResult(face, 0, "restored")], np.ones(base.shape[:2], np.float32)
+        return RestoreResult(source.with_pixels(pixels, alpha), faces, mask, "", 0.0, scale, crops=[crop], restored=[restored])
 
 
-def _resized(square: Pixels, shape: Sequence[int]) -> Pixels:
-    """A face or its detail at the size of a picture (height, width, ...)."""
+def _resized(square: Pixels, shape: Sequence[int], enlarging: int = cv2.INTER_CUBIC) -> Pixels:
+    """A picture, a face or its detail at another size (height, width, ...). enlarging: OpenCV's way to enlarge."""
     height, width = shape[:2]
     if square.shape[:2] == (height, width):
         return square
-    shrinks = square.shape[0] > max(height, width)
-    return np.asarray(cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.float32)
+    shrinks = max(square.shape[:2]) > max(height, width)
+    return np.asarray(cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrinks else enlarging), np.float32)
 
 
 def _template_in(template: str, shape: Sequence[int]) -> Pixels:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
+from ..errors import FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError, WeightsError
 from ..pictures.disk import part_beside
 from ..progress import Progress
 from .cut import is_cut_short
@@ -95,7 +95,7 @@ def restore_video(
     if target.suffix.lower() not in _MUXERS:
         raise PictureError(f"cannot write the video {target}: its name must end with {', '.join(_MUXERS)}")
     if target.exists() and not overwrite:
-        raise PictureError(f"{target} exists already and is kept; use --overwrite to replace it")
+        raise OutputExistsError(target)
     restorer.prepare()
     part = part_beside(target)
     try:
@@ -105,7 +105,7 @@ def restore_video(
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
                     result = _Work(av, source, reading, writing, restorer, crf, progress or Progress()).run()
                 if target.exists() and not overwrite:  # somebody else wrote it meanwhile
-                    raise PictureError(f"{target} exists already and is kept; use --overwrite to replace it")
+                    raise OutputExistsError(target)
                 part.replace(target)
             except OSError as error:  # FFmpeg's errors of the disk are OSErrors as well
                 raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from ..errors import DamagedWeightsError, WeightsError, shown
 from .architecture import Architecture
 from .formats.identify import WANTED, describe_keys, file_kind
-from .formats.onnx_reader import read_onnx
+from .formats.onnx_reader import Parameter, read_onnx
 from .formats.pickle_machine import TensorSpec, code_message
 from .formats.pickle_reader import TorchFile
-from .formats.safetensors_reader import read_tensors, safetensors_shapes
+from .formats.safetensors_reader import SafetensorsFile
 
 if TYPE_CHECKING:
     import torch
@@ -35,22 +35,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     Containers (g_ema, params_ema, params, state_dict) and a common "module." prefix are taken off; an ONNX file gives a GPEN generator's
     official names. Raises WeightsError, in one sentence, where the file holds no tensors, is damaged, or asks to run code.
     """
-    path = Path(path)
-    with _reading(path):
-        kind = file_kind(path)
-        if kind == "safetensors":
-            return _without_prefix(read_tensors(path))
-        if kind == "onnx":
-            import torch
-
-            from_numpy = cast("Callable[[Any], torch.Tensor]", cast("Any", torch).from_numpy)
-            return {key: from_numpy(parameter.array()) for key, parameter in read_onnx(path).items()}
-        with TorchFile(path) as file:
-            specs = _specs(path, file)
-            # Tensors may share their numbers, but some must be copied to lie as they should: thousands, of a file of a megabyte.
-            if sum(spec.bytes for spec in specs.values()) > 2 * file.length:
-                raise WeightsError("its tensors name the same numbers again and again, which no weight file does")
-            return {key: file.load(spec) for key, spec in specs.items()}
+    with _opened(path) as (_shapes, load):
+        return load()
 
 
 def read_shapes(path: str | Path) -> dict[str, Shape]:
@@ -58,21 +44,13 @@ def read_shapes(path: str | Path) -> dict[str, Shape]:
 
     Raises WeightsError as `read_state_dict` does, except for damage that only the numbers themselves show.
     """
-    path = Path(path)
-    with _reading(path):
-        kind = file_kind(path)
-        if kind == "safetensors":
-            return _without_prefix(safetensors_shapes(path))
-        if kind == "onnx":
-            return {key: parameter.shape for key, parameter in read_onnx(path).items()}
-        with TorchFile(path) as file:
-            return {key: spec.shape for key, spec in _specs(path, file).items()}
+    with _opened(path) as (shapes, _load):
+        return shapes
 
 
 def read_architecture(path: str | Path) -> Architecture:
     """What GPEN generator a file holds, from its head alone. Raises WeightsError, which says what the file is, where it holds none."""
-    path = Path(path)
-    return _architecture(path, read_shapes(path))
+    return _architecture(Path(path), read_shapes(path))
 
 
 def read_generator(path: str | Path) -> dict[str, torch.Tensor]:
@@ -80,10 +58,41 @@ def read_generator(path: str | Path) -> dict[str, torch.Tensor]:
 
     Raises WeightsError with one sentence that says what the file is and what was wanted.
     """
+    with _opened(path) as (shapes, load):
+        _architecture(Path(path), shapes)  # first: a wrong file of gigabytes is refused before its numbers are read
+        return load()
+
+
+@contextmanager
+def _opened(path: str | Path) -> Generator[tuple[dict[str, Shape], Callable[[], dict[str, torch.Tensor]]], None, None]:
+    """(names and shapes, what reads the numbers) of a file, whose head is read once."""
     path = Path(path)
-    # The head first: a wrong file of gigabytes is refused before its numbers are read.
-    _architecture(path, read_shapes(path))
-    return read_state_dict(path)
+    with _reading(path):
+        kind = file_kind(path)
+        if kind == "safetensors":
+            tensors = SafetensorsFile(path)
+            yield _without_prefix(tensors.shapes), lambda: _without_prefix(tensors.tensors())
+        elif kind == "onnx":
+            parameters = read_onnx(path)
+            yield {key: parameter.shape for key, parameter in parameters.items()}, lambda: _tensors_of(parameters)
+        else:
+            with TorchFile(path) as file:
+                specs = _specs(path, file)
+                yield {key: spec.shape for key, spec in specs.items()}, lambda: _loaded(file, specs)
+
+
+def _tensors_of(parameters: Mapping[str, Parameter]) -> dict[str, torch.Tensor]:
+    import torch
+
+    from_numpy = cast("Callable[[Any], torch.Tensor]", cast("Any", torch).from_numpy)
+    return {key: from_numpy(parameter.array()) for key, parameter in parameters.items()}
+
+
+def _loaded(file: TorchFile, specs: Mapping[str, TensorSpec]) -> dict[str, torch.Tensor]:
+    # Tensors may share their numbers, but some must be copied to lie as they should: thousands, of a file of a megabyte.
+    if sum(spec.bytes for spec in specs.values()) > 2 * file.length:
+        raise WeightsError("its tensors name the same numbers again and again, which no weight file does")
+    return {key: file.load(spec) for key, spec in specs.items()}
 
 
 def _architecture(path: Path, shapes: Mapping[str, Shape]) -> Architecture:

@@ -31,7 +31,7 @@ def test_only_our_own_classes_are_registered(host):
 @pytest.mark.parametrize("enable", [None, False])
 def test_nothing_is_done_unless_asked(host, portrait, enable):
     picture = Image.fromarray(portrait)
-    arguments = dict.fromkeys(host.ours("fields").IN_EXTRAS)  # None: the host's own API
+    arguments = dict.fromkeys(option.name for option in host.ours("fields").extras())  # None: the host's own API
     pp = processed(host, picture, enable=enable, **arguments)
     assert pp.image is picture and pp.info == {}
 

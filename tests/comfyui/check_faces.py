@@ -152,11 +152,12 @@ def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
     import sys as system
 
     core = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restore.restorer")]
+    errors = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.errors")]
 
     def fails(self, *given):
-        raise core.GpenError("its landmarks fit no face")
+        raise errors.GpenError("its landmarks fit no face")
 
-    monkeypatch.setattr(core.FaceRestorer, "_restore_crop", fails)
+    monkeypatch.setattr(core, "restored_face", fails)
     said = report_of(comfy, "GPENRestoreFaces", "restore", portrait, model=model, **settings(comfy, "GPENRestoreFaces"))
     assert said == f"0 of 1 faces restored with {MODEL}\n1 face left unrestored: its landmarks fit no face"
 

@@ -1,7 +1,7 @@
 """Reads .safetensors files: a header of JSON, then the numbers.
 
 The package of that name maps the file into memory, and a mapped file that another program cuts meanwhile ends the process. Here tensors are
-read one by one into their place, which takes no more memory. No torch is needed before `read_tensors` is called.
+read one by one into their place, which takes no more memory. No torch is needed before `tensors` is called.
 """
 
 from __future__ import annotations
@@ -40,29 +40,35 @@ class _Place:
     end: int
 
 
-def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a .safetensors file, from its header alone. Raises WeightsError where it is damaged or cut off."""
-    return {key: place.shape for key, place in _header(path)[0].items()}
+class SafetensorsFile:
+    """A .safetensors file, its header read and checked. Raises WeightsError where it is damaged or cut off."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._places, self._start = _header(path)
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors by name, on the CPU, in the type they were saved in. Raises WeightsError."""
-    import torch
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The tensors' names and shapes."""
+        return {key: place.shape for key, place in self._places.items()}
 
-    places, start = _header(path)
-    tensors: dict[str, torch.Tensor] = {}
-    with path.open("rb") as file:
-        for key, place in places.items():
-            name = _KINDS[place.kind][1] if place.kind in _KINDS else ""
-            dtype = cast("torch.dtype | None", getattr(torch, name, None))
-            if dtype is None:
-                raise WeightsError(f"'{shown(path, 300)}' holds numbers of a type that is not read ({shown(place.kind)})")
-            numbers = torch.empty(place.end - place.begin, dtype=torch.uint8)
-            file.seek(start + place.begin)
-            if cast("Any", file).readinto(cast("Any", numbers).numpy()) != len(numbers):
-                raise DamagedWeightsError(f"'{shown(path, 300)}' was cut off while it was read; {_AGAIN}.")
-            tensors[key] = numbers.view(dtype).reshape(place.shape) if len(numbers) else torch.empty(place.shape, dtype=dtype)
-    return tensors
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors by name, on the CPU, in the type they were saved in. Raises WeightsError."""
+        import torch
+
+        tensors: dict[str, torch.Tensor] = {}
+        with self.path.open("rb") as file:
+            for key, place in self._places.items():
+                name = _KINDS[place.kind][1] if place.kind in _KINDS else ""
+                dtype = cast("torch.dtype | None", getattr(torch, name, None))
+                if dtype is None:
+                    raise WeightsError(f"'{shown(self.path, 300)}' holds numbers of a type that is not read ({shown(place.kind)})")
+                numbers = torch.empty(place.end - place.begin, dtype=torch.uint8)
+                file.seek(self._start + place.begin)
+                if cast("Any", file).readinto(cast("Any", numbers).numpy()) != len(numbers):
+                    raise DamagedWeightsError(f"'{shown(self.path, 300)}' was cut off while it was read; {_AGAIN}.")
+                tensors[key] = numbers.view(dtype).reshape(place.shape) if len(numbers) else torch.empty(place.shape, dtype=dtype)
+        return tensors
 
 
 def _header(path: Path) -> tuple[dict[str, _Place], int]:

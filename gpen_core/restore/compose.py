@@ -1,0 +1,132 @@
+"""The order of the steps, in one place: for whole pictures (`restorer`) and for hosts that do them one by one (`pieces`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GpenError
+from ..faces.face import Face
+from ..network.run import run_network
+from ..options import RestoreOptions
+from ..pictures import Picture
+from ..progress import Progress, Stopped
+from ..steps import background, tone
+from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
+from ..steps.detail import detail_of_face
+from ..steps.mask import Mask, Parser, clip_to_picture, landmark_mask, parsing_mask
+from ..steps.paste import Compositor
+from .results import FaceResult, RestoreResult
+
+if TYPE_CHECKING:
+    from ..network.fused import Network
+
+Pixels = NDArray[np.float32]
+# (index, the face as it was cut out, where in that square the face is) -> the face to paste. All (S, S, ...), float32 0..1.
+MakeFace = Callable[[int, Pixels, Mask], Pixels]
+log = logging.getLogger(__name__)
+
+
+def compose(
+    source: Picture,
+    faces: Sequence[Face],
+    sizes: Sequence[int],
+    make: MakeFace,
+    template: str,
+    options: RestoreOptions,
+    *,
+    parser: Parser | None = None,
+    upscaler: Callable[[Pixels], Pixels] | None = None,
+    progress: Progress | None = None,
+) -> RestoreResult:
+    """The picture, enlarged as the options say, with every face cut out, made anew and pasted back. Its `image` is a Picture.
+
+    sizes: the side in pixels of each face's square. make: gives the new face; what it raises of GpenError leaves that face as it was.
+    parser: ParseNet, for the mask "parsing". upscaler: enlarges what is not a face; None: Lanczos.
+    """
+    progress = progress or Progress()
+    matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
+    mode = options.factor if options.output_size == "factor" else options.output_size
+    fitting = [matrix for matrix in matrices if not isinstance(matrix, GpenError)]
+    scale = background.output_scale(cast(Any, mode), fitting, source.pixels.shape)
+    base, alpha, scale, stopped = enlarged(source, scale, upscaler, progress)
+
+    result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), "", 0.0, scale, stopped=stopped)
+    compositor = Compositor(base)
+    for index, (face, matrix, size) in enumerate(zip(faces, matrices, sizes, strict=True)):
+        if result.stopped or progress.stop():
+            result.stopped = True
+            result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
+            continue
+        progress.report(index, len(faces), f"face {index + 1}/{len(faces)}")
+        try:
+            if isinstance(matrix, GpenError):
+                raise matrix
+            # Read from the picture as it came, not from the enlarged one: nothing invented goes into the network.
+            crop = crop_face(source.pixels, matrix, size)
+            soft = landmark_mask(template_points(template, size), size, feather=options.feather)
+            inside = clip_to_picture(soft, matrix, source.pixels.shape) if options.colour_match else soft  # only colours are measured
+            made = make(index, crop, inside)
+            parses = options.mask == "parsing" and parser is not None
+            mask = parsing_mask(cast(Parser, parser), made, size, feather=options.feather) if parses else soft
+            detail = detail_of_face(source.pixels, crop, made, mask, matrix, options.detail, base.shape)
+            place = rescale_matrix(matrix, source.pixels.shape, base.shape)
+            compositor.add(made, mask, place, strength=options.strength, detail=detail)
+        except Stopped:
+            result.stopped = True
+            result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
+            continue
+        except GpenError as error:
+            log.warning("face %d is left as it was: %s", index, error)
+            result.faces.append(FaceResult(face, index, "failed", str(error)))
+            continue
+        result.faces.append(FaceResult(face, index, "restored"))
+        result.crops.append(crop)
+        result.restored.append(made)
+        progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", made)
+    pixels, result.mask = compositor.result()
+    result.image = source.with_pixels(pixels, alpha)
+    return result
+
+
+def restored_face(network: Network, crop: Pixels, inside: Mask, options: RestoreOptions, progress: Progress) -> Pixels:
+    """A face through the network, in the tone that the options ask for. Raises Stopped where the user wants no more.
+
+    crop: (S, S, 3) float32 RGB 0..1 at the network's size. inside: (S, S), where the face is: its colours are measured there.
+    """
+
+    def go_on() -> None:
+        if progress.stop():
+            raise Stopped
+
+    restored = run_network(network, crop, ask=go_on)
+    if options.colour_match:
+        restored = tone.match_colour(restored, crop, inside)
+    if options.fidelity > 0:
+        restored = tone.keep_low_frequencies(restored, crop, options.fidelity)
+    return restored
+
+
+def enlarged(
+    source: Picture, scale: float, upscaler: Callable[[Pixels], Pixels] | None, progress: Progress
+) -> tuple[Pixels, Pixels | None, float, bool]:
+    """(pixels, alpha, by how much they are enlarged, whether the user stopped it: then they are as they were)."""
+    if progress.stop():  # while faces were looked for
+        return source.pixels, source.alpha, 1.0, True
+    if scale == 1.0:
+        return source.pixels, source.alpha, 1.0, False
+    pixels, alpha = background.enlarge(source.pixels, scale, alpha=source.alpha, upscaler=upscaler, progress=progress)
+    stopped = pixels.shape[:2] != background.scaled_shape(source.pixels.shape, scale)
+    return pixels, alpha, 1.0 if stopped else scale, stopped
+
+
+def _matrix(face: Face, size: int, template: str) -> Matrix | GpenError:
+    """Picture to crop; the error where these landmarks fit no template."""
+    try:
+        return similarity(face.landmarks, template_points(template, size))
+    except GpenError as error:
+        return error
