@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-DATA = ROOT.parent / "shared" / "data"  # pictures of people that are not part of this project
+PEOPLE = ROOT.parent / "shared" / "data"  # pictures of people that are not part of this project
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +35,11 @@ def recipe(golden_folder: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
+def people() -> Path:
     """The folder of pictures beside the checkout. Every test that asks for it has a twin that needs nothing: docs/testing.md."""
-    if not DATA.is_dir():
-        pytest.skip("../shared/data, pictures that are not part of this project, is not here; this test's twin needs none")
-    return DATA
+    if not PEOPLE.is_dir():
+        pytest.skip("needs ../shared/data, pictures that are not part of this project; this test's twin needs none")
+    return PEOPLE
 
 
 @pytest.fixture(scope="session")
@@ -57,4 +57,4 @@ def crowd(request: pytest.FixtureRequest) -> Pixels:
         return request.getfixturevalue("group").pixels
     from gpen_core.pictures import read_picture
 
-    return read_picture(request.getfixturevalue("data") / "Solvay_conference_1927.png").pixels
+    return read_picture(request.getfixturevalue("people") / "Solvay_conference_1927.png").pixels

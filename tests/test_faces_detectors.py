@@ -94,11 +94,11 @@ def test_yunet_through_opencv(tmp_path: Path) -> None:
         assert find_faces(np.full((*shape, 3), 0.5, np.float32), detector, threshold=0.8) == []
 
 
-def test_yunet_itself(data: Path) -> None:
+def test_yunet_itself(people: Path) -> None:
     """The same faces, and the same order of landmarks, as the detector that ships; where YuNet's file is at hand."""
-    bgr = cv2.imdecode(np.frombuffer((data / "Solvay_conference_1927.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    bgr = cv2.imdecode(np.frombuffer((people / "Solvay_conference_1927.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     picture = np.ascontiguousarray(bgr[:, :, ::-1], np.float32) / 255
-    detector = make_detector("yunet", weights_folders=[data])
+    detector = make_detector("yunet", weights_folders=[people])
     found, expected = find_faces(picture, detector, threshold=0.7), find_faces(picture, make_detector())
     assert len(found) == 29
     for face in expected:

@@ -44,7 +44,7 @@ def in_archive(path: Path) -> Iterator[Pixels]:
 def test_portraits_show_one_person_each(source: str, request: pytest.FixtureRequest) -> None:
     portraits: Iterable[Pixels] = map(spoilt, range(4))
     if source != "the example":
-        portraits = in_archive(request.getfixturevalue("data") / "portraits-cc0-512.zip")
+        portraits = in_archive(request.getfixturevalue("people") / "portraits-cc0-512.zip")
     others = 0
     for number, picture in enumerate(portraits):
         person, *rest = select_faces(find_faces(picture, DETECTOR), picture.shape)

@@ -140,7 +140,7 @@ def test_opencv_steps_in_for_a_card_that_fails(
 
 def test_a_device_that_is_not_there_is_no_error(group: Group, caplog: pytest.LogCaptureFixture) -> None:
     if torch.cuda.is_available():
-        pytest.skip("this machine has one")
+        pytest.skip("this machine has a graphics card, and the test is of one that has none")
     assert len(find_faces(group.pixels, RetinaFaceMobile(device="cuda"))) == PEOPLE
     assert "because torch on cuda failed" in caplog.text
 

@@ -127,7 +127,7 @@ def test_parsenet_runs_where_facexlib_is(tmp_path):
     try:
         module = masks._facexlib_parsenet()
     except FeatureMissingError:
-        pytest.skip("facexlib is not installed")
+        pytest.skip("needs facexlib, which is optional: pip install --no-deps facexlib")
     torch.manual_seed(0)
     network = module.ParseNet(in_size=512, out_size=512, parsing_ch=19)
     torch.save(network.state_dict(), tmp_path / "parsing_parsenet.pth")

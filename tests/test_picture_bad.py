@@ -75,7 +75,7 @@ def test_missing_and_folder(tmp_path):
     refused(tmp_path, "folder")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything: run the tests as another user")
 def test_unreadable(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
@@ -336,7 +336,7 @@ def test_unwritable_folders(tmp_path, picture, monkeypatch):
         write_picture(picture, tmp_path / "out.png")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere: run the tests as another user")
 def test_read_only_folder(tmp_path, picture):
     folder = tmp_path / "locked"
     folder.mkdir()

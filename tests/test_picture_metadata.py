@@ -154,8 +154,7 @@ def test_damaged_notes_do_not_cost_the_picture(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".jpg", ".webp"])
 @pytest.mark.parametrize("shape", [(1, 1, 3), (8, 20000, 3), (20000, 8, 3)])
 def test_odd_sizes(tmp_path, suffix, shape):
-    if suffix == ".webp" and max(shape) > 16383:
-        pytest.skip("WebP is smaller")
+    shape = tuple(min(side, 16383) for side in shape) if suffix == ".webp" else shape  # WebP ends there
     values = np.full(shape, 200, np.uint8)
     out = write_picture(from_array(values), tmp_path / f"out{suffix}")
     assert np.abs(to_array(read_picture(out)).astype(int) - 200).max() <= 2

@@ -160,8 +160,15 @@ def test_a_picture_of_the_training_data_is_noticed(tmp_path):
     assert taken(folder, (own, copied, unpacked)) == [copied, unpacked]
 
 
-def test_no_picture_of_the_training_data_is_here(data):
-    assert taken(data, tracked()) == []
+def test_no_picture_of_the_training_data_is_here(people):
+    assert taken(people, tracked()) == []
+
+
+def test_a_clone_needs_nothing_beside_it():
+    """Only the fixture `people` looks there, and skips where there is nothing."""
+    beside = re.compile(r"\bROOT\.parent /|\.\./shared\b")
+    code = [path for path in tracked() if path.suffix in CODE and path != Path(__file__)]
+    assert [_name(path) for path in code if beside.search(path.read_text("utf-8"))] == ["tests/conftest.py"]
 
 
 def test_nothing_of_one_machine_is_named():

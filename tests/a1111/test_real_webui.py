@@ -33,7 +33,7 @@ PROBE = Path(__file__).parent / "probe"
 LITE = "GPEN-BFR-256-lite"
 MINE = {"face_restoration_model": "GPEN", "gpen_model": LITE}
 
-pytestmark = pytest.mark.skipif(not CHECKOUT, reason="WEBUI=path names no checkout of a WebUI")
+pytestmark = pytest.mark.skipif(not CHECKOUT, reason="needs a real WebUI: set WEBUI to the folder of a checkout (docs/a1111.md)")
 
 
 class WebUI:

@@ -15,7 +15,7 @@ def seen(server, comfy_python, tmp_path_factory):
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome"))
     browser = next((path for path in found if path), None)
     if browser is None:
-        pytest.skip("no Chromium or Chrome is installed")
+        pytest.skip("needs a browser: install Chromium or Chrome")
     out = tmp_path_factory.mktemp("page")
     workflow = workflows.FOLDER / "Fix a portrait.json"
     text = host.run([str(comfy_python), str(host.ROOT / "tests" / "comfyui" / "browse.py"), server.url, browser, str(workflow), str(out)])
