@@ -21,7 +21,8 @@ from gpen_core.options import AUTO, RestoreOptions
 from gpen_core.restore.restorer import FaceRestorer
 from gpen_core.restore.results import RestoreResult
 from gpen_core.runtime import is_out_of_memory, pick_device, pick_dtype
-from gpen_core.weights.files import LOG, Resolved, search_folders
+from gpen_core.weights.files import LOG, Resolved
+from gpen_core.weights.folders import search_folders
 
 from . import host
 from .progress import HostProgress

@@ -7,7 +7,8 @@ from typing import Any
 from gpen_core.errors import WeightsError
 from gpen_core.options import AUTO
 from gpen_core.weights.catalog import Catalog
-from gpen_core.weights.files import find, gpen_folder, identify, weight_files
+from gpen_core.weights.files import find, identify
+from gpen_core.weights.folders import gpen_folder, weight_files
 
 from . import host
 

@@ -28,6 +28,6 @@ def _make(name: str, device: str, folders: tuple[Path, ...]) -> Detector:
 
 def weights_folders() -> list[Any]:
     """Where weights of detectors, ParseNet and Real-ESRGAN are looked for."""
-    from ..gpen_core.weights.files import search_folders as core_folders
+    from ..gpen_core.weights.folders import search_folders as core_folders
 
     return [*search_folders(), *core_folders(models_dir())]

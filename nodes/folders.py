@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..gpen_core.weights.catalog import Catalog
-from ..gpen_core.weights.files import SUFFIXES
+from ..gpen_core.weights.folders import SUFFIXES
 
 FOLDER = "GPEN"
 OTHER_FOLDERS = ("facerestore_models",)  # ReActor and facerestore keep GPEN's ONNX files there

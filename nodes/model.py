@@ -159,7 +159,7 @@ def _resolve(name: str) -> Resolved:
 
 def fingerprint(name: str) -> str:
     """A text that changes when the file behind a name does; for auto and the catalogue when any weight file comes, goes or changes."""
-    from ..gpen_core.weights.files import weight_files
+    from ..gpen_core.weights.folders import weight_files
 
     path = model_path(name)
     files: list[Path] = [path] if path is not None else [file for folder in search_folders() for file in weight_files(folder)]

@@ -19,7 +19,8 @@ from gpen_core.network.load import find_model, load_network
 from gpen_core.network.modules import Generator
 from gpen_core.weights.architecture import Architecture
 from gpen_core.weights.catalog import EMBEDDED_FOLDER, Catalog
-from gpen_core.weights.files import find, search_folders, weight_files
+from gpen_core.weights.files import find
+from gpen_core.weights.folders import search_folders, weight_files
 from training.start import identity_generator
 
 LITE = EMBEDDED_FOLDER / "GPEN-BFR-256-lite.safetensors"
@@ -44,7 +45,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_one_bad_file_never_hides_the_good_ones(models, no_network, monkeypatch, caplog, name):  # noqa: F811
-    monkeypatch.setattr("gpen_core.weights.files._SMALLEST_BYTES", 0)
+    monkeypatch.setattr("gpen_core.weights.folders._SMALLEST_BYTES", 0)
     good = put(models / "GPEN", "my own.pth", "GPEN-BFR-256")
     BAD[name](models / "GPEN" / name)
     assert find("GPEN-BFR-256", models) == good

@@ -15,10 +15,11 @@ from weights_help import tiny_catalog, tiny_entry, tiny_state
 
 from gpen_core.errors import SettingsError, WeightsError, WeightsMissingError
 from gpen_core.network.load import find_model
-from gpen_core.weights import download, files
+from gpen_core.weights import download, files, folders
 from gpen_core.weights.architecture import Architecture
 from gpen_core.weights.catalog import Catalog
-from gpen_core.weights.files import find, identify, models_dir, offline_switch, search_folders
+from gpen_core.weights.files import find, identify
+from gpen_core.weights.folders import models_dir, offline_switch, search_folders
 
 NARROW = {"GPEN-BFR-256": 1 / 64, "GPEN-BFR-512": 2 / 64, "GPEN-BFR-1024": 3 / 64, "GPEN-BFR-2048": 4 / 64, "GPEN-Inpainting-1024": 3 / 64}
 
@@ -31,7 +32,7 @@ def alone(monkeypatch, tmp_path):
     for name in ("GPEN_MODELS_DIR", "GPEN_EXTRA_MODELS", "HF_HUB_OFFLINE", "GPEN_OFFLINE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "_SMALLEST_BYTES", 1000)
+    monkeypatch.setattr(folders, "_SMALLEST_BYTES", 1000)
     monkeypatch.setattr(files, "_unreachable", {})
     catalog = tiny_catalog()
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: catalog))

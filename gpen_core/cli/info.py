@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import __version__
-from ..weights.files import models_dir, search_folders
+from ..weights.folders import models_dir, search_folders
 from .console import Console
 
 # What is imported: (module, package on the index).

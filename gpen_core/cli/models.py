@@ -9,7 +9,8 @@ from ..errors import WeightsError, WeightsMissingError
 from ..weights.catalog import Catalog, WeightFile
 from ..weights.download import download as fetch
 from ..weights.download import missing, sources
-from ..weights.files import find, gpen_folder, models_dir, offline_switch, search_folders
+from ..weights.files import find
+from ..weights.folders import gpen_folder, models_dir, offline_switch, search_folders
 from ..weights.sums import verify as compare
 from .console import ELSEWHERE, Console
 

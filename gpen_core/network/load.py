@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..runtime import pick_device
 from ..weights.catalog import Task
-from ..weights.files import LOG, PROBE_SECONDS, Progress, Resolved, resolve
+from ..weights.download import DownloadProgress
+from ..weights.files import LOG, PROBE_SECONDS, Resolved, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ def find_model(
     task: Task | None = None,
     extra_folders: Sequence[Path] = (),
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     offline: bool | None = None,
     log: logging.Logger = LOG,
     wait: float = PROBE_SECONDS,

@@ -113,7 +113,7 @@ class FaceRestorer:
         self._network = load_network(found.path, device, dtype)
 
     def _weights_folders(self) -> list[Path]:
-        from ..weights.files import models_dir, search_folders
+        from ..weights.folders import models_dir, search_folders
 
         return [*self.extra_folders, *search_folders(models_dir(self.models_dir))]
 

@@ -20,7 +20,7 @@ from .mask import Mask
 _ROWS = 64  # are pasted at once: what is computed in between stays in the processor's cache
 
 
-class Box(NamedTuple):
+class Rectangle(NamedTuple):
     """A rectangle of the picture in pixels: left and top included, right and bottom not. Empty when right <= left."""
 
     left: int
@@ -52,7 +52,7 @@ class Compositor:
         detail: Picture | None = None,
         smooth_small: bool = False,
         antialias: bool = True,
-    ) -> Box:
+    ) -> Rectangle:
         """Paste one face; returns the rectangle that may have changed (empty for a face outside the picture or an empty mask).
 
         restored: (S, S, 3) float32 RGB, 0..1. mask: (S, S) float32, 0..1. matrix: (2, 3), picture to crop, as it was cut.
@@ -71,7 +71,7 @@ class Compositor:
         back = invert(matrix)
         box = reach(mask, matrix, self._base.shape)
         if box.right <= box.left or box.bottom <= box.top:
-            return Box(0, 0, 0, 0)
+            return Rectangle(0, 0, 0, 0)
         if smooth_small:
             restored = smooth(restored)
         # Crop to rectangle: the inverse transform, counted from the rectangle's corner.
@@ -111,11 +111,11 @@ class Compositor:
         return self._picture, mask
 
 
-def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Box:
+def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Rectangle:
     """The part of a picture of that shape (height, width, ...) that the mask can reach. matrix: (2, 3), picture to crop."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
-        return Box(0, 0, 0, 0)
+        return Rectangle(0, 0, 0, 0)
     left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
     corners = transform([[left, top], [right, top], [left, bottom], [right, bottom]], invert(matrix))
     # The prefilter of a shrinking warp reaches about two pixels of the picture further.
@@ -123,7 +123,7 @@ def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Box:
     height, width = shape[:2]
     low = np.clip(np.floor(corners.min(axis=0) - margin), 0, (width, height))
     high = np.clip(np.ceil(corners.max(axis=0) + margin) + 1, 0, (width, height))
-    return Box(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    return Rectangle(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
 def _three(plane: NDArray[Any]) -> NDArray[Any]:

@@ -28,7 +28,7 @@ from .web import Answer, Fetch, FetchError, Limits
 
 LOG = logging.getLogger("gpen_core.weights")
 
-Progress = Callable[[int, "int | None"], None]
+DownloadProgress = Callable[[int, "int | None"], None]
 
 _RETRIES = 20  # per mirror
 _BARREN_RETRIES = 2  # of these, one after another without new bytes
@@ -42,7 +42,7 @@ def download(
     entry: WeightFile,
     folder: Path,
     *,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     notice: Callable[[str], None] | None = None,
     log: logging.Logger = LOG,
     first: Source | None = None,
@@ -106,7 +106,7 @@ def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | Non
     return None
 
 
-def _fetch(source: Source, entry: WeightFile, folder: Path, tell: Progress, limits: Limits, deadline: float) -> Path:
+def _fetch(source: Source, entry: WeightFile, folder: Path, tell: DownloadProgress, limits: Limits, deadline: float) -> Path:
     """Fetches from one address, verifies, and gives the file its name. Raises FetchError where the next address should be tried."""
     part = folder / f"{source.filename}.part"
     total = _fetch_part(source, part, tell, limits, deadline)
@@ -152,7 +152,7 @@ def _check_content(part: Path, entry: WeightFile) -> None:
         raise _OtherGenerator(f"it holds a GPEN generator of size {found.size} and narrow {found.narrow}, not {entry.name}")
 
 
-def _fetch_part(source: Source, part: Path, tell: Progress, limits: Limits, deadline: float) -> int | None:
+def _fetch_part(source: Source, part: Path, tell: DownloadProgress, limits: Limits, deadline: float) -> int | None:
     """Brings the .part to its full length, resuming as often as new bytes arrive. Returns the length the server told, if any."""
     state = part.with_name(part.name + ".json")
     attempts = barren = 0
@@ -195,7 +195,7 @@ def _check_space(part: Path, answer: Answer) -> None:
         raise WeightsFolderError(f"{part.parent} has {lacking}; make room or name another folder.", reason=f"the disk has {lacking}")
 
 
-def _write(source: Source, answer: Answer, part: Path, state: Path, tell: Progress) -> None:
+def _write(source: Source, answer: Answer, part: Path, state: Path, tell: DownloadProgress) -> None:
     done = answer.start
     most = min(answer.total or source.most_bytes, source.most_bytes)
     with _writing(part.parent):
@@ -260,7 +260,7 @@ def _check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, filename: str, progress: Progress | None, log: logging.Logger) -> Generator[None, None, None]:
+def _lock(folder: Path, filename: str, progress: DownloadProgress | None, log: logging.Logger) -> Generator[None, None, None]:
     """Lets one process at a time fetch a file."""
     path = folder / f".{filename}.lock"
     told = False
@@ -301,7 +301,7 @@ def _give_notice(entry: WeightFile, folder: Path, notice: Callable[[str], None] 
 
 
 @contextlib.contextmanager
-def _bar(filename: str, progress: Progress | None) -> Generator[Progress, None, None]:
+def _bar(filename: str, progress: DownloadProgress | None) -> Generator[DownloadProgress, None, None]:
     """The caller's progress, else a bar on a terminal, else nothing; nothing too where only errors are to be told of (--quiet)."""
     if progress is not None:
         yield progress

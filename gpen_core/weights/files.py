@@ -1,18 +1,19 @@
-"""Where weight files live: models/GPEN, the folders of other programs, and what the model `auto` means on this machine."""
+"""From what a user types to a weight file on disk: a path, a name, or `auto`."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import DamagedWeightsError, ModelMissingError, SettingsError, WeightsError, WeightsMissingError, WrongTaskError, shown
-from . import download as downloads
+from .architecture import Architecture
 from .catalog import EMBEDDED_FOLDER, Catalog, Task, Template, WeightFile
+from .checkpoint import read_architecture
+from .download import DownloadProgress, Failure, download, first_answering, missing, summary
+from .folders import SUFFIXES, gpen_folder, offline_switch, search_folders, weight_files
 from .sums import sha256_of
 
 LOG = logging.getLogger("gpen_core.weights")
@@ -21,18 +22,9 @@ AUTO = "auto"
 AUTO_MODEL = "GPEN-BFR-2048"
 PROBE_SECONDS = 10.0
 
-SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx"})
-# Beside models/GPEN: ReActor and facerestore (ComfyUI, A1111), then where people put such files by hand.
-_SIBLINGS = ("facerestore_models", "face_restore", "facerestore", "GFPGAN", "Codeformer", "CodeFormer", "gpen", "")
-_FACEFUSION = Path(".assets") / "models"
-_SMALLEST_BYTES = 4_000_000
 # Words in a file's name that tell weights of one shape but different tasks apart.
 _TASK_WORDS: dict[str, Task] = {"color": "colorize", "colour": "colorize", "inpaint": "inpaint", "seg2face": "seg2face"}
 
-if TYPE_CHECKING:
-    from .architecture import Architecture
-
-Progress = Callable[[int, "int | None"], None]
 Restores = Callable[[Path, Path], bool]  # (a file, models/GPEN) -> whether its network restores faces
 
 
@@ -69,40 +61,6 @@ class Resolved:
 def _wrong_task(name: str, task: Task, wanted: Task) -> WrongTaskError:
     instead = AUTO if wanted == "restore" else Catalog.default().names(wanted)[0]
     return WrongTaskError(name, task, wanted, instead)
-
-
-def models_dir(explicit: Path | None = None) -> Path:
-    """The folder `models`: the given one, else the environment's GPEN_MODELS_DIR, else ./models. Our files are in its folder GPEN."""
-    if explicit is not None:
-        return Path(explicit)
-    named = os.environ.get("GPEN_MODELS_DIR", "").strip()
-    return Path(named).expanduser() if named else Path.cwd() / "models"
-
-
-# So that parameters can be called models_dir too.
-_root = models_dir
-
-
-def gpen_folder(models_dir: Path | None = None) -> Path:
-    """models/GPEN: where downloads go."""
-    return _root(models_dir) / "GPEN"
-
-
-def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[Path]:
-    """Folders to look in, those that exist, in this order: models/GPEN, `extra`, GPEN_EXTRA_MODELS, other programs', FaceFusion's."""
-    root = _root(models_dir)
-    # Not Path.expanduser: it raises where a user's home is not known, and one wrong name would hide all folders.
-    named = (Path(os.path.expanduser(item)) for item in os.environ.get("GPEN_EXTRA_MODELS", "").split(os.pathsep) if item.strip())  # noqa: PTH111
-    wanted = [root / "GPEN", *map(Path, extra), *named, *(root / name for name in _SIBLINGS)]
-    wanted += [Path.cwd() / _FACEFUSION, root.parent / _FACEFUSION]
-    folders: list[Path] = []
-    for folder in wanted:
-        try:
-            if folder.is_dir() and not any(folder.samefile(known) for known in folders):
-                folders.append(folder)
-        except (OSError, ValueError):
-            continue  # not ours to read, or a name that no system takes
-    return folders
 
 
 def find(name_or_entry: str | WeightFile, models_dir: Path | None = None, extra: Iterable[Path] = ()) -> Path | None:
@@ -174,21 +132,6 @@ def _say_once(path: Path, text: str) -> None:
         LOG.warning("%s", text)
 
 
-def weight_files(folder: Path) -> Iterator[Path]:
-    """Files of a folder that could hold a GPEN generator, by extension and length, in order of name. Folders inside are not entered."""
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    except OSError:
-        return
-    for path in paths:
-        named = path.name.lower().startswith("gpen")  # said to be ours: looked into whatever its length, so that damage is reported
-        try:
-            if path.is_file() and (named or path.stat().st_size >= _SMALLEST_BYTES):
-                yield path
-        except OSError:
-            continue  # it went meanwhile, or may not be read: the others are still there
-
-
 _identified: dict[tuple[str, int, int], WeightFile | WeightsError | None] = {}
 
 
@@ -220,8 +163,6 @@ def identify(path: Path, catalog: Catalog | None = None) -> WeightFile | None:
 
 
 def _identify(path: Path, catalog: Catalog) -> WeightFile | None:
-    from .checkpoint import read_architecture
-
     found = read_architecture(path)
     fitting = [entry for entry in catalog if _shape(entry) == _shape(found)]
     lower = path.name.lower()
@@ -234,21 +175,13 @@ def _shape(network: WeightFile | Architecture) -> tuple[float, ...]:
     return network.size, network.channel_multiplier, network.narrow
 
 
-def offline_switch() -> str | None:
-    """The environment variable that forbids the network (HF_HUB_OFFLINE or GPEN_OFFLINE), or None."""
-    for name in ("GPEN_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on"):
-            return name
-    return None
-
-
 def resolve(
     name_or_path: str | Path,
     models_dir: Path | None = None,
     *,
     extra_folders: Sequence[Path] = (),
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     offline: bool | None = None,
     log: logging.Logger = LOG,
     wait: float = PROBE_SECONDS,
@@ -286,8 +219,8 @@ def resolve(
     if found is not None:
         return Resolved(found, entry)
     if reason is None and not entry.embedded:
-        return Resolved(downloads.download(entry, folder, progress=progress, log=log), entry)
-    raise downloads.missing(entry, folder, reason or "it does not ship with this copy")
+        return Resolved(download(entry, folder, progress=progress, log=log), entry)
+    raise missing(entry, folder, reason or "it does not ship with this copy")
 
 
 def check_name(model: str, task: Task) -> None:
@@ -343,7 +276,7 @@ def _resolve_auto(
     models_dir: Path | None,
     extra: Sequence[Path],
     folder: Path,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     reason: str | None,
     log: logging.Logger,
     wait: float,
@@ -358,13 +291,13 @@ def _resolve_auto(
     if reason is None and time.monotonic() - when < _ASK_AGAIN_SECONDS:
         reason = f"{problem}, a short while ago"
     if reason is None:
-        failures: list[downloads.Failure] = []
-        first = downloads.first_answering(wanted, wait, failures)
+        failures: list[Failure] = []
+        first = first_answering(wanted, wait, failures)
         if first is None:
-            reason = downloads.summary(failures)
+            reason = summary(failures)
         else:
             try:
-                return Resolved(downloads.download(wanted, folder, progress=progress, log=log, first=first), wanted)
+                return Resolved(download(wanted, folder, progress=progress, log=log, first=first), wanted)
             except WeightsError as error:
                 log.debug("%s", error)
                 reason = error.failed if isinstance(error, ModelMissingError) else error.reason or str(error)
@@ -387,4 +320,4 @@ def _best_on_disk(
             )
             log.warning("%s", note)
             return Resolved(found, entry, note)
-    raise downloads.missing(wanted, folder, reason)
+    raise missing(wanted, folder, reason)
