@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ from types import SimpleNamespace
 
 import host
 import pytest
-import torch
 
 PINS = [line for line in (host.HERE / "requirements.txt").read_text("utf-8").splitlines() if "==" in line] + list(host.WITHOUT_NEEDS)
 
@@ -71,11 +69,26 @@ def test_the_tests_are_skipped_where_the_index_has_no_comfyui_and_fail_where_pip
         pip("ERROR: No space left on device\n")
 
 
-def test_boxes_are_suppressed_as_torchvision_does_it(monkeypatch):
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    suppress = runpy.run_path(str(host.HERE / "torchvision_on_cpu.py"))["suppress"]
-    boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [0, 0, 10, 5]], dtype=torch.float32)
-    scores = torch.tensor([0.8, 0.9, 0.1, 0.7])
-    assert suppress(boxes, scores, 0.7).tolist() == [1, 3, 2]
-    assert suppress(boxes, scores, 0.9).tolist() == [1, 0, 3, 2]
-    assert suppress(boxes[:0], scores[:0], 0.5).tolist() == []
+@pytest.mark.parametrize(("fits", "declared"), [(True, ""), (False, "nms qnms")])
+def test_what_torchvision_cannot_load_is_declared_for_it(tmp_path, fits, declared):
+    """In a Python with a torchvision that prints at its import what was declared before."""
+    torch = f"""
+from types import SimpleNamespace
+names = []
+ops = SimpleNamespace(torchvision=SimpleNamespace())
+def load(path):
+    if not {fits}: raise OSError("libtorch_cuda.so")
+    ops.torchvision.nms = path
+ops.load_library = load
+class Library:
+    def __init__(self, *_): pass
+    def define(self, schema): names.append(schema.split("(")[0])
+library = SimpleNamespace(Library=Library)
+"""
+    (tmp_path / "torch.py").write_text(torch, encoding="utf-8")
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "_C.so").write_bytes(b"")
+    (tmp_path / "torchvision" / "__init__.py").write_text("import torch; print(*torch.names)", encoding="utf-8")
+    code = "import sys; sys.path[:0] = sys.argv[1:]; import torchvision_on_cpu; assert 'torch' not in sys.modules; import torchvision"
+    command = [sys.executable, "-I", "-c", code, str(tmp_path), str(host.HERE)]
+    assert host.run(command, stdin=subprocess.DEVNULL).strip() == declared
