@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from pip_help import pip
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -33,7 +34,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     found = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     wanted = [f"{name}=={version}" for name, version in OLDEST.items()]
-    output([str(found), "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps", "--only-binary=:all:", *wanted])
+    pip(found, "the oldest packages", "install", "--no-deps", "--only-binary=:all:", *wanted)
     site = Path(output([str(found), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip())
     (site / "outer.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")  # after its own packages
     return found

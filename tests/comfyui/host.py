@@ -15,7 +15,7 @@ import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-import pytest
+import pip_help
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -82,12 +82,7 @@ def environment() -> Path:
 
 
 def pip(*arguments: str) -> None:
-    command = [str(python()), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-    if "No matching distribution found" in done.stderr:
-        said = done.stderr.strip().splitlines()[-1]
-        pytest.skip(f"needs a real ComfyUI, which cannot be installed here ({said}): run again with a network, or with another Python")
-    assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    pip_help.pip(python(), "a real ComfyUI", *arguments)
 
 
 def run(command: list[str], **settings: object) -> str:
