@@ -1,4 +1,4 @@
-"""Every setting of a restoration, in one validated, frozen table.
+"""Every setting of a restoration in one checked, immutable table.
 
 ComfyUI inputs, WebUI sliders, infotext, HTTP fields and command-line flags are all generated from `RestoreOptions.table()`.
 """
@@ -32,7 +32,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: what a door needs to show it and to check it."""
+    """One setting, with all that the hosts and the command line need to show and check it."""
 
     name: str
     group: Group
@@ -46,21 +46,21 @@ class Option:
     choices: tuple[str, ...] = ()
 
     def checked(self, value: object) -> Value:
-        """The value in its own type. Raises SettingsError, naming the setting, where it cannot be met."""
+        """The value converted to its type. Raises SettingsError, naming the setting, if the value is not allowed."""
         if self.kind == "bool":
             if isinstance(value, bool):
                 return value
             if isinstance(value, str) and value.strip().lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
                 return value.strip().lower() in ("true", "yes", "on", "1")
-            raise SettingsError(f"{self.name} is yes or no; {value!r} is neither")
+            raise SettingsError(f"{self.name} must be yes or no; {value!r} is neither")
         if self.kind in ("int", "float"):
             return self._number(value)
         if not isinstance(value, str):
-            raise SettingsError(f"{self.name} is a text; {value!r} is not")
+            raise SettingsError(f"{self.name} must be text; {value!r} is not")
         if self.kind == "choice" and value not in self.choices:
             near = difflib.get_close_matches(value, self.choices, 1, 0.5)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise SettingsError(f"{self.name} is one of {', '.join(self.choices)}; {value!r} is not{hint}")
+            raise SettingsError(f"{self.name} must be one of {', '.join(self.choices)}; {value!r} is not{hint}")
         return value
 
     def _number(self, value: object) -> int | float:
@@ -72,11 +72,11 @@ class Option:
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
             wanted = "a whole number" if self.kind == "int" else "a number"
-            raise SettingsError(f"{self.name} is {wanted}; {value!r} is not") from None
+            raise SettingsError(f"{self.name} must be {wanted}; {value!r} is not") from None
         low, high = self.minimum, self.maximum
         if (low is not None and number < low) or (high is not None and number > high):
             between = f"between {low:g} and {high:g}" if low is not None and high is not None else f"at least {low:g}"
-            raise SettingsError(f"{self.name} is {between}; {number:g} is not")
+            raise SettingsError(f"{self.name} must be {between}; {number:g} is not")
         return int(number) if self.kind == "int" else number
 
 
@@ -92,16 +92,16 @@ def _option(
     step: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field that carries its Option (all but the name, which is the field's)."""
+    """A dataclass field that carries its Option, without the name (the field has it)."""
     partial = Option("", group, kind, default, label, text, minimum, maximum, step, choices)
     return field(default=default, metadata={"option": partial})
 
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """All settings of a restoration; checked when made, never changed. Raises SettingsError.
+    """All settings of a restoration, checked on creation and immutable. Raises SettingsError.
 
-    Pixels are those of the picture given in. Angles, scales and thresholds as each help text says.
+    Sizes in pixels refer to the input picture.
     """
 
     model: str = _option(
@@ -109,58 +109,57 @@ class RestoreOptions:
         AUTO,
         "text",
         "Model",
-        "Weights: a catalogue name, a file in models/GPEN, a path, or auto (GPEN-BFR-2048, fetched on first use; else the best on disk).",
+        "Weights: a catalogue name, a file in models/GPEN, a path or auto (GPEN-BFR-2048, downloaded on first use, else the best on disk).",
     )
     strength: float = _option(
-        "look", 1.0, "float", "Strength", "How much of the restored face is shown: 0 keeps the picture, 1 shows it whole.",
+        "look", 1.0, "float", "Strength",
+        "How much of the restored face to blend in: 0 keeps the original, 1 shows only the restored face.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
     fidelity: float = _option(
         "look", 0.0, "float", "Fidelity",
-        "How much of the face's own coarse structure and tone is kept; the fine detail is new either way.",
+        "How much of the original face's overall structure and tone to keep. The fine detail is always new.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
     detail: float = _option(
         "look", 1.0, "float", "Detail",
-        "How much of the picture's own detail is kept where it is finer than the network can draw. Noise and JPEG blocks are left out.",
+        "How much of the picture's own detail to keep where it is finer than the model can draw. Noise and JPEG blocks are left out.",
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
-    colour_match: bool = _option("look", False, "bool", "Match colours", "Give the restored face the colours of the face it replaces.")
+    colour_match: bool = _option("look", False, "bool", "Match colours", "Give the restored face the colours of the original face.")
     detector: str = _option(
         "finding", DETECTORS[0], "choice", "Detector",
-        "Who finds the faces: retinaface-mobile ships with the project, retinaface-r50 needs facexlib, yunet needs its file.",
+        "Finds the faces. retinaface-mobile is included, retinaface-r50 needs facexlib, yunet needs its model file.",
         choices=DETECTORS,
     )  # fmt: skip
     threshold: float = _option(
         "finding", 0.9, "float", "Detection threshold",
-        "Least confidence of a face. Lower finds more faces, and more things that are none.",
+        "Minimum confidence of a face. A lower value finds more faces, but also more false ones.",
         minimum=0.05, maximum=1, step=0.01,
     )  # fmt: skip
     look_closer: bool = _option(
-        "finding", True, "bool", "Look closer", "Look again at the enlarged picture, where small faces are found better."
+        "finding", True, "bool", "Look closer", "Also search an enlarged copy of the picture, which finds small faces better."
     )
     rotations: bool = _option(
-        "finding", False, "bool", "Turned heads", "Look at the picture turned by 90, 180 and 270 degrees as well (slower)."
+        "finding", False, "bool", "Rotated faces", "Also search the picture rotated by 90, 180 and 270 degrees (slower)."
     )
     min_size: int = _option(
-        "choosing", 0, "int", "Smallest face", "Leave faces alone whose box is smaller than this on its shorter side, in pixels.",
+        "choosing", 0, "int", "Minimum face size", "Skip faces whose box is smaller than this on its shorter side, in pixels.",
         minimum=0, maximum=16384, step=1,
     )  # fmt: skip
     max_size: int = _option(
-        "choosing", 0, "int", "Largest face",
-        "Leave faces alone whose box is larger than this on its shorter side, in pixels (0: no limit).",
+        "choosing", 0, "int", "Maximum face size",
+        "Skip faces whose box is larger than this on its shorter side, in pixels (0: no limit).",
         minimum=0, maximum=16384, step=1,
     )  # fmt: skip
-    order: str = _option("choosing", ORDERS[0], "choice", "Order", "How faces are counted, by their boxes.", choices=ORDERS)
+    order: str = _option("choosing", ORDERS[0], "choice", "Face order", "How faces are sorted and numbered, from 0.", choices=ORDERS)
     max_faces: int = _option(
-        "choosing", 0, "int", "At most", "Restore only the first so many faces of that order (0: all).", minimum=0, maximum=1000, step=1
+        "choosing", 0, "int", "Maximum faces", "Restore only this many faces, the first in the chosen order (0: all).", minimum=0, maximum=1000, step=1
     )  # fmt: skip
-    faces: str = _option(
-        "choosing", "", "text", "Which faces", "Restore only these positions of that order, counted from 0: 0,2,4-6 (empty: all)."
-    )
+    faces: str = _option("choosing", "", "text", "Which faces", "Restore only the faces with these numbers, such as 0,2,4-6 (empty: all).")
     mask: str = _option(
         "pasting", MASKS[0], "choice", "Mask",
-        "What of the face is pasted: a soft shape from its landmarks, or the parts ParseNet sees (needs facexlib).",
+        "Which area is pasted back. landmarks: a soft shape around the landmarks. parsing: the face as ParseNet sees it (needs facexlib).",
         choices=MASKS,
     )  # fmt: skip
     feather: float = _option(
@@ -169,25 +168,29 @@ class RestoreOptions:
     )  # fmt: skip
     output_size: str = _option(
         "size", OUTPUT_SIZES[0], "choice", "Output size",
-        "keep: the picture's own. factor: enlarged by the factor. native: enlarged until no restored face has to be shrunk.",
+        "keep: as the input. factor: upscaled by the factor. native: upscaled until no restored face has to be shrunk.",
         choices=OUTPUT_SIZES,
     )  # fmt: skip
-    factor: float = _option("size", 2.0, "float", "Factor", "How much larger the picture becomes with the output size 'factor'.",
+    factor: float = _option("size", 2.0, "float", "Upscale factor", "How many times larger the output is with the output size 'factor'.",
                             minimum=1, maximum=8, step=0.25)  # fmt: skip
     background: str = _option(
-        "size", BACKGROUNDS[0], "choice", "Background",
-        "What enlarges the rest of the picture: lanczos, or realesrgan (needs basicsr and its weights).",
+        "size", BACKGROUNDS[0], "choice", "Background upscaler",
+        "Upscales the rest of the picture: lanczos, or realesrgan (needs basicsr and its weights).",
         choices=BACKGROUNDS,
     )  # fmt: skip
     aligned: bool = _option(
-        "input", False, "bool", "Aligned face", "The picture is one face, cropped to the model's template: restore all of it."
+        "input",
+        False,
+        "bool",
+        "Aligned face",
+        "The picture is one face, already cropped to the model's alignment template: restore all of it.",
     )
     precision: str = _option(
         "machine", PRECISIONS[0], "choice", "Precision",
-        "Numbers the network computes with; auto is bf16 on processors that have it, else fp32.",
+        "Number format of the network. auto is bf16 on CPUs that support it, otherwise fp32.",
         choices=PRECISIONS,
     )  # fmt: skip
-    device: str = _option("machine", AUTO, "text", "Device", "Where the network runs: auto, cpu, cuda, cuda:1, mps, xpu.")
+    device: str = _option("machine", AUTO, "text", "Device", "Where the network runs: auto, cpu, cuda, cuda:1, mps or xpu.")
 
     def __post_init__(self) -> None:
         for option in self.table():
@@ -208,7 +211,7 @@ class RestoreOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> RestoreOptions:
-        """Options from names and values, as a door receives them. Unknown names are an error with the nearest names."""
+        """Options from names and values, as a host sends them. An unknown name raises SettingsError, which suggests the nearest names."""
         known = [option.name for option in cls.table()]
         for name in values:
             if name not in known:
@@ -217,20 +220,20 @@ class RestoreOptions:
         return cls(**cast("dict[str, Any]", dict(values)))
 
     def changed(self) -> dict[str, Value]:
-        """The settings that are not at their default."""
+        """The settings that differ from their defaults."""
         return {o.name: getattr(self, o.name) for o in self.table() if getattr(self, o.name) != o.default}
 
 
 _TABLE: tuple[Option, ...] = tuple(dataclasses.replace(cast(Option, f.metadata["option"]), name=f.name) for f in fields(RestoreOptions))
 
 
-_MOST_FACES = 10_000  # positions in one text: what is more is a slip of the finger
+_MOST_FACES = 10_000  # numbers in one text: more than this is a typing mistake
 
 
 def parse_indices(text: str) -> tuple[int, ...]:
-    """Positions from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A position is counted once, where it is first named.
+    """Face numbers from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A repeated number counts once, where it first stands.
 
-    A comma after the last one is no matter: whoever types is not done yet.
+    A comma at the end is allowed: the user may still be typing.
 
     Raises SettingsError for anything else.
     """
@@ -241,11 +244,11 @@ def parse_indices(text: str) -> tuple[int, ...]:
     for part in parts:
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
         if match is None:
-            raise SettingsError(f"{text!r} names no faces; write their positions from 0, like 0,2,4-6.")
+            raise SettingsError(f"faces: {text!r} is not a list of face numbers; write them like 0,2,4-6, counting from 0.")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise SettingsError(f"{part.strip()!r} in {text!r} runs backwards; write {last}-{first}.")
+            raise SettingsError(f"faces: {part.strip()!r} in {text!r} runs backwards; write {last}-{first}.")
         if last - first >= _MOST_FACES or len(positions) >= _MOST_FACES:
-            raise SettingsError(f"{text!r} names more than {_MOST_FACES} faces.")
+            raise SettingsError(f"faces: {text!r} lists more than {_MOST_FACES} faces.")
         positions.update(dict.fromkeys(range(first, last + 1)))
     return tuple(positions)

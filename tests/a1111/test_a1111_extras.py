@@ -84,7 +84,7 @@ def test_what_others_see_names_no_folder(host, path, sentence):
 
 
 @pytest.mark.parametrize(
-    "sentence", ["strength is between 0 and 1; 7 is not", "take it and/or leave it", "get it from https://example.org/a/b.pth"]
+    "sentence", ["strength must be between 0 and 1; 7 is not", "take it and/or leave it", "get it from https://example.org/a/b.pth"]
 )
 def test_what_others_see_is_otherwise_the_whole_sentence(host, sentence):
     public, folder = host.ours("host").public, host.models / "GPEN"

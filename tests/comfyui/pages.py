@@ -83,8 +83,8 @@ WORDS = {
         "BOOLEAN": "开或关", "STRING": "文本", "INT": "数字", "on": "开", "off": "关", "default": "默认", "empty": "空",
     },
 }  # fmt: skip
-# Keys whose words are no label.
-LABELS = {"bboxes": "Boxes", "detected_faces": "Faces", "form": "Form of a box"}
+# Labels that differ from their keys.
+LABELS = {"bboxes": "Boxes", "detected_faces": "Faces", "form": "Box format"}
 
 
 def label_of(key: str) -> str:
@@ -96,7 +96,7 @@ def english(pack: types.ModuleType) -> dict[str, Any]:
     from gpen_core.options import RestoreOptions
 
     labels = {"mask_kind" if option.name == "mask" else option.name: option.label for option in RestoreOptions.table()}
-    labels["mask_kind"] = "Kind of mask"  # the node has a socket of that name, for where to look
+    labels["mask_kind"] = "Mask type"  # the node has a socket of that name, for where to look
     texts: dict[str, Any] = {}
     for name, node in pack.NODE_CLASS_MAPPINGS.items():
         described = {

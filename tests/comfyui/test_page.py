@@ -68,4 +68,4 @@ def test_chinese_shows(seen):
 
 def test_a_wrong_setting_is_explained_in_the_dialog(seen):
     assert seen["wrong"] == "execution_error"
-    assert "'the first one' names no faces; write their positions from 0, like 0,2,4-6." in seen["dialog"]
+    assert "'the first one' is not a list of face numbers; write them like 0,2,4-6, counting from 0." in seen["dialog"]

@@ -144,7 +144,7 @@ def test_values_out_of_range_are_refused_before_work(server, restoring, name, va
 def test_errors_are_sentences_for_users(server, restoring):
     restoring["3"]["inputs"]["faces"] = "first"
     failed = server.run(restoring)
-    assert failed["state"] == "error" and "names no faces" in failed["error"]["exception_message"]
+    assert failed["state"] == "error" and "is not a list of face numbers" in failed["error"]["exception_message"]
     restoring["2"]["inputs"]["model"] = "GPEN-BFR-1024"
     message = server.run(restoring)["error"]["exception_message"]
     assert "GPEN-BFR-1024.pth" in message
