@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from ..gpen_core.faces.face import Face
 
 FORMS = ("x, y, width, height", "left, top, right, bottom")
-_FORM_TIP = "How a box is written. KJNodes and most others: x, y, width, height."
+_FORM_TIP = "Order of the numbers in a box. KJNodes and most others use x, y, width, height."
 
 
 class FacesToMask:
     TITLE = "Faces to Mask (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "A mask of the faces: the soft shape in which they are pasted, or their boxes. For inpainting and detailers."
+    DESCRIPTION = "Makes a mask of the faces, for inpainting and detailers: the soft shape used for pasting, or their boxes."
     SEARCH_ALIASES = ("gpen", "face mask")
     FUNCTION = "convert"
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("mask",)
-    OUTPUT_TOOLTIPS = ("White where the faces are, one mask a picture.",)
+    OUTPUT_TOOLTIPS = ("White where the faces are, one mask per picture.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        grow = "Boxes only: how much larger a box is on each side, in parts of its side."
+        grow = "For boxes: how far to extend each side, as a fraction of the box's width or height."
         return {
             "required": {
                 "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
-                "shape": (["face", "box"], {"default": "face", "tooltip": "face: the soft shape it is pasted in. box: its rectangle."}),
+                "shape": (["face", "box"], {"default": "face", "tooltip": "face: the soft shape used for pasting. box: the face box."}),
                 **option_inputs(("feather",)),
                 "grow": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 2.0, "step": 0.05, "tooltip": grow}),
             }
@@ -57,14 +57,14 @@ class FacesToMask:
 class FacesToBoxes:
     TITLE = "Faces to BBOX (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "The faces' boxes as a list, for nodes of other packs that take BBOX."
+    DESCRIPTION = "Converts faces to a list of boxes, for nodes from other packs that take BBOX."
     SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
     FUNCTION = "convert"
     RETURN_TYPES = ("BBOX", "INT")
     RETURN_NAMES = ("bboxes", "count")
     OUTPUT_TOOLTIPS = (
-        "One box a face, in whole pixels, in the faces' order; for a batch of several pictures one list of boxes a picture.",
-        "How many boxes there are.",
+        "One box per face, in whole pixels, in the order of the faces. For a batch of several pictures, one list of boxes per picture.",
+        "The number of boxes.",
     )
 
     @classmethod
@@ -86,19 +86,19 @@ class FacesToBoxes:
 class FacesFromBoxes:
     TITLE = "Faces from BBOX (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Looks for one face in every box that another pack found, since GPEN needs to know where eyes, nose and mouth are."
+    DESCRIPTION = "Finds the face in each box from another pack. GPEN needs the positions of the eyes, nose and mouth as well."
     SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
     FUNCTION = "convert"
     RETURN_TYPES = (FACES, "INT", "STRING")
     RETURN_NAMES = ("faces", "count", "report")
-    OUTPUT_TOOLTIPS = ("The faces, in the order of their boxes.", "How many boxes hold a face.", REPORT_TIP)
+    OUTPUT_TOOLTIPS = ("The faces, in the order of their boxes.", "The number of boxes that contain a face.", REPORT_TIP)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        many = "Boxes in pixels. For a batch of pictures: a list of boxes for each picture; one plain list counts for every picture."
+        many = "Boxes in pixels. For a batch: one list of boxes per picture, or a single list that is used for every picture."
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The pictures the boxes belong to."}),
+                "image": ("IMAGE", {"tooltip": "The pictures in which the boxes were found."}),
                 "bboxes": ("BBOX", {"tooltip": many}),
                 "form": (list(FORMS), {"default": FORMS[0], "tooltip": _FORM_TIP}),
                 **option_inputs(("detector", "threshold")),
@@ -118,7 +118,7 @@ class FacesFromBoxes:
             bar.step()
         faces = faces_of(frames, found)
         total, count = sum(map(len, per_frame)), len(faces)
-        lines = [f"{count} of {total} boxes hold a face", "" if count == total else f"(threshold {settings['threshold']:g})"]
+        lines = [f"{count} of {total} boxes contain a face", "" if count == total else f"(threshold {settings['threshold']:g})"]
         return shown([" ".join(line for line in lines if line)], (faces, count))
 
 
@@ -137,9 +137,7 @@ def _boxes(value: Any, frames: int, form: str) -> list[list[tuple[float, float, 
     elif len(items) == frames and all(isinstance(item, list) and all(_is_box(box) for box in item) for item in items):
         lists = items
     else:
-        raise SettingsError(
-            f"The input bboxes is neither a list of boxes (four numbers each) nor one such list for each of {frames} picture(s)."
-        )
+        raise SettingsError(f"bboxes must be a list of boxes (four numbers each), or one such list for each of the {frames} picture(s).")
     boxes = [[tuple(float(number) for number in box[:4]) for box in one] for one in lists]
     if form == FORMS[1]:
         return [[(a, b, c, d) for a, b, c, d in one] for one in boxes]

@@ -23,8 +23,8 @@ class ExamplePicture:
     TITLE = "Example Picture (GPEN)"
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "A small portrait that ships with the nodes, soft, noisy and with JPEG blocks, to try them with. "
-        "Connect Load Image in its place for a picture of yours. NASA's portrait of the astronaut Eileen Collins, public domain."
+        "A small, soft, noisy portrait with JPEG blocks to try the nodes with. Replace this node with Load Image to use your own picture. "
+        "NASA portrait of the astronaut Eileen Collins, public domain."
     )
     SEARCH_ALIASES = ("gpen", "sample image", "test picture")
     FUNCTION = "give"
@@ -34,7 +34,7 @@ class ExamplePicture:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        what = "portrait: one face. pair: its middle beside its mirror image, two faces. clip: frames of a video that passes over it."
+        what = "portrait: one face. pair: the portrait beside its mirror image, two faces. clip: the frames of a pan across the portrait."
         return {"required": {"picture": (list(PICTURES), {"default": PICTURES[0], "tooltip": what})}}
 
     def give(self, picture: str) -> tuple[Any]:

@@ -59,8 +59,8 @@ class Faces:
         self.fit(frames)
         for number, (found, mark, now) in enumerate(zip(self.frames, self.prints, prints_of(frames), strict=True), 1):
             if found and not same_picture(mark, now):
-                which = f"Picture {number} is another one than" if len(self.frames) > 1 else "This is another picture than"
-                raise SettingsError(f"{which} the one in which these faces were found: connect that one.")
+                which = f"Picture {number} is not" if len(self.frames) > 1 else "This is not"
+                raise SettingsError(f"{which} the picture in which these faces were found: connect that picture.")
 
     def kept(self, indices: Sequence[Sequence[int]], template: str) -> Faces:
         """The faces at these places of each frame, cropped with that template."""
@@ -90,5 +90,5 @@ def prints_of(frames: torch.Tensor) -> tuple[NDArray[np.float32], ...]:
 def checked(value: Any) -> Faces:
     """The value of a FACES input. Raises SettingsError where it comes from another pack."""
     if not isinstance(value, Faces):
-        raise SettingsError(f"This input takes FACES of the GPEN nodes, not a {type(value).__name__} of another node pack.")
+        raise SettingsError(f"This input takes FACES from a GPEN node, not a {type(value).__name__} from another node pack.")
     return value

@@ -15,19 +15,19 @@ class LoadModel:
     TITLE = "Load GPEN Model"
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads GPEN weights: a name of the catalogue (fetched into models/GPEN on first use), a file of your own, "
-        "the small weights that ship with the nodes (GPEN-BFR-256-lite), or auto: GPEN-BFR-2048, else the best there is."
+        "Loads GPEN weights: a catalogue name (downloaded to models/GPEN on first use), a file of your own, the small model that "
+        "comes with the nodes (GPEN-BFR-256-lite), or auto: GPEN-BFR-2048, else the best model on disk."
     )
     SEARCH_ALIASES = ("gpen", "face restore model", "GPEN-BFR-2048")
     FUNCTION = "load"
     RETURN_TYPES = (GPEN_MODEL,)
     RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("The loaded network, for the other GPEN nodes.",)
+    OUTPUT_TOOLTIPS = ("The loaded model, for the other GPEN nodes.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         table = {option.name: option for option in RestoreOptions.table()}
-        tip = "Which weights. auto is GPEN-BFR-2048, fetched on first use (285 MB); without a network the best on disk."
+        tip = "Which weights to load. auto is GPEN-BFR-2048, downloaded on first use (285 MB); offline, it is the best model on disk."
         return {
             "required": {
                 "model": (model_names(), {"default": AUTO, "tooltip": tip}),

@@ -83,7 +83,7 @@ class Session:
                 raise
             why = str(error).splitlines()[0] if str(error) else type(error).__name__  # the core has tried strips before it gave up
         # Out here the error, and with it what its frames hold on the device, is gone.
-        log.warning("GPEN: too little memory on %s (%s); %s goes on on the CPU", patcher.load_device, why, self._model.name)
+        log.warning("GPEN: not enough memory on %s (%s); %s continues on the CPU", patcher.load_device, why, self._model.name)
         _unload(patcher)
         self._model.network.to("cpu")
         host.soft_empty_cache()
@@ -125,7 +125,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
         template=found.template,
         network=network,
         patcher=patcher,
-        note=None if found.note is None else f"{AUTO}: {AUTO_MODEL} could not be fetched",
+        note=None if found.note is None else f"{AUTO}: {AUTO_MODEL} could not be downloaded",
     )
 
 
@@ -153,7 +153,7 @@ def _resolve(name: str) -> Resolved:
             progress=progress,
         )
     except WeightsError as error:
-        error.elsewhere = f"extra_model_paths.yaml names folders elsewhere, under {FOLDER}."
+        error.elsewhere = f"To use another folder, add it to extra_model_paths.yaml under {FOLDER}."
         raise
 
 

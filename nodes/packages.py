@@ -19,8 +19,8 @@ INSTALLER = Path(__file__).resolve().parents[1] / "install.py"
 
 def advice() -> str:
     return (
-        "The GPEN nodes need OpenCV, which does not work in this ComfyUI. "
-        f'Run "{sys.executable}" "{INSTALLER}", which installs it or says what it lacks, then start ComfyUI again.'
+        "The GPEN nodes need OpenCV, which is missing or broken in this ComfyUI. "
+        f'Run "{sys.executable}" "{INSTALLER}", which installs it or says what is wrong, then restart ComfyUI.'
     )
 
 

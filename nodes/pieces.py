@@ -30,14 +30,14 @@ _SIZE_WITHOUT_MODEL = 512
 class DetectFaces:
     TITLE = "Detect Faces (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Finds faces and chooses among them. Preview Faces shows their positions, Crop Faces cuts them out."
+    DESCRIPTION = "Finds faces and selects which ones to use. Preview Faces shows their numbers, Crop Faces crops them."
     SEARCH_ALIASES = ("gpen", "face detection", "RetinaFace", "YuNet")
     FUNCTION = "detect"
     RETURN_TYPES = (FACES, "INT", "STRING")
     RETURN_NAMES = ("faces", "count", "report")
     OUTPUT_TOOLTIPS = (
         "The faces of every picture, in the chosen order.",
-        "How many faces there are in all pictures together.",
+        "The number of faces in all pictures together.",
         REPORT_TIP,
     )
 
@@ -45,7 +45,7 @@ class DetectFaces:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"image": ("IMAGE", {"tooltip": "One picture or a batch."}), **option_inputs(FINDING)},
-            "optional": {"mask": ("MASK", {"tooltip": "Where to look: only faces whose middle is in the white count."})},
+            "optional": {"mask": ("MASK", {"tooltip": "Where to look: only faces whose centre is in the white area are used."})},
         }
 
     def detect(self, image: torch.Tensor, mask: Any = None, **settings: Any) -> dict[str, Any]:
@@ -68,14 +68,14 @@ class PreviewFaces:
     TITLE = "Preview Faces (GPEN)"
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Draws every face's box, landmarks, number, score and size (of the box's shorter side, in pixels) into the picture. "
-        "The numbers are what the setting Which faces takes."
+        "Draws each face's box, landmarks, number, score and size (the shorter side of its box, in pixels). "
+        "Enter these numbers in Which faces."
     )
     SEARCH_ALIASES = ("gpen", "draw boxes", "face index")
     FUNCTION = "draw"
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
-    OUTPUT_TOOLTIPS = ("The pictures with the faces drawn in.",)
+    OUTPUT_TOOLTIPS = ("The pictures with the faces marked.",)
     OUTPUT_NODE = True
 
     @classmethod
@@ -113,25 +113,25 @@ class CropFaces:
     TITLE = "Crop Faces (GPEN)"
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Cuts every face out, set upright as GPEN wants it, one a picture. Work on them with any node that keeps them square, then "
-        "Paste Faces puts them back. Where there is no face, one black picture comes out, which Paste Faces passes over."
+        "Crops every face, aligned for GPEN, one per image. Edit the crops with any node that keeps them square; "
+        "Paste Faces puts them back. If there is no face, you get one black image, which Paste Faces ignores."
     )
     SEARCH_ALIASES = ("gpen", "align faces", "crop face")
     FUNCTION = "crop"
     RETURN_TYPES = ("IMAGE", FACES)
     RETURN_NAMES = ("crops", "faces")
-    OUTPUT_TOOLTIPS = ("One square picture a face.", "Where they came from, for Paste Faces.")
+    OUTPUT_TOOLTIPS = ("One square image per face.", "Where the crops came from, for Paste Faces.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        size = "Side of the crops in pixels. 0: the size of the connected model; without one 512."
+        size = "Side of the crops in pixels. 0: the size of the connected model, or 512 if none is connected."
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures in which the faces were found."}),
                 "faces": (FACES, {"tooltip": "From Detect Faces or Restore Faces."}),
                 "size": ("INT", {"default": 0, "min": 0, "max": 4096, "step": 64, "tooltip": size}),
             },
-            "optional": {"model": (GPEN_MODEL, {"tooltip": "The model the crops are for: it sets their size and alignment."})},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "The model that will restore the crops: it sets their size and alignment."})},
         }
 
     def crop(self, image: torch.Tensor, faces: Any, size: int, model: GpenModel | None = None) -> tuple[Any, Faces]:
@@ -158,18 +158,18 @@ class CropFaces:
 class RestoreAlignedFaces:
     TITLE = "Restore Aligned Faces (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Restores pictures that are one upright face each, as Crop Faces cuts them: the whole picture, without looking for faces."
+    DESCRIPTION = "Restores images of one aligned face each, as Crop Faces makes them. It restores the whole image and skips detection."
     SEARCH_ALIASES = ("gpen", "aligned face")
     FUNCTION = "restore"
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("crops", "report")
-    OUTPUT_TOOLTIPS = ("The faces restored.", REPORT_TIP)
+    OUTPUT_TOOLTIPS = ("The restored faces.", REPORT_TIP)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "crops": ("IMAGE", {"tooltip": "Aligned faces, one a picture."}),
+                "crops": ("IMAGE", {"tooltip": "Aligned faces, one per image."}),
                 **option_inputs((*CHANGING, "output_size", "factor")),
             },
             "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."}), **option_inputs(LATER)},
@@ -198,12 +198,12 @@ class RestoreAlignedFaces:
 class PasteFaces:
     TITLE = "Paste Faces (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Puts cropped faces back where Crop Faces took them from. They may have been enlarged meanwhile; they must be square."
+    DESCRIPTION = "Puts cropped faces back where Crop Faces took them from. They may be upscaled in between, but must stay square."
     SEARCH_ALIASES = ("gpen", "paste face", "uncrop")
     FUNCTION = "paste"
     RETURN_TYPES = ("IMAGE", "MASK", "STRING")
     RETURN_NAMES = ("image", "mask", "report")
-    OUTPUT_TOOLTIPS = ("The pictures with the faces put back; alpha is kept.", "Where the pictures changed.", REPORT_TIP)
+    OUTPUT_TOOLTIPS = ("The pictures with the faces put back. Alpha is kept.", "The area that changed.", REPORT_TIP)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -211,13 +211,13 @@ class PasteFaces:
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures the faces were cropped from."}),
                 "faces": (FACES, {"tooltip": "From Crop Faces."}),
-                "crops": ("IMAGE", {"tooltip": "The faces, as many as were cropped and in the same order."}),
+                "crops": ("IMAGE", {"tooltip": "The edited crops, in the same number and order as they were cropped."}),
                 **option_inputs(("strength", *PASTING)),
             },
             "optional": {
                 "upscale_model": (
                     "UPSCALE_MODEL",
-                    {"tooltip": "Enlarges the rest of the picture where the output size is factor or native; not connected: Lanczos."},
+                    {"tooltip": "Upscales the rest of the picture when the output size is factor or native. Not connected: Lanczos."},
                 ),
                 **option_inputs(LATER),
             },
@@ -236,9 +236,9 @@ class PasteFaces:
         where = checked(faces)
         where.belong(frames)
         if not where.template and len(where):
-            raise SettingsError("These faces were not cropped yet: connect the output 'faces' of Crop Faces.")
+            raise SettingsError("These faces have not been cropped: connect the output 'faces' of Crop Faces.")
         if len(where) and cut.shape[0] != len(where):
-            raise SettingsError(f"There are {cut.shape[0]} crops for {len(where)} faces: paste back exactly those that were cropped.")
+            raise SettingsError(f"There are {cut.shape[0]} crops for {len(where)} faces: connect all crops of these faces and no others.")
         options = options_from(settings)
         bar = Bar(frames.shape[0])
         parser = None

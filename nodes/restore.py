@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DETECTED_TIP = (
-    "From Detect Faces: exactly these faces are restored, and the settings for finding and choosing faces (Detector to Which faces) "
-    "and the mask do not count. Not connected: faces are looked for here."
+    "From Detect Faces: restores exactly these faces and ignores the mask and the settings for finding and choosing faces "
+    "(Detector to Which faces). Not connected: this node finds the faces itself."
 )
 
 
@@ -39,19 +39,19 @@ class RestoreFaces:
     TITLE = "Restore Faces (GPEN)"
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Finds the faces of every picture of a batch, restores them and puts them back without a seam. "
-        "Everything outside the faces stays as it was, bit for bit; pictures without a face come back untouched."
+        "Finds the faces in every picture of a batch, restores them and blends them back in. "
+        "Nothing outside the faces changes, not even by one bit; pictures without a face come back untouched."
     )
     SEARCH_ALIASES = ("gpen", "face restoration", "fix faces", "face detailer", "GFPGAN", "CodeFormer")
     FUNCTION = "restore"
     RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "IMAGE", FACES, "STRING")
     RETURN_NAMES = ("image", "mask", "faces_before", "faces_after", "faces", "report")
     OUTPUT_TOOLTIPS = (
-        "The pictures with their faces restored; alpha is kept.",
-        "Where the pictures changed.",
-        "The faces as they were, upright, one a picture. Without a face nothing is sent on.",
-        "The same faces restored.",
-        "Where the faces are, for the other GPEN nodes; in pixels of the image that comes out.",
+        "The pictures with their faces restored. Alpha is kept.",
+        "The area that changed.",
+        "The original faces, upright, one per image. If there is no face, nodes connected here do not run.",
+        "The same faces, restored.",
+        "Where the faces are, in pixels of the output image. For the other GPEN nodes.",
         REPORT_TIP,
     )
 
@@ -59,15 +59,15 @@ class RestoreFaces:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "One picture or a batch, such as the frames of a video; with or without alpha."}),
+                "image": ("IMAGE", {"tooltip": "One picture or a batch, such as the frames of a video, with or without alpha."}),
                 **option_inputs((*FINDING, *CHANGING, *PASTING)),
             },
             "optional": {
-                "model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto (GPEN-BFR-2048, else the best there is)."}),
-                "mask": ("MASK", {"tooltip": "Where to look: only faces whose middle is in the white are restored."}),
+                "model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto (GPEN-BFR-2048, else the best on disk)."}),
+                "mask": ("MASK", {"tooltip": "Where to look: only faces whose centre is in the white area are restored."}),
                 "upscale_model": (
                     "UPSCALE_MODEL",
-                    {"tooltip": "Enlarges the rest of the picture where the output size is factor or native; not connected: Lanczos."},
+                    {"tooltip": "Upscales the rest of the picture when the output size is factor or native. Not connected: Lanczos."},
                 ),
                 "detected_faces": (FACES, {"tooltip": DETECTED_TIP}),
                 **option_inputs(LATER),

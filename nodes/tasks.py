@@ -49,15 +49,15 @@ class _OfAFace:
 class ColorizeFace(_OfAFace):
     TASK: Task = "colorize"
     TITLE = "Colorize Face (GPEN)"
-    DESCRIPTION = "Colours for a black-and-white face or portrait; its brightness stays. Needs GPEN-Colorization-1024."
+    DESCRIPTION = "Colourises a black-and-white face or portrait; its brightness does not change. Needs GPEN-Colorization-1024."
     SEARCH_ALIASES = ("gpen", "colorization", "black and white")
     OUTPUT_TOOLTIPS = ("The pictures in colour.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"image": ("IMAGE", {"tooltip": "Black-and-white faces, best cropped by Crop Faces."})},
-            "optional": {"model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Colorization-1024."})},
+            "required": {"image": ("IMAGE", {"tooltip": "Black-and-white faces, preferably cropped with Crop Faces."})},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "A colourising model. Not connected: GPEN-Colorization-1024."})},
         }
 
     def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:
@@ -69,17 +69,17 @@ class ColorizeFace(_OfAFace):
 class InpaintFace(_OfAFace):
     TASK: Task = "inpaint"
     TITLE = "Inpaint Face (GPEN)"
-    DESCRIPTION = "Fills the holes of a face: what the mask shows white; without one what is painted white. Needs GPEN-Inpainting-1024."
+    DESCRIPTION = "Fills the missing parts of a face: the white area of the mask, or whatever is painted white. Needs GPEN-Inpainting-1024."
     SEARCH_ALIASES = ("gpen", "inpainting", "fill holes")
-    OUTPUT_TOOLTIPS = ("The pictures with their holes filled; with a mask all other pixels stay bit-identical.",)
+    OUTPUT_TOOLTIPS = ("The pictures with the missing parts filled. With a mask, all other pixels stay bit-identical.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"image": ("IMAGE", {"tooltip": "Faces, best cropped by Crop Faces."})},
+            "required": {"image": ("IMAGE", {"tooltip": "Faces, preferably cropped with Crop Faces."})},
             "optional": {
-                "mask": ("MASK", {"tooltip": "White where to fill. Not connected: what is painted white in the picture."}),
-                "model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Inpainting-1024."}),
+                "mask": ("MASK", {"tooltip": "White where to fill. Not connected: fills what is painted white in the picture."}),
+                "model": (GPEN_MODEL, {"tooltip": "An inpainting model. Not connected: GPEN-Inpainting-1024."}),
             },
         }
 
@@ -95,15 +95,15 @@ class InpaintFace(_OfAFace):
 class SegmentationToFace(_OfAFace):
     TASK: Task = "seg2face"
     TITLE = "Segmentation to Face (GPEN)"
-    DESCRIPTION = "A face from a picture of its segmentation. Needs GPEN-Seg2face-512, whose size the result has."
+    DESCRIPTION = "Generates a face from a segmentation map. Needs GPEN-Seg2face-512; the result is 512x512."
     SEARCH_ALIASES = ("gpen", "seg2face", "segmentation")
-    OUTPUT_TOOLTIPS = ("The faces made.",)
+    OUTPUT_TOOLTIPS = ("The generated faces.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"image": ("IMAGE", {"tooltip": "Segmentations in the colours of CelebAMask-HQ, as GPEN's authors use them."})},
-            "optional": {"model": (GPEN_MODEL, {"tooltip": "Weights made for it. Not connected: GPEN-Seg2face-512."})},
+            "required": {"image": ("IMAGE", {"tooltip": "Segmentation maps in the CelebAMask-HQ colours that GPEN's authors use."})},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "A segmentation-to-face model. Not connected: GPEN-Seg2face-512."})},
         }
 
     def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:

@@ -21,9 +21,9 @@ def frames_of(image: Any) -> torch.Tensor:
 
     if not isinstance(image, torch.Tensor) or image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
         shape = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
-        raise SettingsError(f"The input image is not a batch of pictures with 1, 3 or 4 channels, it is {shape}.")
+        raise SettingsError(f"image must be a batch of pictures with 1, 3 or 4 channels; it is {shape}.")
     if 0 in image.shape:
-        raise SettingsError("The input image is empty: it holds no picture.")
+        raise SettingsError("image is empty: it contains no picture.")
     return image.expand(-1, -1, -1, 3) if image.shape[-1] == 1 else image
 
 
@@ -56,13 +56,13 @@ def where_to_look(mask: Any, frames: int, height: int, width: int) -> list[NDArr
     if mask is None:
         return [None] * frames
     if not isinstance(mask, torch.Tensor) or mask.dim() not in (2, 3):
-        raise SettingsError("The input mask is not a MASK: a batch of grey pictures.")
+        raise SettingsError("mask must be a MASK (a batch of grey pictures).")
     batch = mask.detach().to("cpu", torch.float32)
     batch = batch[None] if batch.dim() == 2 else batch
     if tuple(batch.shape[1:]) == (EMPTY_MASK, EMPTY_MASK) != (height, width) and not bool(batch.any()):
         return [None] * frames
     if batch.shape[0] not in (1, frames):
-        raise SettingsError(f"There are {batch.shape[0]} masks for {frames} pictures: give one, or one for each picture.")
+        raise SettingsError(f"There are {batch.shape[0]} masks for {frames} pictures: connect one mask, or one for each picture.")
     if tuple(batch.shape[1:]) != (height, width):
         batch = torch.nn.functional.interpolate(batch[:, None], (height, width), mode="bilinear", antialias=True)[:, 0]
     arrays: list[NDArray[np.float32] | None] = [one.numpy() for one in batch]

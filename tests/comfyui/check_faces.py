@@ -57,11 +57,11 @@ def test_faces_of_another_picture_are_refused(comfy, torch, portrait, model):
     paste, given = node(comfy, "GPENPasteFaces"), settings(comfy, "GPENPasteFaces")
     noise = torch.rand(portrait.shape, generator=torch.Generator().manual_seed(4))
     for other in (portrait.flip(2), portrait.flip(1), noise, torch.full_like(portrait, 0.5)):
-        with pytest.raises(Exception, match="another picture"):
+        with pytest.raises(Exception, match="not the picture in which"):
             paste.paste(other, cropped, crops, **given)
-        with pytest.raises(Exception, match="another picture"):
+        with pytest.raises(Exception, match="not the picture in which"):
             node(comfy, "GPENCropFaces").crop(other, faces, size=64)
-        with pytest.raises(Exception, match="another picture"):
+        with pytest.raises(Exception, match="not the picture in which"):
             restore(comfy, other, model=model, detected_faces=faces)
     for edited in (portrait**1.4, portrait * 0.7, restore(comfy, portrait, model=model)[0]):
         assert paste.paste(edited, cropped, crops, **given)[1].any()
@@ -143,9 +143,9 @@ def test_the_nodes_say_what_happened(comfy, torch, portrait, model):
     auto = node(comfy, "GPENLoadModel").load("auto", "auto")[0]
     for name, given in (("GPENRestoreFaces", restoring), ("GPENRestoreAlignedFaces", settings(comfy, "GPENRestoreAlignedFaces"))):
         assert (
-            report_of(comfy, name, "restore", portrait, model=auto, **given).splitlines()[0] == "auto: GPEN-BFR-2048 could not be fetched"
+            report_of(comfy, name, "restore", portrait, model=auto, **given).splitlines()[0] == "auto: GPEN-BFR-2048 could not be downloaded"
         )
-    assert "auto: GPEN-BFR-2048 could not be fetched" in report_of(comfy, "GPENLoadModel", "load", "auto", "auto")
+    assert "auto: GPEN-BFR-2048 could not be downloaded" in report_of(comfy, "GPENLoadModel", "load", "auto", "auto")
 
 
 def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
 
     monkeypatch.setattr(core, "restored_face", fails)
     said = report_of(comfy, "GPENRestoreFaces", "restore", portrait, model=model, **settings(comfy, "GPENRestoreFaces"))
-    assert said == f"0 of 1 faces restored with {MODEL}\n1 face left unrestored: its landmarks fit no face"
+    assert said == f"0 of 1 faces restored with {MODEL}\n1 face not restored: its landmarks fit no face"
 
 
 def test_boxes_and_masks_of_other_packs(comfy, torch, portrait):

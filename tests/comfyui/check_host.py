@@ -79,7 +79,7 @@ def test_too_little_memory_falls_back_to_the_cpu(comfy, portrait, model, monkeyp
     with caplog.at_level(logging.WARNING):
         image = restore(comfy, torch.cat([portrait, portrait]), model=model)[0]
     assert torch.equal(image[0], expected[0]) and torch.equal(image[1], expected[0])
-    assert len(tried) == 1 and "goes on on the CPU" in caplog.text
+    assert len(tried) == 1 and "continues on the CPU" in caplog.text
 
 
 @pytest.mark.parametrize("words", ["CUDA error: out of memory", "Insufficient Memory: not enough memory resources are available"])
@@ -97,7 +97,7 @@ def test_memory_that_is_short_is_known_in_other_words(comfy, portrait, model, mo
     given = {"model": model, **settings(comfy, "GPENRestoreFaces")}
     answer = comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"]().restore(portrait, **given)
     assert bool((answer["result"][0] == expected).all())
-    assert "too little memory on the GPU: done on the CPU" in answer["result"][-1]
+    assert "not enough GPU memory: ran on the CPU" in answer["result"][-1]
 
 
 def test_what_is_no_lack_of_memory_is_not_taken_for_one(comfy, portrait, model, monkeypatch):

@@ -186,7 +186,7 @@ def test_files_of_the_wrong_kind_are_explained(comfy):
 
 def test_auto_says_what_it_is(comfy):
     loaded = node(comfy, "GPENLoadModel").load("auto", "auto")[0]
-    assert loaded.name == MODEL and loaded.note == "auto: GPEN-BFR-2048 could not be fetched"
+    assert loaded.name == MODEL and loaded.note == "auto: GPEN-BFR-2048 could not be downloaded"
 
 
 def test_a_changed_file_is_noticed(comfy):
