@@ -1,4 +1,4 @@
-"""Read by the WebUI before it starts: a command-line flag of this extension."""
+"""Read by the WebUI before it starts: adds a command-line flag."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import argparse
 
 
 def preload(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gpen-models-path", help="a further folder with GPEN weights, beside models/GPEN", default=None)
+    parser.add_argument("--gpen-models-path", help="another folder with GPEN weights, in addition to models/GPEN", default=None)

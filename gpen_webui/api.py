@@ -26,7 +26,7 @@ from .engine import ENGINE
 from .models import listing
 from .progress import Stopped
 
-# A picture of a few kilobytes may unpack to gigabytes, so both are looked at before anything is decoded.
+# A few kilobytes can unpack to gigabytes, so both limits are checked before anything is decoded.
 MAX_BYTES = 128 << 20  # of the picture's file
 MAX_PIXELS = 64 << 20  # 8K twice over
 _LONGEST = MAX_BYTES * 4 // 3 + 1024  # letters of such a file in base64, with a data: URI's head
@@ -35,7 +35,7 @@ _TYPES = {"int": int, "float": float, "bool": bool, "text": str}
 
 
 class _Strict(pydantic.BaseModel):
-    """A misspelt field is an error, not silence. pydantic 1 and 2 are told so in different ways."""
+    """Makes a misspelt field an error. pydantic 1 and 2 need different settings for it."""
 
     if pydantic.VERSION.startswith("1."):
 
@@ -52,7 +52,7 @@ def _field(option: Option) -> tuple[Any, Any]:
 
 
 _IMAGE_HELP = (
-    "PNG, JPEG, WebP, TIFF or BMP in base64; a data: URI is taken as well. 16 bit, alpha, ICC profile and EXIF are kept. "
+    "PNG, JPEG, WebP, TIFF or BMP in base64, or a data: URI. 16 bit, alpha, ICC profile and EXIF are kept. "
     f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
 )
 
@@ -67,36 +67,36 @@ RestoreRequest = pydantic.create_model(
 class FaceInfo(pydantic.BaseModel):
     """One face, in pixels of the picture that was sent."""
 
-    index: int = Field(..., description="Its position in the chosen order, from 0.")
+    index: int = Field(..., description="Its number in the chosen order, from 0.")
     box: list[float] = Field(..., description="left, top, right, bottom")
-    landmarks: list[list[float]] = Field(..., description="Eyes, tip of the nose, corners of the mouth; (x, y) each.")
+    landmarks: list[list[float]] = Field(..., description="Eyes, tip of the nose, corners of the mouth, each as (x, y).")
     score: float = Field(..., description="The detector's confidence, 0 to 1.")
-    angle: int = Field(0, description="By how many degrees the picture was turned when the face was found.")
-    status: str = Field(..., description="restored, failed (the original pixels stay) or stopped (interrupted before it).")
-    reason: str = Field("", description="Why it is not restored.")
+    angle: int = Field(0, description="The rotation of the picture, in degrees, when the face was found.")
+    status: str = Field(..., description="restored, failed (the original pixels are kept) or stopped (interrupted before this face).")
+    reason: str = Field("", description="Why it was not restored.")
 
 
 class RestoreResponse(pydantic.BaseModel):
     image: str = Field(..., description="The restored picture: PNG in base64.")
     faces: list[FaceInfo]
-    seconds: float = Field(..., description="Seconds the restoration took, without waiting for the queue.")
-    model: str = Field(..., description="The model that was used; what `auto` came to.")
+    seconds: float = Field(..., description="Seconds the restoration took, without the wait in the queue.")
+    model: str = Field(..., description="The model used, also where the request said `auto`.")
     scale: float = Field(..., description="Output size over input size.")
-    stopped: bool = Field(..., description="Whether Interrupt or Skip ended it; the faces done until then are in the picture.")
+    stopped: bool = Field(..., description="Whether Interrupt or Skip ended it. Faces finished by then are in the picture.")
 
 
 class ModelInfo(pydantic.BaseModel):
     name: str
     size: Optional[int] = Field(None, description="Side of the square face it restores, in pixels.")  # noqa: UP045 - pydantic 1, Python 3.10
-    on_disk: bool = Field(..., description="False: it is fetched at its first use.")
-    embedded: bool = Field(..., description="True: it ships with the extension.")
+    on_disk: bool = Field(..., description="False: it is downloaded on first use.")
+    embedded: bool = Field(..., description="True: it comes with the extension.")
     licence: Optional[str] = None  # noqa: UP045
 
 
 def restore(request: Any) -> RestoreResponse:
-    """Restores the faces of one picture; waits for its turn in the host's queue. Raises HTTPException.
+    """Restores the faces of one picture after waiting in the host's queue. Raises HTTPException.
 
-    What waits is text: a picture is decoded, restored and encoded in its turn, so one at a time is in memory.
+    Requests wait as text and are decoded in their turn, so only one picture at a time is in memory.
     """
     values = request.dict() if pydantic.VERSION.startswith("1.") else request.model_dump()
     data = _decoded(values.pop("image"))
@@ -118,7 +118,7 @@ def restore(request: Any) -> RestoreResponse:
 
 
 def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
-    # By way of files, as the core reads and writes them at full depth with everything that belongs to the picture.
+    # Through files, because the core reads and writes them at full depth with all their metadata.
     with tempfile.TemporaryDirectory(prefix="gpen-") as folder:
         source, target = Path(folder) / "picture", Path(folder) / "restored.png"
         source.write_bytes(data)
@@ -129,7 +129,7 @@ def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
 
 
 def _told(error: GpenError) -> str:
-    """What the answer says of an error; where that is not all, the console says the rest."""
+    """The error's message for the answer. If that leaves something out, the console gets the whole message."""
     text = host.public(error)
     if text != str(error):
         host.report(f"/gpen/restore: {error}")
@@ -137,13 +137,13 @@ def _told(error: GpenError) -> str:
 
 
 def models() -> list[ModelInfo]:
-    """The models that `model` takes, beside auto."""
+    """The models that `model` accepts, besides auto."""
     return [ModelInfo(**row) for row in listing()]
 
 
 def _decoded(text: str) -> bytes:
     if len(text) > _LONGEST:
-        raise HTTPException(413, f"image is too large: at most {MAX_BYTES >> 20} MiB are taken")
+        raise HTTPException(413, f"image is too large: the limit is {MAX_BYTES >> 20} MiB")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -161,13 +161,13 @@ def _read(source: Path) -> Any:
 
 
 def _only_a_name(model: str) -> None:
-    """From the network no path is taken: it could name any file of this machine, or of another one."""
+    """Refuses paths from the network: a path could name any file of this machine, or of another one."""
     if model != AUTO and (Path(model).name != model or "\\" in model or ":" in model):
-        raise HTTPException(422, f"model is a name of GET /gpen/models or a file name in models/GPEN, not a path; {model!a} is one")
+        raise HTTPException(422, f"model must be a name from GET /gpen/models or a file name in models/GPEN, not a path: {model!a}")
 
 
 class _Route(APIRoute):
-    """Refuses what is too large before it is kept, and says what is wrong with a request without sending all of it back."""
+    """Refuses oversized requests before storing them, and explains errors without sending the whole request back."""
 
     def get_route_handler(self) -> Any:
         handle = super().get_route_handler()
@@ -175,9 +175,9 @@ class _Route(APIRoute):
         async def checked(request: Request) -> Any:
             length = request.headers.get("content-length", "")
             if length.isdigit() and int(length) > _LONGEST + 64 * 1024:
-                async for _ in request.stream():  # read and let go, or the sender sees a broken connection and no answer
+                async for _ in request.stream():  # read and discarded; otherwise the sender sees a broken connection and no answer
                     pass
-                raise HTTPException(413, f"the request is too large: pictures of at most {MAX_BYTES >> 20} MiB are taken")
+                raise HTTPException(413, f"the request is too large: the limit for a picture is {MAX_BYTES >> 20} MiB")
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -188,7 +188,7 @@ class _Route(APIRoute):
 
 
 def _sendable(value: Any) -> Any:
-    """Texts without what JSON can carry in one direction only: halves of letters."""
+    """Text without lone surrogates, which JSON accepts but UTF-8 cannot encode."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
@@ -209,7 +209,7 @@ def _guard(known: dict[str, str]) -> Any:
 
 
 def add_routes(_demo: Any, app: FastAPI) -> None:
-    """Adds the routes where the host's own API is on (--api or --nowebui)."""
+    """Adds the routes if the host's own API is on (--api or --nowebui)."""
     if not (getattr(shared.cmd_opts, "api", True) or getattr(shared.cmd_opts, "nowebui", False)):
         return
     known = _credentials()
@@ -220,8 +220,8 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
 
     errors = {
         413: {"description": "The picture's file is too large."},
-        422: {"description": "A setting or the picture cannot be used; `detail` says which and why."},
-        503: {"description": "The weights are not on disk and cannot be fetched now."},
+        422: {"description": "A setting or the picture cannot be used. `detail` says which and why."},
+        503: {"description": "The weights are not on disk and cannot be downloaded now."},
     }
     router = APIRouter(route_class=_Route)
     router.add_api_route(
@@ -231,7 +231,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         response_model=RestoreResponse,
         responses=errors,
         summary="Restore the faces of a picture",
-        description="Every setting has the default shown here; the settings of the WebUI's page are not used.",
+        description="Settings left out have the defaults shown here. The WebUI's own Settings are not used.",
         **more,
     )
     router.add_api_route(
@@ -239,7 +239,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         models,
         methods=["GET"],
         response_model=list[ModelInfo],
-        summary="The models that can be asked for",
+        summary="List the available models",
         **more,
     )
     app.include_router(router)

@@ -37,7 +37,7 @@ _SILENT = logging.Logger("gpen_webui.silent", logging.CRITICAL)
 
 @dataclass(frozen=True)
 class _Key:
-    """What a loaded network was made from; a file that was replaced is another one."""
+    """What a loaded network was made from. A replaced file counts as a different one."""
 
     path: Path
     changed: int
@@ -45,10 +45,10 @@ class _Key:
 
 
 class Engine:
-    """Restores pictures with one network and one detector at a time. Safe to call from several threads: they wait for each other."""
+    """Restores pictures with one network and one detector at a time. Thread-safe: callers wait for each other."""
 
     def __init__(self) -> None:
-        self.model: str | None = None  # the name of the model that restored last; None where it failed
+        self.model: str | None = None  # name of the last model used; None if it failed
         self._progress = HostProgress()
         self._lock = threading.RLock()
         self._key: _Key | None = None
@@ -60,7 +60,7 @@ class Engine:
     def run(self, picture: Any, options: RestoreOptions) -> RestoreResult:
         """The picture restored. picture: what FaceRestorer takes; options.device `auto` is the host's device.
 
-        Raises GpenError with a sentence for users where nothing could be done at all.
+        Raises GpenError, with a message for users, if nothing could be restored.
         """
         with self._lock, self._progress.shown():
             self.model = None
@@ -78,7 +78,7 @@ class Engine:
             return result
 
     def unload(self) -> None:
-        """Moves the network into RAM and forgets all else that may be on the device."""
+        """Moves the network into RAM and drops everything else that may be on the device."""
         with self._lock:
             self._restorer = None
             if self._detector is not None and self._detector[1].type != "cpu":
@@ -87,21 +87,21 @@ class Engine:
                 try:
                     with _own_modes(_CPU):
                         self._network.to("cpu")
-                except Exception as error:  # a device that has failed gives nothing back; then the file is read again
+                except Exception as error:  # a failed device gives nothing back; the file is then read again
                     log.debug("the network could not be moved: %s", error, exc_info=True)
                     self._network = self._key = None
             host.empty_caches()
 
     def _clear_up_after(self, error: BaseException) -> None:
-        """Nothing of a picture that failed stays on the device, whose memory may be what was lacking. Raises nothing over the error."""
+        """Frees the device after a failure, which may have been a lack of memory. Never raises, so that it does not hide the error."""
         reason: BaseException | None = error
         while reason is not None:
-            traceback.clear_frames(reason.__traceback__)  # they hold tensors for as long as somebody keeps the error
+            traceback.clear_frames(reason.__traceback__)  # they keep tensors alive as long as the error is kept
             reason = reason.__cause__ or reason.__context__
         try:
             self.unload()
         except Exception:
-            log.debug("clearing up failed as well", exc_info=True)
+            log.debug("clearing up failed too", exc_info=True)
 
     def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
         try:
@@ -110,7 +110,7 @@ class Engine:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside of the handler, or the failed call's tensors would live on in its traceback.
+        # Outside the handler: inside it, the traceback would keep the failed call's tensors alive.
         host.make_room(everything=True)
         try:
             with _own_modes(device):
@@ -119,8 +119,8 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
             raise GpenError(
-                f"there is not enough memory on {device} for {options.model}, even with all else moved away; choose a smaller model, "
-                f"or let it run on the CPU (A1111: --use-cpu {host.TASK})"
+                f"not enough memory on {device} for {options.model}, even after unloading everything else; choose a smaller model, "
+                f"or run it on the CPU (A1111: --use-cpu {host.TASK})"
             ) from error
 
     def _ready(self, options: RestoreOptions, device: torch.device) -> FaceRestorer:
@@ -128,7 +128,7 @@ class Engine:
         found = self._resolve(options.model)
         key = _Key(found.path, found.path.stat().st_mtime_ns, pick_dtype(options.precision, device))
         if self._network is None or self._key != key:
-            self._network = self._key = self._restorer = None  # the old one is gone before the new one needs its room
+            self._network = self._key = self._restorer = None  # frees the old one before the new one needs the memory
             host.empty_caches()
             self._progress.say(f"is loading {found.name}")
             self._network = load_network(found.path, device, key.dtype)
@@ -150,7 +150,7 @@ class Engine:
         return self._restorer
 
     def _resolve(self, model: str) -> Resolved:
-        """The weight file. For `auto` servers are asked once only: a picture of a batch must not wait for them again."""
+        """The weight file. For `auto`, servers are asked only once: the pictures of a batch must not wait for them again."""
         again = model == AUTO and self._auto_found
         try:
             found = find_model(
@@ -163,7 +163,7 @@ class Engine:
                 log=_SILENT if again else LOG,
             )
         except WeightsError as error:
-            error.elsewhere = "The start option --gpen-models-path names a further folder."
+            error.elsewhere = "To add another folder, start the WebUI with --gpen-models-path."
             raise
         self._auto_found = self._auto_found or model == AUTO
         return found
@@ -180,8 +180,8 @@ ENGINE = Engine()
 
 @contextmanager
 def _own_modes(device: torch.device) -> Iterator[None]:
-    """The host's torch modes left for our own. The network's precision is a setting; the host, or who calls its restorer, may be inside
-    torch.autocast. Forge generates in inference mode, and a network loaded there could not be moved outside of it."""
+    """Switches off the host's torch modes. The network's precision is a setting, but the host, or an extension calling its restorer, may
+    be inside torch.autocast. Forge generates in inference mode, and a network loaded there could not be moved outside it."""
     with torch.inference_mode(False), torch.no_grad():
         if device.type in ("cpu", "cuda", "xpu"):
             with torch.autocast(device.type, enabled=False):

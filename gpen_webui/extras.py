@@ -17,13 +17,13 @@ from .settings import current
 
 
 class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
-    """Restores the picture of the Extras tab. What the accordion does not show is taken from Settings."""
+    """Restores the picture of the Extras tab. Options that the accordion does not show come from Settings."""
 
     name = host.NAME
     order = 2500  # after Upscale and GFPGAN
 
     def ui(self) -> dict[str, Any]:
-        """{argument: component}. No element ids: the host may show the accordion in several tabs."""
+        """{argument: component}. Without element ids, as the host may show the accordion in several tabs."""
         accordion = getattr(ui_components, "InputAccordion", None)
         if accordion is not None:
             with accordion(False, label=host.NAME) as enable:
@@ -35,17 +35,17 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
         return {"enable": enable, **controls}
 
     def process(self, pp: Any, enable: bool | None = None, **arguments: Any) -> None:
-        """Replaces pp.image and adds to pp.info. Over the host's own API every argument is None: nobody asked for anything."""
+        """Replaces pp.image and adds to pp.info. The host's own API passes None for every argument: then nothing is done."""
         if not enable:
             return
         try:
             options = current(arguments)
             result = ENGINE.run(pp.image, options)
         except GpenError as error:
-            host.report(f"the picture is left as it was: {error}")
+            host.report(f"the picture is unchanged: {error}")
             pp.info[host.NAME] = f"not restored: {host.public(error)}"
         except Exception as error:
-            host.report(f"the picture is left as it was, for a reason that should be told to the project: {error}", traceback=True)
+            host.report(f"the picture is unchanged, because of a bug (please report it): {error}", traceback=True)
             pp.info[host.NAME] = f"not restored: {type(error).__name__}"
         else:
             pp.image = result.image

@@ -1,4 +1,4 @@
-"""RestoreOptions.table() as the host shows it: which setting goes where, what it is called there, which gradio component it gets."""
+"""How the host shows RestoreOptions.table(): where each setting goes, its name there, and its gradio component."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the WebUI's family differs: devices, memory, folders and how an error is told."""
+"""What differs between the WebUI's forks: devices, memory, folders and how errors are reported."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TASK = "gpen"  # --use-cpu gpen
 
 
 def device() -> torch.device:
-    """Where the host wants the network: what its device flags say (A1111: --use-cpu gpen or all; Forge: --always-cpu)."""
+    """The device that the host's flags choose for the network (A1111: --use-cpu gpen or all; Forge: --always-cpu)."""
     chosen = getattr(devices, "get_device_for", None)
     return torch.device(chosen(TASK) if chosen is not None else devices.device)
 
 
 def make_room(everything: bool = False) -> None:
-    """Before the network goes onto the device: Forge and reForge free what their memory management keeps there, others empty caches."""
+    """Makes room on the device before the network moves there: Forge and reForge unload models, other hosts empty their caches."""
     for name in ("modules_forge.utils", "modules_forge.forge_util"):
         try:
             free = import_module(name).prepare_free_memory
@@ -41,7 +41,7 @@ def make_room(everything: bool = False) -> None:
 
 
 def empty_caches() -> None:
-    """Gives memory that torch keeps for later back to the device."""
+    """Returns the memory that torch has cached to the device."""
     devices.torch_gc()
 
 
@@ -62,7 +62,7 @@ def extra_folders() -> list[Path]:
 
 
 def report(message: str, *, traceback: bool = False) -> None:
-    """One line for the user on the host's console; with the traceback of the exception at hand where that helps to find a fault."""
+    """Prints a line for the user on the host's console. traceback: with that of the current exception, for unexpected faults."""
     tell = getattr(errors, "report", None)
     if tell is not None:
         tell(f"{NAME}: {message}", exc_info=traceback)
@@ -80,19 +80,19 @@ _KINDS = (
     (WeightsMissingError, "weights are missing"),
     (WeightsError, "a weight file cannot be used"),
     (FeatureMissingError, "a package is missing"),
-    (SettingsError, "a setting cannot be met"),
+    (SettingsError, "a setting cannot be used"),
     (PictureError, "the picture cannot be used"),
 )
 
 
 def public(error: BaseException | str) -> str:
-    """What an error says, for pictures and answers that go to other people: without folders of this machine, which name their owners.
+    """An error's message without this machine's folders, which can contain the user's name: for pictures and answers that others see.
 
-    The models folder becomes "models". Where another folder is left, only the kind of the error is told.
+    The models folder becomes "models". If any other folder remains, only the kind of error is given.
     """
     lines = str(error).splitlines() or [type(error).__name__]
     text = lines[0].replace(str(models_dir()), "models").encode("utf-8", "replace").decode("utf-8")
     if not _FOLDERS.search(_NO_FOLDERS.sub("", text)):
         return text.rstrip(":")  # a list of addresses follows, which is not told
     kind = next((words for kind, words in _KINDS if isinstance(error, kind)), "it failed")
-    return f"{kind}; the WebUI's console says more"
+    return f"{kind}; see the WebUI's console for details"

@@ -1,4 +1,4 @@
-"""The settings in the parameters of generated pictures, and back from them."""
+"""Writes the settings into generation parameters, and reads them back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHOICE_KEY = "Face restoration model"
 
 
 class GpenInfotext(scripts.Script):
-    """Has no controls; stands where the host hands over the picture that was just restored."""
+    """Has no controls; the host calls it with the picture that was just restored."""
 
     def title(self) -> str:
         return f"{host.NAME} face restoration"
@@ -31,7 +31,7 @@ class GpenInfotext(scripts.Script):
         return []
 
     def process(self, p: Any, *args: Any) -> None:
-        """Before sampling: the host then keeps the parameters for the paste button already. What `auto` comes to is not known yet."""
+        """Before sampling: the host already stores the parameters for the paste button. What `auto` resolves to is not known yet."""
         if _restores(p):
             self._write(p, None)
 
@@ -39,7 +39,7 @@ class GpenInfotext(scripts.Script):
         """After the host's restorer and before the picture is saved."""
         if _restores(p):
             self._write(p, ENGINE.model)
-            if ENGINE.model is None:  # it failed, the picture is as it was
+            if ENGINE.model is None:  # it failed, and the picture is unchanged
                 for option in settings():
                     p.extra_generation_params.pop(infotext_key(option), None)
 
@@ -47,7 +47,7 @@ class GpenInfotext(scripts.Script):
         try:
             options = current()
         except SettingsError:
-            return  # the restorer says it, and does nothing
+            return  # the restorer reports the error
         p.extra_generation_params.update(infotext(options, model or options.model))
 
 
@@ -56,7 +56,7 @@ def _restores(p: Any) -> bool:
 
 
 def fill_in(text: str, parameters: dict[str, Any]) -> None:
-    """Before parameters are pasted: a setting that a GPEN picture does not name was at its default when it was made."""
+    """Before parameters are pasted: a setting that a GPEN picture does not mention had its default value."""
     if parameters.get(RESTORER_KEY) == host.NAME:
         parameters.setdefault(CHOICE_KEY, host.NAME)
         for option in settings():
@@ -64,7 +64,7 @@ def fill_in(text: str, parameters: dict[str, Any]) -> None:
 
 
 def name_settings() -> None:
-    """Has the host read back by whom faces were restored; of itself it reads back only whether they were."""
+    """Makes the host read back which restorer was used; by itself it reads back only whether one was."""
     if hasattr(shared.OptionInfo(), "infotext"):
         choice = shared.opts.data_labels.get("face_restoration_model")
         if choice is not None:

@@ -14,12 +14,12 @@ from . import host
 
 
 def choices() -> list[str]:
-    """auto, the catalogue's models for restoration, and the user's own files in models/GPEN. No network; only heads of files are read."""
+    """auto, the catalogue's restoration models, and the user's own files in models/GPEN. Offline; reads only the heads of files."""
     return [AUTO, *Catalog.default().names("restore"), *own_files()]
 
 
 def own_files() -> list[str]:
-    """Names of GPEN files in models/GPEN (and --gpen-models-path) that are not the catalogue's under a known name."""
+    """Names of GPEN files in models/GPEN (and --gpen-models-path) other than the catalogue's own files."""
     catalog = Catalog.default()
     known = {name.lower() for entry in catalog for name in entry.filenames}
     names: list[str] = []
@@ -30,14 +30,14 @@ def own_files() -> list[str]:
             try:
                 entry = identify(path)
             except (WeightsError, OSError):
-                continue  # not a GPEN: nothing to offer, and no place to complain in while a list is made
+                continue  # not a GPEN file: not offered, and building a list is no place to complain
             if entry is None or entry.task == "restore":
                 names.append(path.name)
     return names
 
 
 def listing() -> list[dict[str, Any]]:
-    """The choices but auto, as the API tells them: name, size in pixels (None where only the file knows), on_disk, embedded, licence."""
+    """The choices without auto, for the API: name, size in pixels (None if only the file says), on_disk, embedded, licence."""
     rows: list[dict[str, Any]] = []
     for entry in Catalog.default():
         if entry.task == "restore":

@@ -16,13 +16,13 @@ from .host import NAME
 
 
 class Stopped(GpenError):
-    """The user pressed Interrupt or Skip before any face was restored (while weights were fetched)."""
+    """The user pressed Interrupt or Skip while weights were being downloaded, before any face was restored."""
 
 
 class HostProgress(Progress):
-    """Shows "GPEN face 3/7" in the host's bar; Interrupt and Skip end the work after the face at hand.
+    """Shows "GPEN face 3/7" in the host's bar. Interrupt and Skip stop the work after the current face.
 
-    `stopping_generation` ("after the current picture") is not asked: the current picture is to be finished.
+    `stopping_generation` (stop after the current picture) is ignored, as the current picture should be finished.
     """
 
     def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
@@ -35,14 +35,14 @@ class HostProgress(Progress):
         return bool(shared.state.interrupted or shared.state.skipped)
 
     def fetched(self, done: int, total: int | None) -> None:
-        """Told while weights are downloaded. Raises Stopped; what was fetched stays, and the next try goes on from there."""
-        self.say(f"is fetching weights: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f}" if total else ""))
+        """Called during a download. Raises Stopped; the part already downloaded is kept, and the next attempt resumes there."""
+        self.say(f"is downloading weights: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f}" if total else ""))
         if self.stop():
-            raise Stopped("stopped while its weights were being fetched; the next picture goes on with the download")
+            raise Stopped("stopped while downloading weights; the next picture resumes the download")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Whatever the bar said before, it says again afterwards."""
+        """Restores the bar's earlier text afterwards."""
         before = getattr(shared.state, "textinfo", None)
         try:
             yield

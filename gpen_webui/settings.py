@@ -19,16 +19,16 @@ CATEGORY = "postprocessing"  # beside the host's Face restoration (1.7 and later
 
 
 def current(changes: Mapping[str, Any] | None = None) -> RestoreOptions:
-    """The settings as they are now. changes: names and values that replace them; None among them is no value. Raises SettingsError."""
+    """The current settings. changes: values that replace some of them; None is ignored. Raises SettingsError."""
     values = {option.name: getattr(shared.opts, setting_key(option), None) for option in settings()}
     given = {**values, **{name: value for name, value in (changes or {}).items() if value is not None}}
     return RestoreOptions.from_mapping({name: value for name, value in given.items() if value is not None})
 
 
 def register() -> None:
-    """Adds the section to the host's settings; doing it again changes nothing.
+    """Adds the section to the host's settings. Calling it again changes nothing.
 
-    When the scripts are loaded, not when the page is built: with --nowebui none is, and the host's API lists the settings it finds.
+    Called when the scripts load, not when the page is built: with --nowebui there is no page, but the host's API lists the settings.
     """
     for option in settings():
         shared.opts.add_option(setting_key(option), _info(option))
@@ -38,7 +38,7 @@ def register() -> None:
 def _info(option: Option) -> shared.OptionInfo:
     shown, arguments = component(option)
     is_model = option.name == "model"
-    # The host asks for a callable's arguments whenever it builds the list; files that were added since are then in it.
+    # The host calls it each time it builds the list, so new files appear in it.
     info = shared.OptionInfo(
         option.default,
         option.label,

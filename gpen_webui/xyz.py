@@ -18,7 +18,7 @@ _TYPES = {"int": int, "float": float}
 
 
 def add_axes() -> None:
-    """Adds the axes to the plot script, once. A host without that script has nothing to add to."""
+    """Adds the axes to the plot script, once. Does nothing on a host without that script."""
     for data in scripts.scripts_data:
         options = getattr(data.module, "axis_options", None)
         axis = getattr(data.module, "AxisOption", None)
@@ -29,13 +29,13 @@ def add_axes() -> None:
 
 
 def _axis(axis: Any, option: Option) -> Any:
-    more = {"choices": choices, "cost": 0.5} if option.name == "model" else {}  # a network is loaded as rarely as can be
+    more = {"choices": choices, "cost": 0.5} if option.name == "model" else {}  # costly: so that the host switches models rarely
     return axis(f"[{host.NAME}] {option.label}", _TYPES.get(option.kind, str), _apply(option), confirm=_confirm(option), **more)
 
 
 def _apply(option: Option) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
-        # A plot of these settings is a plot of restored faces, whatever is ticked.
+        # A plot of these settings needs restored faces, even if Restore faces is off.
         p.restore_faces = True
         p.override_settings["face_restoration_model"] = host.NAME
         p.override_settings[setting_key(option)] = value
@@ -51,7 +51,7 @@ def _confirm(option: Option) -> Callable[[Any, Any], None]:
             except SettingsError as error:
                 raise RuntimeError(str(error)) from None  # what the host shows to the user
             if option.name == "model" and value not in choices():
-                raise RuntimeError(f"There is no GPEN model named {value!r}; there are {', '.join(choices())}.")
+                raise RuntimeError(f"There is no GPEN model named {value!r}. Choose one of {', '.join(choices())}.")
 
     return confirm
 

@@ -80,7 +80,7 @@ def test_what_others_see_names_no_folder(host, path, sentence):
     from gpen_core.errors import WeightsError
 
     told = host.ours("host").public(WeightsError(sentence.format(path)))
-    assert "ann" not in told.replace("cannot", "") and told == "a weight file cannot be used; the WebUI's console says more"
+    assert "ann" not in told.replace("cannot", "") and told == "a weight file cannot be used; see the WebUI's console for details"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_network_is_loaded_once_and_replaced_when_another_file_is_chosen(chose
 def test_a_setting_that_cannot_be_met_leaves_the_picture_and_says_why(chosen, portrait, setting, value, told):
     setattr(chosen.opts, setting, value)
     assert chosen.restore_faces(portrait) is portrait
-    assert chosen.reported[-1].startswith("GPEN: the picture is left as it was") and told in chosen.reported[-1]
+    assert chosen.reported[-1].startswith("GPEN: the picture is unchanged") and told in chosen.reported[-1]
     assert chosen.ours("engine").ENGINE.model is None
 
 
@@ -147,7 +147,7 @@ def test_interrupt_stops_a_download(host):
     stopped = host.ours("progress").Stopped
     progress = host.ours("progress").HostProgress()
     progress.fetched(45_000_000, 285_000_000)
-    assert host.state.textinfo == "GPEN is fetching weights: 45 MB of 285"
+    assert host.state.textinfo == "GPEN is downloading weights: 45 MB of 285"
     host.state.interrupted = True
     with pytest.raises(stopped):
         progress.fetched(46_000_000, None)

@@ -169,7 +169,7 @@ def test_the_hosts_restorer_is_ours(webui, portrait, expected):
     np.testing.assert_array_equal(pixels(webui.post("/gpen-probe/restore_faces", image=png(portrait), settings=unload)["image"]), done)
     missing = {**MINE, "gpen_model": "GPEN-BFR-512"}
     np.testing.assert_array_equal(pixels(webui.post("/gpen-probe/restore_faces", image=png(portrait), settings=missing)["image"]), portrait)
-    assert "GPEN: the picture is left as it was" in webui.text()
+    assert "GPEN: the picture is unchanged" in webui.text()
 
 
 def test_a_generation_runs_to_its_end_and_says_what_was_done(webui, portrait, expected):
