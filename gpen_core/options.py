@@ -154,7 +154,8 @@ class RestoreOptions:
     )  # fmt: skip
     order: str = _option("choosing", ORDERS[0], "choice", "Face order", "How faces are sorted and numbered, from 0.", choices=ORDERS)
     max_faces: int = _option(
-        "choosing", 0, "int", "Maximum faces", "Restore only this many faces, the first in the chosen order (0: all).", minimum=0, maximum=1000, step=1
+        "choosing", 0, "int", "Maximum faces", "Restore only this many faces, the first in the chosen order (0: all).",
+        minimum=0, maximum=1000, step=1,
     )  # fmt: skip
     faces: str = _option("choosing", "", "text", "Which faces", "Restore only the faces with these numbers, such as 0,2,4-6 (empty: all).")
     mask: str = _option(

@@ -142,9 +142,8 @@ def test_the_nodes_say_what_happened(comfy, torch, portrait, model):
     }
     auto = node(comfy, "GPENLoadModel").load("auto", "auto")[0]
     for name, given in (("GPENRestoreFaces", restoring), ("GPENRestoreAlignedFaces", settings(comfy, "GPENRestoreAlignedFaces"))):
-        assert (
-            report_of(comfy, name, "restore", portrait, model=auto, **given).splitlines()[0] == "auto: GPEN-BFR-2048 could not be downloaded"
-        )
+        said = report_of(comfy, name, "restore", portrait, model=auto, **given)
+        assert said.splitlines()[0] == "auto: GPEN-BFR-2048 could not be downloaded"
     assert "auto: GPEN-BFR-2048 could not be downloaded" in report_of(comfy, "GPENLoadModel", "load", "auto", "auto")
 
 
