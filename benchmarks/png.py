@@ -1,0 +1,116 @@
+"""PNG: how fast and how short the project's own way of packing pixels is beside the settings of OpenCV and Pillow.
+
+    python -m benchmarks.png [--rounds 7] [--picture PICTURE]
+
+The picture is made here: examples/portrait.png enlarged by Lanczos to 3840x2160, with a camera's grain; --picture takes another
+one as it is.
+Every candidate packs it once a round, one after another, so that whatever else the machine does meets them all: ratios are taken within a
+round, and their medians are shown. "length" is that of the file beside the project's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL import __version__ as pillow_version
+
+from benchmarks.network import processor
+from gpen_core.pictures import read_picture
+from gpen_core.pictures.pngpixels import packed_pixels
+
+PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
+WIDTH, HEIGHT = 3840, 2160
+GRAIN = 1.5  # of 255: a good camera's, so that files are as long as a photograph's
+STRATEGIES = {
+    "default": cv2.IMWRITE_PNG_STRATEGY_DEFAULT,
+    "filtered": cv2.IMWRITE_PNG_STRATEGY_FILTERED,
+    "fixed": cv2.IMWRITE_PNG_STRATEGY_FIXED,
+    "huffman": cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    "rle": cv2.IMWRITE_PNG_STRATEGY_RLE,
+}
+SEARCHES_NOT = ("huffman", "rle")  # the level changes nothing there
+
+Pack = Callable[[Any], bytes]
+
+
+def stand_in() -> Any:
+    """(2160, 3840, 3) floats from 0 to 1: the middle of the example picture."""
+    portrait = read_picture(PORTRAIT).pixels
+    rows = portrait.shape[1] * HEIGHT // WIDTH
+    top = (portrait.shape[0] - rows) // 2
+    large = cv2.resize(portrait[top : top + rows], (WIDTH, HEIGHT), interpolation=cv2.INTER_LANCZOS4)
+    return large + np.random.default_rng(4).standard_normal(large.shape, np.float32) * np.float32(GRAIN / 255)
+
+
+def opencv(*settings: int) -> Pack:
+    return lambda values: cv2.imencode(".png", cv2.cvtColor(values, cv2.COLOR_RGB2BGR), settings)[1].tobytes()
+
+
+def pillow(level: int) -> Pack:
+    def pack(values: Any) -> bytes:
+        stream = io.BytesIO()
+        Image.fromarray(values).save(stream, "PNG", compress_level=level)
+        return stream.getvalue()
+
+    return pack
+
+
+def candidates(dtype: type) -> dict[str, Pack]:
+    """The project's way first."""
+    packs: dict[str, Pack] = {"this project": packed_pixels, "OpenCV as it comes": opencv()}
+    for strategy, number in STRATEGIES.items():
+        for level in (1,) if strategy in SEARCHES_NOT else (1, 2, 3):
+            packs[f"OpenCV {level}, {strategy}"] = opencv(cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, number)
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV from 4.12; without one, libpng chooses row by row
+        for strategy in SEARCHES_NOT:
+            mean = (cv2.IMWRITE_PNG_STRATEGY, STRATEGIES[strategy], cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG)
+            packs[f"OpenCV 1, {strategy}, filter of the mean"] = opencv(cv2.IMWRITE_PNG_COMPRESSION, 1, *mean)
+    if dtype is np.uint8:  # Pillow has no colour of 16 bits
+        packs |= {f"Pillow {level}": pillow(level) for level in (1, 2, 3)}
+    return packs
+
+
+def print_table(pixels: Any, dtype: type, rounds: int) -> None:
+    full = np.iinfo(dtype).max
+    values = np.clip(np.rint(pixels * full), 0, full).astype(dtype)
+    packs = candidates(dtype)
+    lengths = {name: len(pack(values)) for name, pack in packs.items()}  # a first time that does not count
+    seconds: dict[str, list[float]] = {name: [] for name in packs}
+    for _ in range(rounds):
+        for name, pack in packs.items():
+            started = time.perf_counter()
+            pack(values)
+            seconds[name].append(time.perf_counter() - started)
+    own = next(iter(packs))
+    print(f"\n{values.shape[1]}x{values.shape[0]}, {8 * values.itemsize} bits, {lengths[own] / 1e6:.2f} MB\n")
+    print("| how | seconds | time / this project's | length / this project's |\n|---|---|---|---|")
+    for name in packs:
+        ratio = statistics.median(other / mine for other, mine in zip(seconds[name], seconds[own], strict=True))
+        print(f"| {name} | {statistics.median(seconds[name]):.3f} | {ratio:.2f} | {lengths[name] / lengths[own]:.3f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="PNG: the project's way of packing beside OpenCV's and Pillow's.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--picture", type=Path, help="instead of the one made here")
+    arguments = parser.parse_args()
+    versions = f"OpenCV {cv2.__version__}, Pillow {pillow_version}, Python {platform.python_version()}"
+    print(f"{processor()}, {os.cpu_count()} processors; {versions}")
+    pixels = read_picture(arguments.picture).pixels if arguments.picture else stand_in()
+    for dtype in (np.uint8, np.uint16):
+        print_table(pixels, dtype, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
