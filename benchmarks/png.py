@@ -27,7 +27,7 @@ from PIL import __version__ as pillow_version
 
 from benchmarks.network import processor
 from gpen_core.pictures import read_picture
-from gpen_core.pictures.pngpixels import packed_pixels
+from gpen_core.pictures.png import packed_pixels
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 WIDTH, HEIGHT = 3840, 2160

@@ -38,7 +38,7 @@ def test_eight_bits(tmp_path, suffix, mode):
         values = values[:, :, [0, 0, 0, 1]]
     picture = read_picture(path)
     assert picture.pixels.dtype == np.float32 and picture.pixels.shape == (9, 13, 3) and picture.pixels.flags.c_contiguous
-    assert picture.form.kind == "file" and picture.form.bits == 8
+    assert picture.form.dtype == np.uint8
     np.testing.assert_array_equal(to_array(picture), values)
     out, again = round_trip(path, tmp_path)
     np.testing.assert_array_equal(again, values)
@@ -51,7 +51,7 @@ def test_sixteen_bit_png(tmp_path, mode):
     values = noise(70, 13, *MODES[mode], dtype=np.uint16)
     path = put(tmp_path, "in.png", raw_png(values))
     picture = read_picture(path)
-    assert picture.form.bits == 16 and picture.form.grey == (mode[0] == "L") and (picture.alpha is not None) == mode.endswith("A")
+    assert picture.form.dtype == np.uint16 and picture.form.grey == (mode[0] == "L") and (picture.alpha is not None) == mode.endswith("A")
     np.testing.assert_array_equal(to_array(picture), values)
     out, again = round_trip(path, tmp_path)
     np.testing.assert_array_equal(again, values)
@@ -205,13 +205,15 @@ def test_jpeg(tmp_path, mode, progressive):
     Image.fromarray(values).save(tmp_path / "in.jpg", quality=83, subsampling=1 if mode == "RGB" else -1, progressive=progressive)
     picture = read_picture(tmp_path / "in.jpg")
     np.testing.assert_array_equal(to_array(picture), np.asarray(Image.open(tmp_path / "in.jpg")))
-    assert picture.form.grey == (mode == "L") and picture.form.jpeg_quality == 83
+    assert picture.form.grey == (mode == "L")
     out = write_picture(picture, tmp_path / "out.jpg")
     with Image.open(out) as image:
         assert image.mode == mode
+        Image.fromarray(values).save(tmp_path / "as_good.jpg", quality=95)
+        with Image.open(tmp_path / "as_good.jpg") as as_good:
+            assert image.quantization[0] == as_good.quantization[0]
     if mode == "RGB":
         assert picture.form.jpeg_subsampling == read_picture(out).form.jpeg_subsampling == 1
-    assert read_picture(out).form.jpeg_quality == 95
 
 
 def cmyk_profile():

@@ -103,7 +103,7 @@ def test_png_texts(tmp_path):
     out = write_picture(picture, tmp_path / "out.png")
     assert read_picture(out).form.text == wanted
     deep = write_picture(from_array(noise(4, 4, 3, dtype=np.uint16)).with_pixels(noise(4, 4, 3, dtype=np.float32)), tmp_path / "deep.png")
-    assert read_picture(deep).form.bits == 16
+    assert read_picture(deep).form.dtype == np.uint16
     (tmp_path / "small.png").write_bytes(raw_png(noise(4, 4, 3), chunk(b"iTXt", b"parameters\0\0\0\0\0" + PARAMETERS.encode())))
     with Image.open(write_picture(read_picture(tmp_path / "small.png"), tmp_path / "small_out.png")) as image:
         assert image.text == {"parameters": PARAMETERS}

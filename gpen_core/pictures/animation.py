@@ -13,8 +13,7 @@ from ..errors import PictureError
 from .form import AnyArray, Form, Picture
 from .libraries import notes_of
 from .metadata import EXIF_PREFIX
-from .png import head_of_png, png_chunk, png_numbers
-from .pngpixels import packed_pixels
+from .png import head_of_png, packed_pixels, png_chunk, png_numbers
 from .tiff import tiff_page
 from .webp import encode_webp, webp_chunks
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
-from .form import AnyArray, Form, Picture, build, colour_profile, numbers
+from .form import AnyArray, Form, Picture, build, fitting_profile, numbers
 from .metadata import ONCE, TextChunk, prefixed_exif
 
 try:
@@ -72,7 +72,6 @@ def _from_pil(image: Image.Image) -> Picture:
     )
     converted = image.mode == "CMYK"
     form = Form(
-        kind="pil",
         mode=image.mode,
         icc_profile=None if converted else info.get("icc_profile"),
         exif=exif,
@@ -151,21 +150,20 @@ def to_pil(picture: Picture) -> Image.Image:
     """
     form = picture.form
     deep_grey = form.grey and picture.alpha is None and form.dtype != _UINT8
-    if deep_grey and form.is_float:
+    if deep_grey and form.dtype.kind == "f":
         image = Image.fromarray(numbers(picture, np.dtype(np.float32))[:, :, 0])
     elif deep_grey:
         values = numbers(picture, np.dtype(np.uint16))[:, :, 0]
         image = Image.fromarray(values.astype(np.int32) if form.mode == "I" else values)
     else:
         image = eight_bit_image(picture)
-    profile = form.icc_profile if form.grey else colour_profile(form.icc_profile)
     image.info.update({text.key: text.value for text in form.text})
-    beside = {"icc_profile": profile, "exif": form.exif, "dpi": form.dpi}
+    beside = {"icc_profile": fitting_profile(form), "exif": form.exif, "dpi": form.dpi}
     image.info.update({key: value for key, value in beside.items() if value is not None})
     return image
 
 
-def eight_bit_image(picture: Picture, *, with_alpha: bool = True) -> Image.Image:
+def eight_bit_image(picture: Picture) -> Image.Image:
     """A PIL image of mode L, LA, RGB or RGBA without any info."""
-    values = numbers(picture, _UINT8, with_alpha=with_alpha)
+    values = numbers(picture, _UINT8)
     return Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)

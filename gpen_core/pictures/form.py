@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ _ROWS = 16  # are converted at once: they stay in the processor's cache on their
 class Form:
     """How a picture came in, so that it can go out the same way."""
 
-    kind: Literal["file", "array", "pil"] = "array"
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))  # uint8, uint16, float16, float32 or float64
     grey: bool = False
     channel_axis: bool = True  # False: a grey array of shape (H, W)
@@ -36,21 +35,10 @@ class Form:
     text: tuple[TextChunk, ...] = ()  # of a PNG; the comment of a JPEG is the text "Comment"
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, as they stand: sRGB, gAMA, cHRM, cICP
     dpi: tuple[float, float] | None = None
-    jpeg_quality: int | None = None  # estimated from the quantisation table
     jpeg_subsampling: int | None = None  # 0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0
     lossless: bool = False  # of a WebP
     # float64 does not fit into float32: the numbers that came in, (H, W, C), are put back wherever the picture was not touched.
     original: AnyArray | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def bits(self) -> int:
-        """Bits of one number: 8, 16, 32 or 64."""
-        return self.dtype.itemsize * 8
-
-    @property
-    def is_float(self) -> bool:
-        """Whether the numbers are floats."""
-        return self.dtype.kind == "f"
 
 
 @dataclass
@@ -131,11 +119,11 @@ def build(array: Any, form: Form) -> Picture:
     return Picture(pixels, alpha, form)
 
 
-def numbers(picture: Picture, dtype: Any, *, with_alpha: bool = True) -> AnyArray:
+def numbers(picture: Picture, dtype: Any) -> AnyArray:
     """The picture as (H, W, C) numbers of `dtype`: C is 1 (grey) or 3, one more with alpha. Whole numbers are rounded half to even."""
     dtype = np.dtype(dtype)
     colours: Any = grey_of(picture.pixels)[:, :, None] if picture.form.grey else picture.pixels
-    if picture.alpha is not None and with_alpha:
+    if picture.alpha is not None:
         colours = np.concatenate([colours, picture.alpha[:, :, None]], axis=2)
     if dtype.kind == "f":
         return _put_back(colours.astype(dtype), colours, picture.form.original)

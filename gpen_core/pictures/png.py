@@ -6,24 +6,21 @@ import logging
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import PngImagePlugin
 
 from ..errors import PictureError
-from .arrays import pil_numbers, tidy_dpi
+from .arrays import tidy_dpi
 from .form import AnyArray, Form, Picture, fitting_profile, numbers
-from .libraries import Decoded, check_size, load, opencv
+from .libraries import Decoded, check_size, opencv
 from .metadata import EXIF_PREFIX, TextChunk, prefixed_exif, take_orientation
-from .pngpixels import packed_pixels
 
 log = logging.getLogger(__name__)
 
-_PALETTE = 3  # a colour type
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # first column, row; steps
-
+_PALETTE, _GREY_AND_ALPHA = 3, 4  # colour types
+_SAMPLE = 16  # rows, four times
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_NOTE, _MOST_NOTES = 16 << 20, 64 << 20  # bytes that one text or profile, and all together, may unpack to
 
@@ -134,9 +131,8 @@ def text_chunk(text: TextChunk) -> bytes:
 
 def decode_png(data: bytes) -> Decoded:
     """The PNG `data`: uint8 or uint16 numbers, and all that travels along. PictureError where it is cut short or damaged."""
-    # Pillow and OpenCV get the bare picture only: texts, animation and colour chunks would make them warn, convert or refuse.
+    # OpenCV gets the bare picture only: texts, animation and colour chunks would make it warn, convert or refuse.
     bare = [PNG_SIGNATURE]
-    packed: list[bytes] = []
     form: dict[str, Any] = {}
     notes = _Notes()
     colour: list[tuple[bytes, bytes]] = []
@@ -146,7 +142,6 @@ def decode_png(data: bytes) -> Decoded:
             head = content
             check_size(*struct.unpack_from(">II", content))
         if kind == b"IDAT":
-            packed.append(content)
             bare += _pixel_chunks(content)
         elif kind in (b"IHDR", b"PLTE", b"IEND") or (kind == b"tRNS" and head[9] == _PALETTE):
             bare.append(png_chunk(kind, content))
@@ -167,7 +162,7 @@ def decode_png(data: bytes) -> Decoded:
             form["frames"], form["plays"] = struct.unpack_from(">II", content)
     notes.say_what_is_lost()
     form["text"], form["colour_chunks"] = tuple(notes.texts), tuple(colour)
-    array = _pixels(b"".join(bare), packed, head)
+    array = _pixels(b"".join(bare), head)
     if transparent:
         array = _with_transparent_colour(array, transparent, head[8])
     return Decoded(array, orientation, form)
@@ -179,48 +174,16 @@ def animated_part(data: bytes) -> bytes:
     return b"".join([PNG_SIGNATURE, *(png_chunk(kind, content) for kind, content in png_chunks(data) if kind in kept)])
 
 
-def _pixels(plain: bytes, packed: list[bytes], head: bytes) -> AnyArray:
-    """The numbers of a PNG that has nothing but pixels, `packed` in it."""
-    depth, colour_type = head[8], head[9]
-    # Pillow knows no 16 bits of colour; large pictures it copies once more than OpenCV does.
-    if depth == 16 or (depth == 8 and colour_type == 2):
-        array = opencv(plain)
-        # OpenCV spreads grey and alpha over four channels
-        return array[:, :, 2:] if depth == 16 and colour_type == 4 else array
-    with ThreadPoolExecutor(1) as beside:  # unlike OpenCV, Pillow takes rows that are missing for black ones
-        whole = beside.submit(_has_all_rows, packed, head)
-        array = pil_numbers(load(PngImagePlugin.PngImageFile, plain))
-        if not whole.result():
-            raise PictureError("the file is cut short (rows of pixels are missing)")
-    return array
-
-
-def _has_all_rows(packed: list[bytes], head: bytes) -> bool:
-    """Whether the packed pixels unpack to as many bytes as a PNG with that IHDR has."""
-    width, height, depth, colour_type = struct.unpack_from(">IIBB", head)
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour_type, 0)
-    interlaced = head[12:13] == b"\1"
-    missing = 0
-    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        missing += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
-    unpacker = zlib.decompressobj()
-    try:
-        for part in packed:
-            for start in range(0, len(part), 1 << 16):
-                piece = part[start : start + (1 << 16)]
-                while piece and missing > 0:
-                    missing -= len(unpacker.decompress(piece, 1 << 20))
-                    piece = unpacker.unconsumed_tail
-        return missing <= 0
-    except zlib.error:
-        return False
+def _pixels(plain: bytes, head: bytes) -> AnyArray:
+    """The numbers of a PNG that has nothing but pixels."""
+    array = opencv(plain)  # which knows colours of 16 bits and refuses rows that are missing; Pillow does neither
+    return array[:, :, 2:] if head[9] == _GREY_AND_ALPHA else array  # which OpenCV spreads over four channels
 
 
 def _with_transparent_colour(array: AnyArray, transparent: bytes, depth: int) -> AnyArray:
     """`array` with an alpha channel that is 0 where the pixel has the one `transparent` colour of a PNG."""
     colour = np.frombuffer(transparent, dtype=">u2").astype(np.int64)
-    if depth < 8:  # Pillow spreads 1, 2 and 4 bits over 0..255
+    if depth < 8:  # OpenCV spreads 1, 2 and 4 bits over 0..255
         colour = colour * (255 // (2**depth - 1))
     values = array if array.ndim == 3 else array[:, :, None]
     if colour.size != values.shape[2]:
@@ -237,6 +200,28 @@ def encode_png(picture: Picture) -> bytes:
     """A PNG of `picture`: 8 bits where 8 came in, otherwise 16, with ICC profile, EXIF, dpi and texts."""
     values = png_numbers(picture)
     return b"".join([*head_of_png(picture.form, values), *_pixel_chunks(packed_pixels(values)), png_chunk(b"IEND", b"")])
+
+
+def packed_pixels(values: AnyArray) -> bytes:
+    """(H, W, 1..4) uint8 or uint16 numbers as the zlib stream of a PNG's IDAT."""
+    channels = values.shape[2]
+    if channels == 2:  # which OpenCV does not write
+        pixels = values.astype(values.dtype.newbyteorder(">")).view(np.uint8)
+        rows = np.diff(pixels, axis=1, prepend=np.uint8(0)).reshape(len(pixels), -1)
+        return zlib.compress(np.insert(rows, 0, 1, axis=1).tobytes())  # each begins with its filter: 1, the pixel on the left taken away
+    if channels > 1:
+        values = cv2.cvtColor(values, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
+    # Deflate's search for repeats finds next to none in photographs, and takes most of the time: there only runs are looked for. A sample
+    # tells which is shorter. `python -m benchmarks.png` measures it.
+    tops = np.linspace(0, max(0, len(values) - _SAMPLE), 4, dtype=int)
+    sample = np.concatenate([values[top : top + _SAMPLE] for top in tops])
+    strategies = (cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+    shorter = min(strategies, key=lambda strategy: len(_by_opencv(sample, strategy)))
+    return b"".join(content for kind, content in png_chunks(_by_opencv(values, shorter)) if kind == b"IDAT")
+
+
+def _by_opencv(values: AnyArray, strategy: int) -> bytes:
+    return cv2.imencode(".png", values, (cv2.IMWRITE_PNG_COMPRESSION, 4, cv2.IMWRITE_PNG_STRATEGY, strategy))[1].tobytes()
 
 
 def png_numbers(picture: Picture) -> AnyArray:

@@ -7,9 +7,8 @@ import os
 import struct
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -81,8 +80,7 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]
 
 
 def _picture(array: AnyArray, name: str, decoded: Decoded) -> Picture:
-    picture = build(turn(array, decoded.orientation), Form(kind="file", format=name, **decoded.form))
-    return replace(picture, form=replace(picture.form, channel_axis=False))
+    return build(turn(array, decoded.orientation), Form(format=name, **decoded.form))
 
 
 def _content(path: Path) -> tuple[str, Callable[[bytes], Decoded], bytes]:
@@ -190,7 +188,6 @@ def _jpeg(data: bytes) -> Decoded:
     image = load(JpegImagePlugin.JpegImageFile, data)
     decoded = from_pillow(image)
     if image.mode != "CMYK":
-        decoded.form["jpeg_quality"] = _jpeg_quality(image)
         sampling = JpegImagePlugin.get_sampling(image)
         decoded.form["jpeg_subsampling"] = sampling if sampling in (0, 1, 2) else None
     if comment := image.info.get("comment"):
@@ -212,16 +209,6 @@ def _jpeg_is_whole(data: bytes) -> bool:
             return data.find(b"\xff\xd9", position) >= 0
         position += 2 if 0xD0 <= marker <= 0xD8 or marker == 0x01 else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return False
-
-
-def _jpeg_quality(image: Any) -> int | None:
-    """The libjpeg quality, 1..100, whose luminance table is as coarse as this one."""
-    table = image.quantization.get(0)
-    if not table:
-        return None
-    percent = 100 * sum(table) / 3689  # the sum of the standard table, which is quality 50
-    quality = 5000 / percent if percent > 100 else (200 - percent) / 2
-    return min(100, max(1, round(quality)))
 
 
 def _tiff(data: bytes) -> Decoded:

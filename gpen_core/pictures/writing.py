@@ -153,8 +153,9 @@ def _bmp(picture: Picture, quality: int) -> bytes:
 
 
 def _say_rounded(picture: Picture, format_name: str) -> None:
-    if picture.form.dtype != np.uint8:
-        log.warning("%s has 8 bits: the picture's %d are rounded. PNG and TIFF keep them.", format_name, picture.form.bits, extra=ONCE)
+    bits = 8 * picture.form.dtype.itemsize
+    if bits > 8:
+        log.warning("%s has 8 bits: the picture's %d are rounded. PNG and TIFF keep them.", format_name, bits, extra=ONCE)
 
 
 def _on_white(picture: Picture, format_name: str) -> Picture:
