@@ -73,7 +73,7 @@ def test_download_fetches_what_is_missing_only(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(cli_models, "find", lambda entry, models: here if entry.name == "GPEN-BFR-256" else None)
     code, out, err = run(capsys, "download", "GPEN-BFR-256", "GPEN-BFR-512", "GPEN-BFR-512")
     assert code == 0 and fetched == ["GPEN-BFR-512"]
-    assert f"GPEN-BFR-256 is there already: {here}" in out and "GPEN-BFR-512.pth" in out
+    assert f"GPEN-BFR-256 is already on disk: {here}" in out and "GPEN-BFR-512.pth" in out
     assert err == "gpen: non-commercial\n"
 
 

@@ -165,8 +165,8 @@ def test_colorize_says_that_it_looks_for_no_face(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", SimpleNamespace(**tasks))
     inputs = [picture(tmp_path / f"{name}.png") for name in "ab"]
     code, _, err = run(capsys, "colorize", *inputs, "-o", tmp_path / "out", "--device", "cpu")
-    assert code == 0 and err.count("looks for no face") == err.count("\n") == 1
-    assert "no face is looked for" in run(capsys, "colorize", "--help")[1]
+    assert code == 0 and err.count("does not look for faces") == err.count("\n") == 1
+    assert "no face detection" in run(capsys, "colorize", "--help")[1]
     gif = animation(tmp_path / "c.gif")
     assert run(capsys, "seg2face", gif, "-o", tmp_path / "out", "--device", "cpu")[0] == 0
     assert frames_of(tmp_path / "out" / "c.png") == 3

@@ -1,4 +1,4 @@
-"""What the command line says, and where: results on stdout, everything else on stderr, progress bars only on a terminal."""
+"""The command line's output: results on stdout, everything else on stderr, progress bars only on a terminal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..batch.overlap import about
 from ..progress import Progress
 
 # What this door can say where the weights' folder is the trouble, see errors.WeightsError.elsewhere.
-ELSEWHERE = "--models-dir, GPEN_MODELS_DIR or GPEN_EXTRA_MODELS name a folder elsewhere; HF_ENDPOINT a mirror of Hugging Face."
+ELSEWHERE = "Use another folder with --models-dir, GPEN_MODELS_DIR or GPEN_EXTRA_MODELS; a mirror of Hugging Face with HF_ENDPOINT."
 
 
 class Console:
-    """One run's voice. quiet: no bars and nothing but errors. debug: tracebacks too. as_json: nothing on stdout but one object.
+    """The output of one run. quiet: only errors, no bars. debug: tracebacks too. as_json: one object on stdout and nothing else.
 
     Used as a context manager, it takes the log of gpen_core for its time.
     """
@@ -57,7 +57,7 @@ class Console:
         self._write(json.dumps(value, indent=1), self.out)
 
     def warn(self, text: str) -> None:
-        """A line on stderr that is no error."""
+        """A line on stderr that is not an error."""
         if not self.quiet:
             self.error(text)
 
@@ -85,7 +85,7 @@ class Console:
 
 
 class _Handler(logging.Handler):
-    """gpen_core's log on stderr, one line each; with a traceback where there is one and --debug asks for it."""
+    """gpen_core's log on stderr, one line per record, with tracebacks if --debug is given."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _Handler(logging.Handler):
 
 
 class Bars:
-    """Progress bars on stderr: one over the inputs (where there are several), one over the steps of the input at hand.
+    """Progress bars on stderr: one for the inputs (if there are several), one for the steps of the current input.
 
     `faces` and `frames` are the Progress objects that move the second: of a picture its faces count, of a video its frames.
     """
@@ -131,13 +131,13 @@ class Bars:
         self._console.input = name
 
     def end(self) -> None:
-        """That input is over."""
+        """The current input is finished."""
         self._close_steps()
         if self._inputs is not None:
             self._inputs.update()
 
     def step(self, done: int, total: int, unit: str, what: str) -> None:
-        """`done` of `total` steps are over; what: the kind of step."""
+        """`done` of `total` steps are finished. what: the kind of step."""
         if unit != self._unit or not self._console.shows_bars:
             return
         if self._steps is None or what != self._what:  # after the looks for faces come the faces
@@ -147,7 +147,7 @@ class Bars:
         self._steps.update(done - self._steps.n)
 
     def close(self) -> None:
-        """Takes the bars off the screen."""
+        """Removes the bars from the screen."""
         self._close_steps()
         if self._inputs is not None:
             self._inputs.close()

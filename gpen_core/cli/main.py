@@ -22,7 +22,7 @@ from .console import ELSEWHERE, Console
 PROGRAM = "python -m gpen_core"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
-_EXIT_CODES = "exit codes: 0 done, 1 some inputs failed, 2 wrong usage or settings, 3 weights missing and not to be had"
+_EXIT_CODES = "exit codes: 0 done, 1 some inputs failed, 2 wrong usage or settings, 3 weights missing or unusable"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +77,7 @@ def _command(name: str) -> Callable[[argparse.Namespace, Console], int]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error is said; never takes half a flag for a whole one."""
+    """Reports errors in one line, like all other errors, and accepts no abbreviated flags."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**{"allow_abbrev": False, **settings})  # pyright: ignore[reportArgumentType]
@@ -93,24 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
     restore = _command_parser(commands.add_parser, "restore", "pictures:restore", "restore the faces in pictures and videos")
-    _add_inputs(restore, "pictures, videos and folders (searched with their sub-folders)", out_needed=True)
+    _add_inputs(restore, "pictures, videos and folders (including sub-folders)", out_needed=True)
     _add_writing(restore)
-    restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="quality of videos: 0 lossless to 51 (default: 18)")
-    restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save each face before and after, as the network sees it, here")
-    restore.add_argument("--compare", action="store_true", help="also write a before/after sheet beside each picture")
+    restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="video quality: 0 (lossless) to 51 (default: 18)")
+    restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
+    restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")
     _add_models_dir(restore)
     _add_options(restore, RestoreOptions.table())
 
-    detect = _command_parser(commands.add_parser, "detect", "pictures:detect", "find faces and tell where they are")
+    detect = _command_parser(commands.add_parser, "detect", "pictures:detect", "find faces and print where they are")
     _add_inputs(detect, "pictures and folders", out_needed=False)
     _add_writing(detect)
     _add_models_dir(detect)
     _add_options(detect, [*RestoreOptions.of("finding", "choosing"), *(o for o in RestoreOptions.table() if o.name == "device")])
 
     for name, text in (
-        ("colorize", "colour black-and-white portraits, whole (no face is looked for)"),
-        ("inpaint", "fill the holes of faces (painted white, or given by --hole-mask)"),
-        ("seg2face", "make faces from pictures of their segmentation"),
+        ("colorize", "colourise whole black-and-white portraits (no face detection)"),
+        ("inpaint", "fill the missing parts of faces (painted white, or given by --hole-mask)"),
+        ("seg2face", "generate faces from segmentation maps"),
     ):
         task = _command_parser(commands.add_parser, name, f"pictures:{name}", text)
         _add_inputs(task, "pictures and folders", out_needed=True)
@@ -121,10 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
         _add_options(task, RestoreOptions.of("machine"))
 
-    text = "weights: list, download, verify, where"
+    text = "list, download and verify weights"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))
 
-    info = _command_parser(commands.add_parser, "info", "info:info", "versions, devices, folders and optional packages of this machine")
+    info = _command_parser(commands.add_parser, "info", "info:info", "show versions, devices, folders and optional packages")
     info.add_argument("--json", action="store_true", help="as one JSON object on stdout")
     _add_models_dir(info)
     return parser
@@ -133,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
 def _command_parser(add: Callable[..., argparse.ArgumentParser], name: str, run: str, text: str) -> argparse.ArgumentParser:
     parser = add(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EXIT_CODES)
     parser.set_defaults(run=run)
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, nothing but errors (and the JSON object)")
-    parser.add_argument("--debug", action="store_true", help="show everything, with tracebacks")
+    parser.add_argument("--quiet", action="store_true", help="print only errors (and the JSON object), without progress bars")
+    parser.add_argument("--debug", action="store_true", help="print all log messages, and tracebacks of errors")
     return parser
 
 
@@ -142,9 +142,9 @@ def _add_inputs(parser: argparse.ArgumentParser, what: str, *, out_needed: bool)
     parser.usage = f"{parser.prog} IN [IN ...] {'-o OUT' if out_needed else '[-o OUT]'} [settings]"
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
     text = (
-        "a file where IN is one file; a folder where it has no ending or a slash behind it"
+        "output file (if IN is one file), or a folder: a name without an extension, or with a slash at the end"
         if out_needed
-        else "draw the faces into copies here"
+        else "also write copies with the faces marked here"
     )
     parser.add_argument("-o", "--out", required=out_needed, metavar="OUT", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
@@ -153,20 +153,20 @@ def _add_inputs(parser: argparse.ArgumentParser, what: str, *, out_needed: bool)
 def _add_writing(parser: argparse.ArgumentParser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument(
-        "--overwrite", action="store_true", help="replace outputs that exist (else they are kept, which counts as failed)"
+        "--overwrite", action="store_true", help="replace existing outputs (without it, they are kept and count as failed)"
     )
-    existing.add_argument("--skip-existing", action="store_true", help="pass over inputs whose output exists: goes on where a run ended")
-    parser.add_argument("--quality", type=_whole(1, 100), default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (default: 95)")
+    existing.add_argument("--skip-existing", action="store_true", help="skip inputs whose output exists, to resume an earlier run")
+    parser.add_argument("--quality", type=_whole(1, 100), default=95, metavar="N", help="quality of JPEG and WebP, 1 to 100 (default: 95)")
 
 
 def _add_models_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--models-dir", type=Path, metavar="DIR", help="the folder that holds GPEN/ (default: GPEN_MODELS_DIR, else ./models)"
+        "--models-dir", type=Path, metavar="DIR", help="the folder that contains GPEN/ (default: GPEN_MODELS_DIR, else ./models)"
     )
 
 
 def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
-    """Flags out of the one table. Values go on as texts: RestoreOptions checks them and says what would be right."""
+    """Adds the flags of these options. Values stay text: RestoreOptions checks them and explains errors."""
     group = parser.add_argument_group("settings")
     for option in options:
         if option.kind == "bool":
@@ -182,7 +182,7 @@ def flag_of(option: Option) -> str:
 
 def _help_of(option: Option) -> str:
     shown = ("yes" if option.default else "no") if option.kind == "bool" else str(option.default)
-    # The table's texts say themselves what an empty one means.
+    # The help texts explain an empty value themselves.
     return (option.help + (f" (default: {shown})" if shown else "")).replace("%", "%%")
 
 
@@ -195,16 +195,16 @@ def _metavar_of(option: Option) -> str:
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(title="what to do", required=True, metavar="WHAT", parser_class=_Parser)
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION", parser_class=_Parser)
     for name, function, text in (
-        ("list", "list_models", "what there is, and what of it is on disk"),
-        ("download", "download", "fetch weights into models/GPEN and check them"),
-        ("verify", "verify", "check the weights on disk against their sums"),
-        ("where", "where", "the folders in which weights are looked for"),
+        ("list", "list_models", "list all weights and show which are on disk"),
+        ("download", "download", "download weights to models/GPEN and check them"),
+        ("verify", "verify", "check the weights on disk against their checksums"),
+        ("where", "where", "show the folders that are searched for weights"),
     ):
         action = _command_parser(actions.add_parser, name, f"models:{function}", text)
         if name in ("download", "verify"):
-            names = "catalogue names" if name == "download" else "catalogue names (default: all that are on disk)"
+            names = "catalogue names" if name == "download" else "catalogue names (default: everything on disk)"
             action.add_argument("names", nargs="+" if name == "download" else "*", metavar="NAME", help=names)
         action.add_argument("--json", action="store_true", help="as one JSON object on stdout")
         _add_models_dir(action)
@@ -219,7 +219,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return value
 
     return number

@@ -18,7 +18,7 @@ MISSING = 3
 
 
 def list_models(arguments: argparse.Namespace, console: Console) -> int:
-    """`models list`: the catalogue, which of it is on disk, and where the files can be had."""
+    """`models list`: the catalogue, which files are on disk, and their download addresses."""
     rows: list[dict[str, Any]] = []
     for entry in Catalog.default():
         path = find(entry, arguments.models_dir)
@@ -34,7 +34,7 @@ def list_models(arguments: argparse.Namespace, console: Console) -> int:
                 "licence": entry.licence,
             }
         )
-        where = str(path) if path else "is missing from this copy" if entry.embedded else f"not on disk{_megabytes(entry)}"
+        where = str(path) if path else "missing from this copy" if entry.embedded else f"not on disk{_megabytes(entry)}"
         console.say(f"{entry.name:<24} {entry.task:<9} {entry.size:>4}  {where}")
         for source in sources(entry):
             console.say(f"  {source.url}")
@@ -49,7 +49,7 @@ def _megabytes(entry: WeightFile) -> str:
 
 
 def download(arguments: argparse.Namespace, console: Console) -> int:
-    """`models download NAME...`: into models/GPEN; one that cannot be had never stops the others."""
+    """`models download NAME...`: to models/GPEN. A failed download does not stop the others."""
     entries = [Catalog.default().get(name) for name in dict.fromkeys(arguments.names)]  # a wrong name ends it before any work
     folder = gpen_folder(arguments.models_dir)
     rows: list[dict[str, Any]] = []
@@ -58,9 +58,9 @@ def download(arguments: argparse.Namespace, console: Console) -> int:
         try:
             path = find(entry, arguments.models_dir)
             if path is not None:
-                console.say(f"{entry.name} is there already: {path}")
+                console.say(f"{entry.name} is already on disk: {path}")
             elif entry.embedded or offline_switch():
-                reason = "it does not ship with this copy" if entry.embedded else f"{offline_switch()} forbids the network"
+                reason = "it is not part of this copy" if entry.embedded else f"{offline_switch()} forbids downloads"
                 raise missing(entry, folder, reason)
             else:
                 path = fetch(entry, folder, progress=(lambda done, total: None) if console.quiet else None, notice=console.error)
@@ -78,7 +78,7 @@ def download(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def verify(arguments: argparse.Namespace, console: Console) -> int:
-    """`models verify [NAME...]`: sums of the files on disk. Of a file in models/GPEN that has none yet, the sum is written down."""
+    """`models verify [NAME...]`: checks the files on disk. The checksum of a file in models/GPEN that has none yet is recorded."""
     catalog = Catalog.default()
     entries = [catalog.get(name) for name in dict.fromkeys(arguments.names)] or list(catalog)
     own = gpen_folder(arguments.models_dir)
@@ -90,7 +90,7 @@ def verify(arguments: argparse.Namespace, console: Console) -> int:
             if path is None and not arguments.names:
                 continue  # all that are on disk were asked for
             if path is None:
-                raise WeightsMissingError(f"{entry.name} is not on disk; get it with: models download {entry.name}")
+                raise WeightsMissingError(f"{entry.name} is not on disk; download it with: models download {entry.name}")
             # Other programs' folders are theirs: nothing is written there.
             done = compare(path, entry, record=path.parent.resolve() == own.resolve())
             row.update(path=str(path), ok=done.ok, sha256=done.sha256, basis=done.basis, message=done.message)
@@ -99,7 +99,7 @@ def verify(arguments: argparse.Namespace, console: Console) -> int:
         rows.append(row)
         (console.say if row["ok"] else console.error)(row["message"])
     if not rows:
-        console.say(f"no weights of the catalogue are on disk ({own})")
+        console.say(f"none of the catalogue's weights are on disk ({own})")
     failed = sum(not row["ok"] for row in rows)
     if console.as_json:
         console.show_json({"models": rows, "failed": failed})
@@ -107,13 +107,13 @@ def verify(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def where(arguments: argparse.Namespace, console: Console) -> int:
-    """`models where`: the folder of downloads and all that are searched."""
+    """`models where`: the download folder and all folders that are searched."""
     folder = gpen_folder(arguments.models_dir)
     searched = search_folders(arguments.models_dir)
-    console.say(f"{folder}{'' if folder.is_dir() else ' (made with the first download)'}")
+    console.say(f"{folder}{'' if folder.is_dir() else ' (created by the first download)'}")
     for item in searched:
         if item != folder:
-            console.say(f"{item} (searched as well)")
+            console.say(f"{item} (also searched)")
     if console.as_json:
         searched_texts = [str(item) for item in searched]
         console.show_json({"models_dir": str(models_dir(arguments.models_dir)), "downloads": str(folder), "searched": searched_texts})

@@ -53,13 +53,13 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions) -> None:
-    """Raises SettingsError for what videos cannot have: better now than after all pictures before them."""
+    """Raises SettingsError for settings that videos do not allow, before any picture is processed."""
     video = next((job.source for job in jobs if job.kind == "video"), None)
     if video is not None and compare:
-        raise SettingsError(f"--compare makes sheets of pictures, and {video} is a video; leave one of them out")
+        raise SettingsError(f"--compare works for pictures only, and {video} is a video; remove one of them")
     if video is not None and options.output_size == "native":
         raise SettingsError(
-            f"{video} is a video, and the output size native differs from frame to frame; take keep or factor, or leave the video out"
+            f"{video} is a video, and the output size native would differ from frame to frame; use keep or factor, or remove the video"
         )
 
 
@@ -102,7 +102,7 @@ def colorize(arguments: argparse.Namespace, console: Console) -> int:
     """`colorize`."""
     from ..restore.whole_picture import colorize as run
 
-    note = "colorize looks for no face: each picture is taken for one portrait and coloured whole"
+    note = "colorize does not look for faces: it colourises each picture as one portrait"
     return _task(arguments, console, "colorize", run, note)
 
 
@@ -126,7 +126,7 @@ def seg2face(arguments: argparse.Namespace, console: Console) -> int:
 def _task(
     arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Network], Picture], note: str | None = None
 ) -> int:
-    """A network over whole pictures. note: is said once there is something to do."""
+    """Runs a network on whole pictures. note: printed once if there is something to do."""
     from ..network.load import load_network
 
     options = RestoreOptions.from_mapping(_given(arguments))
@@ -151,7 +151,7 @@ def _task(
             return changed
 
         if target is None:
-            raise PictureError(f"{result.job.source} has no output to go to")
+            raise PictureError(f"{result.job.source} has no output path")
         _change(result, target, arguments, made)
 
     done = _collected(_run(jobs, work, arguments, bars, prepare), bars, console, _line)
@@ -162,7 +162,7 @@ def _task(
 
 
 def _given(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """The settings that stand on the command line."""
+    """The settings given on the command line."""
     values = {option.name: getattr(arguments, option.name, None) for option in RestoreOptions.table()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -178,7 +178,7 @@ def _run(
 
 
 def _change(result: JobResult, target: Path, arguments: argparse.Namespace, change: Callable[[Picture, int], Picture]) -> None:
-    """Reads the job's picture and writes what `change(picture, number)` makes of it, of an animation or several pages of each."""
+    """Reads the job's picture and writes the result of `change(picture, number)`, for every frame or page."""
     picture = read_picture(result.job.source)
     form, settings = picture.form, {"overwrite": arguments.overwrite, "quality": arguments.quality}
     if form.frames == 1:
@@ -192,7 +192,7 @@ def _change(result: JobResult, target: Path, arguments: argparse.Namespace, chan
 
 
 def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
-    """The jobs, each announced to the bars as its turn comes."""
+    """The jobs, each announced to the progress bars when it starts."""
     for job in jobs:
         _announce(job, bars)
         yield job
@@ -203,7 +203,7 @@ def _announce(job: Job, bars: Bars) -> None:
 
 
 def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line: Callable[[JobResult], str]) -> list[JobResult]:
-    """All results; each is told of as it comes."""
+    """All results, each printed as it arrives."""
     done: list[JobResult] = []
     try:
         for result in results:
@@ -226,7 +226,7 @@ def _with_advice(result: JobResult) -> str:
     """What went wrong with an input, and which flag helps."""
     text = result.error or ""
     if isinstance(result.failure, OutputExistsError):
-        return f"{text}: --overwrite replaces it, --skip-existing passes over it"
+        return f"{text}: use --overwrite to replace it or --skip-existing to skip it"
     expected = result.failure is None or isinstance(result.failure, (GpenError, MemoryError))
     return text if expected else f"{text} (--debug shows where)"
 
@@ -242,7 +242,7 @@ def _finished(done: list[JobResult], console: Console, model: str | None, **more
 
 def _line(result: JobResult, what: str = "") -> str:
     if result.skipped:
-        return f"{result.output} is there already"
+        return f"{result.output} exists already"
     return f"{result.job.source} -> {result.output} ({what}{result.seconds:.1f} s)"
 
 
