@@ -1,0 +1,217 @@
+"""What every setting promises, as a property of the pictures that come out. Each door is asked to keep each promise.
+
+A promise is a picture, a setting with several values, and what must hold of the results. `RestoreOptions.table()` says which settings
+there are; tests/test_options_core.py fails for one that promises nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from option_world import BLUE, GREY, LITE, OWN, PINK, RED, WHITE, YELLOW, Drawn, Scene, draw, flat, same, striped, tinted
+
+Image = np.ndarray  # (H, W, 3) float32 0..1
+Run = Callable[[Scene, Mapping[str, Any]], Image]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """name: of the setting. values: given one after the other. kept(scene, images): raises AssertionError where the promise is broken.
+
+    beside: other settings that all of the runs need. size, paint: of the network.
+    """
+
+    name: str
+    values: Sequence[Any]
+    scene: Scene
+    kept: Callable[[Scene, Sequence[Image]], None]
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 64
+    paint: Callable[..., Any] = flat
+
+    def check(self, world: Any, run: Run) -> None:
+        """Through a door: run(scene, settings) gives the picture."""
+        world.size, world.paint = self.size, self.paint
+        images = [run(self.scene, {"model": LITE, **self.beside, self.name: value}) for value in self.values]
+        self.kept(self.scene, images)
+
+
+def at(scene: Scene, image: Image, number: int = 0) -> Image:
+    """The colour of a face's middle, the mean of a few pixels."""
+    scale = image.shape[0] / scene.pixels.shape[0]
+    x, y = (round((value + 0.5) * scale) for value in scene.faces[number].centre)
+    return image[y - 2 : y + 2, x - 2 : x + 2].mean(axis=(0, 1))
+
+
+def close(one: Any, other: Any, within: float = 0.02) -> bool:
+    return float(np.abs(np.asarray(one) - np.asarray(other)).max()) <= within
+
+
+def before(scene: Scene) -> Image:
+    return scene.pixels.astype(np.float32) / 255
+
+
+def middle(scene: Scene, image: Image, reach: float = 0.2) -> Image:
+    """The middle of the first face, as far as its share of the square says."""
+    (x, y), far = scene.faces[0].centre, round(reach * scene.faces[0].side)
+    return image[y - far : y + far, x - far : x + far]
+
+
+def painted(*wanted: set[str]) -> Callable[[Scene, Sequence[Image]], None]:
+    """Exactly these faces change, value by value."""
+
+    def kept(scene: Scene, images: Sequence[Image]) -> None:
+        assert [scene.painted(image) for image in images] == list(wanted)
+
+    return kept
+
+
+def coloured(*wanted: Sequence[float]) -> Callable[[Scene, Sequence[Image]], None]:
+    """The first face has these colours, value by value."""
+
+    def kept(scene: Scene, images: Sequence[Image]) -> None:
+        for image, colour in zip(images, wanted, strict=True):
+            assert close(at(scene, image), colour), (at(scene, image), colour)
+
+    return kept
+
+
+def _strength(scene: Scene, images: Sequence[Image]) -> None:
+    whole, most, half, none = images
+    assert close(at(scene, whole), RED), "1 shows the restored face whole"
+    assert np.array_equal(none, before(scene)), "0 keeps the picture, bit for bit"
+    assert close(half, (whole + none) / 2, 0.005), "half is half way"
+    assert close(most, 0.75 * whole + 0.25 * none, 0.005)
+
+
+def _fidelity(scene: Scene, images: Sequence[Image]) -> None:
+    def coarse(image: Image) -> Image:
+        return middle(scene, cv2.GaussianBlur(image, (0, 0), 5), 0.15)
+
+    own = coarse(before(scene))
+    off = [float(np.abs(coarse(image) - own).mean()) for image in images]
+    assert off[0] > 0.15 and off[2] < 0.03 and abs(off[1] - (off[0] + off[2]) / 2) < 0.03, off
+    fine = [float((middle(scene, image, 0.1) - middle(scene, cv2.GaussianBlur(image, (0, 0), 3), 0.1)).std()) for image in images]
+    assert min(fine) > 0.04, "the fine detail is new either way"
+
+
+def _detail(scene: Scene, images: Sequence[Image]) -> None:
+    def contrast(image: Image) -> float:
+        rows = middle(scene, image, 0.06).mean(axis=(1, 2))
+        return float(np.abs(np.diff(rows - cv2.GaussianBlur(rows[:, None], (0, 0), 4)[:, 0])).mean())
+
+    all_, half, none = (contrast(image) / contrast(before(scene)) for image in images)
+    assert all_ > 0.8 and none < 0.4 and none + 0.1 < half < all_ - 0.1, (all_, half, none)
+
+
+def _colour_match(scene: Scene, images: Sequence[Image]) -> None:
+    own = middle(scene, before(scene)).mean(axis=(0, 1))
+    as_made, matched = (np.abs(middle(scene, image).mean(axis=(0, 1)) - own).max() for image in images)
+    assert as_made > 0.08 and matched < 0.02, (as_made, matched)
+
+
+def _mask(scene: Scene, images: Sequence[Image]) -> None:
+    x, y = scene.faces[0].centre
+    ellipse, parsed = (np.abs(image - before(scene)).max(axis=2)[y] > 0.1 for image in images)
+    assert ellipse[x - 12] and ellipse[x + 12], "the shape is about the landmarks' middle"
+    assert parsed[x - 12] and not parsed[x + 12 :].any(), "only the parts that ParseNet sees"
+
+
+def _feather(scene: Scene, images: Sequence[Image]) -> None:
+    # What is neither the painted face nor the picture.
+    soft = [int(((np.abs(image - RED).max(axis=2) > 0.02) & (np.abs(image - before(scene)).max(axis=2) > 0.02)).sum()) for image in images]
+    narrow, usual, wide = soft
+    assert narrow * 2 < usual and usual * 1.3 < wide, soft
+
+
+def _output_size(scene: Scene, images: Sequence[Image]) -> None:
+    keep, factor, native = images
+    height, width = scene.pixels.shape[:2]
+    assert keep.shape[:2] == (height, width)
+    assert factor.shape[:2] == (1.5 * height, 1.5 * width)
+    # A face of 40 pixels (36 by the closer template of other weights) is restored at 80: until it need not be shrunk, and no larger.
+    assert 1.97 * width <= native.shape[1] <= 2.3 * width, native.shape
+    assert all(close(at(scene, image), RED) for image in images), "faces stay where they are in the picture"
+
+
+def _factor(scene: Scene, images: Sequence[Image]) -> None:
+    sizes = [image.shape[:2] for image in images]
+    height, width = scene.pixels.shape[:2]
+    assert sizes == [(2 * height, 2 * width), (1.5 * height, 1.5 * width), (3 * height, 3 * width)]
+    assert all(close(at(scene, image), RED) for image in images)
+
+
+def _background(scene: Scene, images: Sequence[Image]) -> None:
+    for image, colour in zip(images, (GREY, 0.0), strict=True):
+        assert close(image[:4], colour, 0.01) and close(at(scene, image), RED), "what enlarges the rest leaves the faces"
+
+
+def _aligned(scene: Scene, images: Sequence[Image]) -> None:
+    found, whole = images
+    assert np.array_equal(found, before(scene)), "there is no face to find"
+    assert close(whole, RED), "all of the picture is restored"
+
+
+ONE = draw((90, 90), Drawn("one", (45, 45)))
+SMALL = draw((60, 80), Drawn("one", (40, 30), 40))
+BLANK = draw((64, 64))
+SIZES = draw((120, 200), Drawn("large", (60, 60), 96), Drawn("small", (150, 60), 56))
+CROWD = draw(
+    (280, 400),
+    Drawn("left", (35, 140), 60, 0.93), Drawn("right", (365, 140), 62, 0.93), Drawn("top", (140, 40), 58, 0.93),
+    Drawn("bottom", (230, 245), 61, 0.93), Drawn("centre", (200, 140), 63, 0.93), Drawn("largest", (110, 205), 80, 0.93),
+    Drawn("smallest", (300, 60), 46, 0.93), Drawn("confidence", (295, 190), 59, 0.99),
+)  # fmt: skip
+ROW = draw((100, 320), Drawn("a", (40, 50), 60), Drawn("b", (120, 50), 70), Drawn("c", (200, 50), 64), Drawn("d", (280, 50), 56))
+FLAT = {"look_closer": False}  # faces are large enough; quicker
+ORDERS = ("largest", "smallest", "left", "right", "top", "bottom", "centre", "confidence")
+
+PROMISES: tuple[Promise, ...] = (
+    Promise("model", (LITE, OWN), ONE, coloured(RED, WHITE)),
+    Promise("strength", (1.0, 0.75, 0.5, 0.0), ONE, _strength),
+    Promise("fidelity", (0.0, 0.5, 1.0), draw((90, 90), Drawn("one", (45, 45), 64, 0.91)), _fidelity, paint=striped),
+    Promise("detail", (1.0, 0.5, 0.0), draw((180, 180), Drawn("one", (90, 90), 128), stripes=14), _detail, size=32, paint=same),
+    Promise("colour_match", (False, True), ONE, _colour_match, {"detail": 0.0}, paint=tinted),
+    Promise(
+        "detector",
+        ("retinaface-mobile", "yunet", "retinaface-r50"),
+        draw((90, 180), Drawn("for mobile", (45, 45), other=0.6), Drawn("for yunet", (135, 45), score=0.6, other=0.95)),
+        painted({"for mobile"}, {"for yunet"}, {"for mobile", "for yunet"}),
+    ),
+    Promise(
+        "threshold",
+        (0.9, 0.6, 0.97),
+        draw((90, 180), Drawn("clear", (45, 45)), Drawn("doubtful", (135, 45), score=0.7)),
+        painted({"clear"}, {"clear", "doubtful"}, set()),
+    ),
+    Promise(
+        "look_closer",
+        (True, False),
+        draw((90, 160), Drawn("large", (45, 45)), Drawn("small", (125, 45), 28)),
+        painted({"large", "small"}, {"large"}),
+    ),
+    Promise(
+        "rotations",
+        (False, True),
+        draw((120, 320), *(Drawn(str(turn), (40 + 80 * turn, 60), turned=turn) for turn in range(4))),
+        painted({"0"}, {"0", "1", "2", "3"}),
+    ),
+    Promise("min_size", (0, 40, 60), SIZES, painted({"large", "small"}, {"large"}, set()), FLAT),
+    Promise("max_size", (0, 40, 20), SIZES, painted({"large", "small"}, {"small"}, set()), FLAT),
+    Promise("order", ORDERS, CROWD, painted(*({order} for order in ORDERS)), {**FLAT, "max_faces": 1}),
+    Promise("max_faces", (0, 1, 3), ROW, painted({"a", "b", "c", "d"}, {"b"}, {"a", "b", "c"}), FLAT),
+    Promise("faces", ("", "0", "1,2-3"), ROW, painted({"a", "b", "c", "d"}, {"a"}, {"b", "c", "d"}), {**FLAT, "order": "left"}),
+    Promise("mask", ("landmarks", "parsing"), ONE, _mask),
+    Promise("feather", (0.0, 0.5, 1.0), draw((160, 160), Drawn("one", (80, 80), 128)), _feather),
+    Promise("output_size", ("keep", "factor", "native"), SMALL, _output_size, {**FLAT, "factor": 1.5}, size=80),
+    Promise("factor", (2.0, 1.5, 3.0), SMALL, _factor, {"output_size": "factor"}),
+    Promise("background", ("lanczos", "realesrgan"), ONE, _background, {"output_size": "factor", "factor": 2.0}),
+    Promise("aligned", (False, True), BLANK, _aligned),
+    Promise("precision", ("auto", "bf16", "fp16", "fp32"), ONE, coloured(RED, BLUE, PINK, RED)),
+    Promise("device", ("cpu", "cpu:0"), ONE, coloured(RED, YELLOW)),
+)
+NAMES = tuple(promise.name for promise in PROMISES)

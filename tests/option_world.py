@@ -1,0 +1,193 @@
+"""Drawn faces, and stand-ins for all that has weights: with them every setting shows in the picture within milliseconds, at every door.
+
+A face is drawn as a green half above a blue one. `Marks` finds such faces, upright ones from 20 pixels on; `Standin` paints them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+LITE, OWN = "GPEN-BFR-256-lite", "own.safetensors"
+EMBEDDED = Path(__file__).resolve().parents[1] / "gpen_core" / "weights" / "embedded" / f"{LITE}.safetensors"
+GREY = 0.5
+RED, BLUE, PINK, WHITE, YELLOW = (0.9, 0.1, 0.2), (0.1, 0.2, 0.9), (0.9, 0.5, 0.7), (1.0, 1.0, 1.0), (0.9, 0.9, 0.1)
+# ArcFace's points in GPEN's square, rounded: eyes, nose, corners of the mouth, as shares of its side.
+POINTS = np.array([[0.395, 0.474], [0.604, 0.473], [0.5, 0.594], [0.414, 0.716], [0.588, 0.716]])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A face of a drawing. centre: (x, y); side: of the network's square in pixels of the picture, the face's box is half of it wide.
+
+    score: what the detector thinks of it; other: what the detector yunet thinks. turned: by so many quarters.
+    """
+
+    name: str
+    centre: tuple[int, int]
+    side: int = 64
+    score: float = 0.95
+    other: float = 0.5
+    turned: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """pixels: (H, W, 3) uint8. faces: what is drawn in it."""
+
+    pixels: np.ndarray
+    faces: Sequence[Drawn] = ()
+
+    def painted(self, image: np.ndarray) -> set[str]:
+        """The faces that are no longer green and blue. image: float, maybe of another size."""
+        scale = image.shape[0] / self.pixels.shape[0]
+        before = self.pixels.astype(np.float32) / 255
+        changed = set()
+        for face in self.faces:
+            x, y = face.centre
+            there = image[round((y + 0.5) * scale - 0.5), round((x + 0.5) * scale - 0.5)]
+            if np.abs(there - before[y, x]).max() > 0.1:
+                changed.add(face.name)
+        return changed
+
+
+def draw(shape: tuple[int, int], *faces: Drawn, stripes: int = 0) -> Scene:
+    """(height, width) of grey with faces on it. stripes: rows that are lighter and darker in turn in the middle of a face."""
+    pixels = np.full((*shape, 3), GREY, np.float32)
+    for face in faces:
+        wide, half = round(0.5 * face.side), round(0.325 * face.side)
+        tile = np.empty((2 * half, wide, 3), np.float32)
+        tile[:half] = (1 - face.score, 0.8, 0.1)
+        tile[half:] = (1 - face.other, 0.1, 0.8)
+        for row in range(half - stripes, half + stripes):
+            tile[row, wide // 3 : wide - wide // 3] += 0.1 if row // 2 % 2 else -0.1
+        tile = np.rot90(tile, face.turned)
+        x, y = face.centre[0] - tile.shape[1] // 2, face.centre[1] - tile.shape[0] // 2
+        pixels[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+    return Scene(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8), faces)
+
+
+class Marks:
+    """A detector that finds drawn faces. retinaface-mobile reads a face's score from its upper half, yunet from its lower one, the
+    third takes the better of the two."""
+
+    smallest = 20
+
+    def __init__(self, name: str, face: Callable[..., Any]) -> None:
+        self.name, self._face = name, face
+
+    def detect(self, picture: np.ndarray, threshold: float) -> list[Any]:
+        red, green, blue = (picture[..., channel] for channel in range(3))
+        upper, lower = (green > 0.6) & (blue < 0.3), (blue > 0.6) & (green < 0.3)
+        found = []
+        _, halves, below, _ = cv2.connectedComponentsWithStats(lower.astype(np.uint8))
+        for x, y, wide, tall, _ in cv2.connectedComponentsWithStats(upper.astype(np.uint8))[2][1:]:
+            row, column = int(y + 1.5 * tall), int(x + wide // 2)
+            if row >= picture.shape[0] or not halves[row, column] or wide < tall:
+                continue
+            bottom = below[halves[row, column]][1] + below[halves[row, column]][3]
+            if min(wide, bottom - y) < self.smallest:
+                continue
+            scores = [1 - float(red[int(y + tall // 2), column]), 1 - float(red[row, column])]
+            score = scores[0] if self.name == "retinaface-mobile" else scores[1] if self.name == "yunet" else max(scores)
+            if score >= threshold:
+                box = (float(x) - 0.5, float(y) - 0.5, float(x + wide) - 0.5, float(bottom) - 0.5)
+                # The box is the middle half of the square in width and 65 % of it in height, from 20 % on.
+                square, top = (bottom - y) / 0.65, box[1] - 0.2 * (bottom - y) / 0.65
+                middle = (box[0] + box[2]) / 2
+                points = (POINTS - (0.5, 0)) * square + (middle, top)
+                found.append(self._face(box, points.astype(np.float32), score))
+        return sorted(found, key=lambda face: -face.score)
+
+
+class Standin(torch.nn.Module):
+    """A network that paints. paint: (what it is given (N, 3, S, S) 0..1, the colour) -> what it gives, 0..1.
+
+    Its colour says how it was loaded: from which file, with which numbers, onto which device.
+    """
+
+    def __init__(self, size: int, paint: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], file: str, where: Any) -> None:
+        super().__init__()
+        self.size, self.paint, self.file, self.where = size, paint, file, torch.device(where)
+        self.one = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        number = {torch.bfloat16: BLUE, torch.float16: PINK}.get(self.one.dtype, RED)
+        colour = WHITE if self.file == OWN else YELLOW if self.where.index == 0 else number
+        given = x.float() * 0.5 + 0.5
+        return (self.paint(given, torch.tensor(colour).view(1, 3, 1, 1)) * 2 - 1).to(x.dtype) * self.one
+
+
+def flat(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """One colour."""
+    return colour.expand(x.shape)
+
+
+def striped(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """Fine stripes on a grey of its own."""
+    rows = (torch.arange(x.shape[2]) // 2 % 2 * 0.16 - 0.08).view(1, 1, -1, 1)
+    return (0.45 + rows).expand(x.shape)
+
+
+def tinted(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """What it is given, in another tint."""
+    return x + torch.tensor([0.12, -0.1, 0.1]).view(1, 3, 1, 1)
+
+
+def same(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """What it is given."""
+    return x
+
+
+class World:
+    """Puts the stand-ins in the place of what is loaded. package: how the core is called here.
+
+    size, paint: of the network that is loaded next. offered: names of modules that imported load_network or make_detector themselves.
+    """
+
+    def __init__(self, monkeypatch: Any, package: str = "gpen_core", doors: Sequence[str] = ()) -> None:
+        self.size, self.paint = 64, flat
+        face = import_module(f"{package}.faces.face").Face
+
+        def load_network(path: Any, device: Any = "cpu", dtype: Any = None, **_: Any) -> Standin:
+            return Standin(self.size, self.paint, Path(path).name, device).to(dtype=dtype or torch.float32)
+
+        def make_detector(name: str, **_: Any) -> Marks:
+            return Marks(name, face)
+
+        def left_half(_face: np.ndarray) -> np.ndarray:
+            """ParseNet sees skin on the left only."""
+            classes = np.zeros((512, 512), np.uint8)
+            classes[:, :256] = 1
+            return classes
+
+        def black(picture: np.ndarray) -> np.ndarray:
+            return np.zeros((2 * picture.shape[0], 2 * picture.shape[1], 3), np.float32)
+
+        replaced = {
+            "load_network": load_network,
+            "make_detector": make_detector,
+            "load_parsenet": lambda *_, **__: left_half,
+            "need_parsing_package": lambda: None,
+            "load_realesrgan": lambda *_, **__: black,
+            "need_realesrgan_package": lambda: None,
+            "computes_bf16": lambda: False,
+        }
+        core = ("network.load", "restore.restorer", "faces.detect", "steps.mask", "steps.background", "runtime")
+        for module in map(import_module, (*(f"{package}.{name}" for name in core), *doors)):
+            for name, value in replaced.items():
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
+
+
+def own_model(models: Path) -> None:
+    """A second file among the models, so that there is something to choose."""
+    (models / "GPEN").mkdir(parents=True, exist_ok=True)
+    (models / "GPEN" / OWN).write_bytes(EMBEDDED.read_bytes())
