@@ -118,6 +118,11 @@ class Standin(torch.nn.Module):
         self.size, self.paint, self.file, self.where = size, paint, file, torch.device(where)
         self.one = torch.nn.Parameter(torch.ones(1), requires_grad=False)
 
+    def to(self, *where: Any, **more: Any) -> Any:
+        if where and isinstance(where[0], (str, torch.device)):
+            self.where = torch.device(where[0])
+        return super().to(*where, **more)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         number = {torch.bfloat16: BLUE, torch.float16: PINK}.get(self.one.dtype, RED)
         colour = WHITE if self.file == OWN else YELLOW if self.where.index == 0 else number

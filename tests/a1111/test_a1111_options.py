@@ -1,0 +1,105 @@
+"""Every setting keeps its promise through the WebUI: Settings with Restore faces, the Extras accordion, the API."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from option_promises import NAMES, PROMISES, Promise
+from option_world import Scene, World, own_model
+from PIL import Image
+
+from gpen_core.options import RestoreOptions
+
+# A picture that is being generated keeps its size, and is no cropped face; the device is the host's.
+NOT_IN_SETTINGS = ("output_size", "factor", "background", "aligned", "device")
+NOT_IN_EXTRAS = ("device",)
+
+
+def promises(leave_out: tuple[str, ...]) -> pytest.MarkDecorator:
+    kept = [promise for promise in PROMISES if promise.name not in leave_out]
+    return pytest.mark.parametrize("promise", kept, ids=[promise.name for promise in kept])
+
+
+@pytest.fixture
+def world(host: Any, monkeypatch: pytest.MonkeyPatch) -> World:
+    own_model(host.models)
+    return World(monkeypatch, doors=("gpen_webui.engine",))
+
+
+def floats(image: Any) -> np.ndarray:
+    return np.asarray(image, np.float32) / 255
+
+
+@promises(NOT_IN_SETTINGS)
+def test_settings_keep_the_promise(promise: Promise, host: Any, world: World) -> None:
+    host.opts.face_restoration_model = "GPEN"
+
+    def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
+        for name, value in settings.items():
+            assert f"gpen_{name}" in host.opts.data_labels, name
+            setattr(host.opts, f"gpen_{name}", value)
+        image = host.restore_faces(scene.pixels)
+        assert not [text for text in host.reported if "left as it was" in text], host.reported
+        return floats(image)
+
+    promise.check(world, through)
+
+
+@promises(NOT_IN_EXTRAS)
+def test_extras_keep_the_promise(promise: Promise, host: Any, world: World) -> None:
+    """What the accordion lacks is taken from Settings."""
+    shown = {option.name for option in host.ours("fields").extras()}
+
+    def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
+        given = {name: value for name, value in settings.items() if name in shown}
+        for name, value in settings.items():
+            if name not in shown:
+                setattr(host.opts, f"gpen_{name}", value)
+        pp = host.module("scripts_postprocessing").PostprocessedImage(Image.fromarray(scene.pixels))
+        host.extras().process(pp, enable=True, **given)
+        assert "not restored" not in str(pp.info), pp.info
+        return floats(pp.image)
+
+    promise.check(world, through)
+
+
+def test_what_is_left_out_is_left_out_on_purpose(host: Any) -> None:
+    fields = host.ours("fields")
+    assert {option.name for option in RestoreOptions.table()} - {option.name for option in fields.settings()} == set(NOT_IN_SETTINGS)
+    assert {option.name for option in RestoreOptions.table()} == set(NAMES)
+    # The host says where its face restorers run.
+    assert not set(NOT_IN_EXTRAS) & {option.name for option in (*fields.extras(), *fields.settings())}
+
+
+def test_the_device_is_the_hosts(host: Any, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.opts.face_restoration_model = "GPEN"
+
+    def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
+        monkeypatch.setattr(host.module("devices"), "get_device_for", lambda task: torch.device(settings["device"]))
+        return floats(host.restore_faces(scene.pixels))
+
+    next(promise for promise in PROMISES if promise.name == "device").check(world, through)
+
+
+@promises(())
+def test_the_api_keeps_the_promise(promise: Promise, host: Any, world: World) -> None:
+    fastapi = pytest.importorskip("fastapi", reason="the WebUI brings fastapi")
+    client = pytest.importorskip("fastapi.testclient", reason="fastapi's test client needs httpx")
+    app = fastapi.FastAPI()
+    host.module("script_callbacks").run("app_started", None, app)
+    ask = client.TestClient(app)
+
+    def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
+        buffer = io.BytesIO()
+        Image.fromarray(scene.pixels).save(buffer, "PNG")
+        answer = ask.post("/gpen/restore", json={"image": base64.b64encode(buffer.getvalue()).decode(), **settings})
+        assert answer.status_code == 200, answer.text
+        return floats(Image.open(io.BytesIO(base64.b64decode(answer.json()["image"]))))
+
+    promise.check(world, through)
