@@ -5,14 +5,11 @@ Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 import numpy as np
 import pytest
-from in_process import BASE, PACKS_MODULE, ROOT, node, settings
-
-sys.path.append(str(ROOT / "tests"))
+from in_process import BASE, PACKS_MODULE, node, settings
 from option_promises import NAMES, PROMISES
 from option_world import LITE, World, own_model
 

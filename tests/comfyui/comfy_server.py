@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,14 @@ class ComfyServer:
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
+
+    def until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+        """Waits until the condition holds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            self.assert_alive()
+            assert time.monotonic() < end, f"it did not come to that in {timeout} seconds\n{self.log()[-4000:]}"
+            time.sleep(0.05)
 
     def wait(self, prompt_id: str, timeout: float = 600) -> dict[str, Any]:
         """The history's entry of a prompt that has ended."""

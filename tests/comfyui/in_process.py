@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ PACKS_MODULE = str(ROOT).replace(".", "_x_")
 
 @pytest.fixture(scope="session")
 def comfy():
-    """ComfyUI's own modules, the pack loaded by ComfyUI's own loader. Its seconds are measured."""
+    """ComfyUI's own modules, the pack loaded by ComfyUI's own loader. What it imports is noted."""
     (BASE / "elsewhere").mkdir()
     sys.argv = ["main.py", "--cpu", "--base-directory", str(BASE), "--disable-api-nodes"]
     sys.path.insert(0, str(COMFY))
@@ -35,9 +35,7 @@ def comfy():
     folder_paths.add_model_folder_path("GPEN", str(BASE / "elsewhere"), is_default=True)
     before = {name: (list(paths), set(known)) for name, (paths, known) in folder_paths.folder_names_and_paths.items()}
     modules = set(sys.modules)
-    started = time.process_time()  # seconds of the processor: the machine may have other work
     assert asyncio.run(nodes.load_custom_node(str(ROOT)))
-    nodes.seconds_of_the_pack = time.process_time() - started
     nodes.modules_of_the_pack = set(sys.modules) - modules
     nodes.folders_before = before
     return nodes
@@ -96,6 +94,11 @@ def portrait(torch):
 @pytest.fixture(scope="session")
 def model(comfy):
     return node(comfy, "GPENLoadModel").load(MODEL, "fp32")[0]
+
+
+def refused(kind, match=None):
+    """pytest.raises() for an error of the pack's own core, by its class's name."""
+    return pytest.raises(getattr(import_module(f"{PACKS_MODULE}.gpen_core.errors"), kind), match=match)
 
 
 def restore(comfy, image, **changed):

@@ -25,7 +25,8 @@ def test_nodes_in_process(comfy_python, tmp_path):
         "--confcutdir",
         str(here),
     ]
-    environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path), "PYTHONPATH": str(here)}
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path), "PYTHONPATH": paths}
     checks = sorted(map(str, here.glob("check_*.py")))
     assert len(checks) == 5
     done = subprocess.run([*command, *checks], capture_output=True, encoding="utf-8", errors="replace", env=environ, cwd=tmp_path)
