@@ -68,6 +68,7 @@ def main() -> int:
             line = f"{mutant.file.relative_to(ROOT).as_posix()}:{mutant.first}: {mutant.what}"
             if not dead:
                 survivors.append(line if covering else f"{line} (no test comes here)")
+                print(survivors[-1], file=sys.stderr, flush=True)
             if given.options:
                 print("noticed " if dead else "SURVIVED", line, flush=True)
         counts[file] = [len(made), len(chosen), killed]
