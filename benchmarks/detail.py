@@ -32,6 +32,7 @@ from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.network.load import load_network
 from gpen_core.network.run import run_network
+from gpen_core.pixels import Pixels
 from gpen_core.steps.align import crop_face, similarity, template_points
 from gpen_core.steps.detail import detail_of_face
 from gpen_core.steps.mask import landmark_mask
@@ -39,8 +40,7 @@ from gpen_core.steps.paste import Compositor
 from gpen_core.weights.catalog import Catalog
 from training.faces import HELD_OUT_ONE_IN
 
-Picture = np.ndarray
-Restore = Callable[[Picture], Picture]
+Restore = Callable[[Pixels], Pixels]
 ARCHIVES = ("faces-webmorph-512.zip", "faces-congress.zip", "portraits-cc0-512.zip")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 ROUND = 0.6  # of the face's box that is kept on every side
@@ -49,7 +49,7 @@ HEADING = (
     "| face | network | damage | sharpness without | with | worst with | PSNR without | with | gain | worst gain |\n" + "|---" * 10 + "|"
 )
 
-Spoil = Callable[[Picture, np.random.Generator], Picture]
+Spoil = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 def blur(sigma: float) -> Spoil:
@@ -61,7 +61,7 @@ def noise(sigma: float) -> Spoil:
 
 
 def jpeg(quality: int) -> Spoil:
-    def spoil(picture: Picture, _rng: np.random.Generator) -> Picture:
+    def spoil(picture: Pixels, _rng: np.random.Generator) -> Pixels:
         done, data = cv2.imencode(".jpg", to_bytes(picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not done:
             raise RuntimeError("OpenCV could not write a JPEG")
@@ -101,18 +101,18 @@ class Row:
     with_: float
     sharp_without: float
     sharp_with: float
-    pictures: list[Picture]
+    pictures: list[Pixels]
 
     @property
     def gain(self) -> float:
         return self.with_ - self.without
 
 
-def to_bytes(picture: Picture) -> Picture:
+def to_bytes(picture: Pixels) -> Pixels:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-def portraits(data: Path, count: int) -> list[tuple[Picture, Face]]:
+def portraits(data: Path, count: int) -> list[tuple[Pixels, Face]]:
     """Portraits of persons kept out of training, (H, W, 3) uint8 RGB, each with its face; in turn from each archive."""
     detector = RetinaFaceMobile()
     by_archive: list[list[bytes]] = []
@@ -121,7 +121,7 @@ def portraits(data: Path, count: int) -> list[tuple[Picture, Face]]:
             members = sorted(m for m in archive.namelist() if Path(m).suffix in (".webp", ".png", ".jpg") and not m.startswith("256/"))
             kept = [m for m in members if zlib.crc32(Path(m).stem.encode("utf-8")) % HELD_OUT_ONE_IN == 0]
             by_archive.append([archive.read(member) for member in kept])
-    found: list[tuple[Picture, Face]] = []
+    found: list[tuple[Pixels, Face]] = []
     for number in range(max(map(len, by_archive))):
         for files in by_archive:
             if number >= len(files) or len(found) >= count:
@@ -133,7 +133,7 @@ def portraits(data: Path, count: int) -> list[tuple[Picture, Face]]:
     return found
 
 
-def at_size(picture: Picture, face: Face, size: int) -> tuple[Picture, Face]:
+def at_size(picture: Pixels, face: Face, size: int) -> tuple[Pixels, Face]:
     """The face and what is round it, resized until its box's longer side has that many pixels; float32 0..1."""
     height, width = picture.shape[:2]
     x0, y0, x1, y1 = face.box
@@ -146,17 +146,17 @@ def at_size(picture: Picture, face: Face, size: int) -> tuple[Picture, Face]:
     return resized.astype(np.float32) / 255, face.moved(-left, -top).scaled(wide / part.shape[1], tall / part.shape[0])
 
 
-def sharpness(picture: Picture, inside: Picture) -> float:
+def sharpness(picture: Pixels, inside: Pixels) -> float:
     """Mean absolute difference of neighbours in luma."""
     luma, both = picture @ LUMA, inside[1:, 1:]
     return float((np.abs(luma[1:, 1:] - luma[1:, :-1]) + np.abs(luma[1:, 1:] - luma[:-1, 1:]))[both].mean())
 
 
-def psnr(picture: Picture, good: Picture, inside: Picture) -> float:
+def psnr(picture: Pixels, good: Pixels, inside: Pixels) -> float:
     return float(10 * np.log10(1 / max(1e-9, float(np.square(picture - good)[inside].mean()))))
 
 
-def rows(good: Picture, face: Face, network: Network, seed: int) -> Iterator[Row]:
+def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]:
     """One row for every damage."""
     matrix = similarity(face.landmarks, template_points(network.template, network.size))
     mask = landmark_mask(template_points(network.template, network.size), network.size)
@@ -167,7 +167,7 @@ def rows(good: Picture, face: Face, network: Network, seed: int) -> Iterator[Row
         crop = crop_face(picture, matrix, network.size)
         restored = network.restore(crop)
         detail = detail_of_face(picture, crop, restored, mask, matrix, 1.0)
-        pasted: list[Picture] = []
+        pasted: list[Pixels] = []
         inside = np.zeros(0)
         for extra in (None, detail):
             compositor = Compositor(picture)
@@ -189,7 +189,7 @@ def networks(names: list[str]) -> list[Network]:
         if name == "512":
             first = made[0]
 
-            def restore(crop: Picture, first: Network = first) -> Picture:
+            def restore(crop: Pixels, first: Network = first) -> Pixels:
                 small = cv2.resize(crop, (first.size, first.size), interpolation=cv2.INTER_AREA)
                 change = cv2.resize(first.restore(small) - small, (512, 512), interpolation=cv2.INTER_CUBIC)
                 return np.clip(crop + change, 0, 1)

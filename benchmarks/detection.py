@@ -24,6 +24,7 @@ from gpen_core.faces import Face, find_faces, make_detector
 from gpen_core.faces.detect import Detector
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.pictures import read_picture
+from gpen_core.pixels import Pixels
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 SIZES = (11, 14, 19, 29, 48, 72, 96, 140, 200)  # shorter side of a face, pixels
@@ -33,8 +34,6 @@ THINGS += ["hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms"
 
 TURNS = (0, 20, 40, 55, 90, 135, 180)  # degrees, clockwise
 MORE_HEADS = ("faces-congress.zip", "faces-webmorph-512.zip", "faces-artflow-256-0.zip")
-
-Pixels = NDArray[np.float32]
 
 
 def portraits_of(data: Path, count: int, file: str = "portraits-cc0-512.zip") -> list[NDArray[np.uint8]]:

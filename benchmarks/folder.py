@@ -33,8 +33,6 @@ from gpen_core.runtime import pick_dtype
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 SIDE = 1000  # pixels: 1 megapixel
 
-Pixels = NDArray[np.float32]
-
 
 def make_pictures(folder: Path, count: int, suffix: str) -> None:
     """`count` pictures of 1 megapixel, no two of them alike, each with one face."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..pictures import Picture, from_array
-
-Pixels = NDArray[np.float32]
+from ..pixels import Pixels
 
 GAP = 8  # pixels of white between the two
 MAX_SIDE = 8000  # of one half: every format and viewer takes the sheet

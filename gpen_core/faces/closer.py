@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pixels import Pixels
 from .face import Detector, Face, overlap, turned_back
-
-Pixels = NDArray[np.float32]
 
 _SIDE = 128  # of the face as it is shown to the detector, in pixels: of 32 to 256 the size of the smallest landmark error
 _FRAME = 192  # of the square around it

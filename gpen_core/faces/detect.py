@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
+from ..pixels import Pixels
 from ..progress import Progress
 from .closer import for_opencv, look_at
 from .face import Detector, Face, by_confidence, suppress
-
-Pixels = NDArray[np.float32]
 
 __all__ = ["DETECTORS", "THRESHOLD", "Detector", "Face", "find_faces", "make_detector"]
 

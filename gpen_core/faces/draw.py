@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pixels import Pixels
 from .face import Face
-
-Pixels = NDArray[np.float32]
 
 # Colours with their coverage: RGBA, 8 bit.
 _BOX, _OUTLINE = (25, 230, 50, 255), (0, 0, 0, 255)

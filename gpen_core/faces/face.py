@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.float32]
+from ..pixels import Pixels
+
 Box = tuple[float, float, float, float]
 
 

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import FeatureMissingError, WeightsError, WeightsMissingError, shown
+from ..pixels import Pixels
 from .face import Face, by_confidence
-
-Pixels = NDArray[np.float32]
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 ADDRESS = f"https://github.com/xinntao/facexlib/releases/download/v0.1.0/{WEIGHTS}"

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError, shown
+from ..pixels import Pixels
 from .face import Face, suppress
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-Pixels = NDArray[np.float32]
 
 EMBEDDED = Path(__file__).parent / "embedded" / "retinaface_mobile0.25.onnx"
 MEAN = (104.0, 117.0, 123.0)  # of blue, green, red; also the colour that says nothing to the network

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ..pixels import Pixels
 from ..runtime import pick_dtype
 from .onnx_network import OnnxNetwork
 from .retinaface import MEAN, Seen, padded
-
-Pixels = NDArray[np.float32]
 
 _HEADS = {"bbox_head": 4, "class_head": 2, "landmark_head": 10}  # numbers an anchor
 _PIXELS = 600_000  # of small pictures that are looked at together: more are no faster on a processor

@@ -6,9 +6,8 @@ from typing import cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.float32]
+from ..pixels import Pixels
 
 _SIDE = 64
 _COARSE = 2.0  # sigma of what is taken away: prints hold edges, which all portraits with a face in the middle do not share

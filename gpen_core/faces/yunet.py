@@ -13,12 +13,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import SettingsError, WeightsError
+from ..pixels import Pixels
 from .face import Face, by_confidence
-
-Pixels = NDArray[np.float32]
 
 ADDRESS = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
 _PATTERN = "face_detection_yunet*.onnx"

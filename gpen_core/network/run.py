@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import GpenError
+from ..pixels import Pixels
 from ..runtime import free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from .fused import Network
 
-Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 # Numbers that are alive at once, in feature maps of the full size and its least width (a test counts them).

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GpenError, shown
+from ..pixels import Pixels
 from ..weights.checkpoint import read_generator
 from .build import build_fused
 from .run import run_network
@@ -25,7 +26,6 @@ from .run import run_network
 if TYPE_CHECKING:
     from .fused import Network
 
-Pixels = NDArray[np.float32]
 LOG = logging.getLogger("gpen_core.weights")
 
 RECORD_FILE = "restoring.json"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PictureError
+from ..pixels import Pixels
 from .metadata import TextChunk
 
-FloatArray = NDArray[np.float32]
 AnyArray = NDArray[Any]
 
 # The largest value of each whole-number kind; floats run from 0 to 1.
@@ -49,8 +49,8 @@ class Picture:
     `alpha`: float32 (H, W), 0..1, or None. Never multiplied into the pixels.
     """
 
-    pixels: FloatArray
-    alpha: FloatArray | None = None
+    pixels: Pixels
+    alpha: Pixels | None = None
     form: Form = field(default_factory=Form)
 
     @property
@@ -136,7 +136,7 @@ def numbers(picture: Picture, dtype: Any) -> AnyArray:
     return result
 
 
-def _put_back(result: AnyArray, colours: FloatArray, original: AnyArray | None) -> AnyArray:
+def _put_back(result: AnyArray, colours: Pixels, original: AnyArray | None) -> AnyArray:
     """`result` (float) with the original float64 numbers wherever the float32 picture still equals them."""
     if original is not None and result.dtype.itemsize == 8 and original.shape == result.shape:
         untouched = colours == original.astype(np.float32)
@@ -144,7 +144,7 @@ def _put_back(result: AnyArray, colours: FloatArray, original: AnyArray | None) 
     return result
 
 
-def grey_of(pixels: Any) -> FloatArray:
+def grey_of(pixels: Any) -> Pixels:
     """(H, W) Rec. 601 luma of (H, W, 3); where the three channels are equal, exactly their value."""
     red, green, blue = pixels[:, :, 0], pixels[:, :, 1], pixels[:, :, 2]
     luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue

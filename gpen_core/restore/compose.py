@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import GpenError
 from ..faces.face import Face
 from ..network.run import run_network
 from ..options import RestoreOptions
 from ..pictures import Picture
+from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import background, tone
 from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
@@ -25,7 +25,6 @@ from .results import FaceResult, RestoreResult
 if TYPE_CHECKING:
     from ..network.fused import Network
 
-Pixels = NDArray[np.float32]
 # (index, the face as it was cut out, where in that square the face is) -> the face to paste. All (S, S, ...), float32 0..1.
 MakeFace = Callable[[int, Pixels, Mask], Pixels]
 log = logging.getLogger(__name__)

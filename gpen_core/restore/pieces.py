@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import GpenError, SettingsError
 from ..faces.detect import Detector, find_faces
 from ..faces.face import Box, Face, overlap
 from ..options import RestoreOptions
 from ..pictures import Picture
+from ..pixels import Pixels
 from ..progress import Progress
 from ..steps.align import Matrix, crop_face, similarity, template_points
 from ..steps.mask import Parser, landmark_mask
@@ -21,7 +21,6 @@ from ..steps.paste import Compositor
 from .compose import compose
 from .results import RestoreResult
 
-Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 

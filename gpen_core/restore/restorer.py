@@ -18,6 +18,7 @@ from ..faces.face import Face
 from ..faces.select import select_faces
 from ..options import RestoreOptions, parse_indices
 from ..pictures import Picture, from_array, to_array, to_pil
+from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..runtime import pick_device, pick_dtype
 from ..steps import background
@@ -30,7 +31,6 @@ from .results import FaceResult, RestoreResult
 if TYPE_CHECKING:
     from ..network.fused import Network
 
-Pixels = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 

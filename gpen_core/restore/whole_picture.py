@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import PictureError
 from ..network.run import run_network
 from ..pictures import Picture
+from ..pixels import Pixels
 
 if TYPE_CHECKING:
     from ..network.fused import Network
-
-Pixels = NDArray[np.float32]
 
 
 def colorize(picture: Picture, network: Network) -> Picture:

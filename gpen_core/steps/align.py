@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GpenError, SettingsError
+from ..pixels import Pixels
 
-Picture = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 Border = Literal["reflect", "replicate", "constant"]
 
@@ -129,7 +129,7 @@ def rescale_matrix(matrix: ArrayLike, old_shape: Sequence[int], new_shape: Seque
     return np.column_stack([m[:, :2] * ratio, m[:, 2] + m[:, :2] @ (0.5 * ratio - 0.5)])
 
 
-def crop_face(picture: Picture, matrix: ArrayLike, size: int, *, border: Border = "reflect", antialias: bool = True) -> Picture:
+def crop_face(picture: Pixels, matrix: ArrayLike, size: int, *, border: Border = "reflect", antialias: bool = True) -> Pixels:
     """The face as the network wants it: a square cut out of the picture.
 
     picture: (H, W, 3) float32. matrix: (2, 3), picture to crop. Returns (size, size, 3) float32, values as in the picture.
@@ -140,7 +140,7 @@ def crop_face(picture: Picture, matrix: ArrayLike, size: int, *, border: Border 
     return warp(picture, matrix, (size, size), border=border, antialias=antialias)
 
 
-def warp(source: Picture, matrix: ArrayLike, shape: tuple[int, int], *, border: Border, antialias: bool = True) -> Picture:
+def warp(source: Pixels, matrix: ArrayLike, shape: tuple[int, int], *, border: Border, antialias: bool = True) -> Pixels:
     """Source carried through matrix (source to target) into a target of shape (height, width); bilinear, antialiased when shrinking.
 
     source: (h, w) or (h, w, C) float32, C <= 4, not changed. border: what lies beyond the source ("constant" is 0).
@@ -171,20 +171,20 @@ def warp(source: Picture, matrix: ArrayLike, shape: tuple[int, int], *, border: 
         sigma = _SIGMA * float(np.sqrt(rest * rest - 1.0))
         # Four sigmas on either side, as OpenCV takes for float pictures by itself. Beyond a "constant" border the filter sees 0 too.
         side = 2 * int(np.ceil(4.0 * sigma)) + 1
-        part = cast(Picture, cv2.GaussianBlur(part, (side, side), sigma, borderType=mode))
+        part = cast(Pixels, cv2.GaussianBlur(part, (side, side), sigma, borderType=mode))
     # Centre of block u: factor * u + (factor - 1) / 2, counted from the part's own corner.
     offset = np.array([x0, y0], np.float64) + (factor - 1) / 2.0
     to_part = np.column_stack([back[:, :2] / factor, (back[:, 2] - offset) / factor])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(part, to_part, (width, height), flags=flags, borderMode=mode, borderValue=(0.0,))
-    return cast(Picture, warped)
+    return cast(Pixels, warped)
 
 
-def _shrink_blocks(part: Picture, factor: int) -> Picture:
+def _shrink_blocks(part: Pixels, factor: int) -> Pixels:
     """Mean of factor x factor blocks; the last ones are filled up by repeating the edge."""
     height, width = part.shape[:2]
     down, right = -height % factor, -width % factor
     if down or right:
-        part = cast(Picture, cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REPLICATE))
+        part = cast(Pixels, cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REPLICATE))
     size = (part.shape[1] // factor, part.shape[0] // factor)
-    return cast(Picture, cv2.resize(part, size, interpolation=cv2.INTER_AREA))
+    return cast(Pixels, cv2.resize(part, size, interpolation=cv2.INTER_AREA))

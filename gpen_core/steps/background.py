@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError, shown
+from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..runtime import is_out_of_memory
-from .align import Picture, scale_of
+from .align import scale_of
 
-Upscaler = Callable[[Picture], Picture]
+Upscaler = Callable[[Pixels], Pixels]
 
 # The bounds of every enlargement. 200 megapixels are 2.4 GB as float32 RGB; 16384 is what JPEG viewers and textures still take.
 MAX_SCALE = 8.0
@@ -72,13 +73,13 @@ def scaled_shape(picture_shape: Sequence[int], scale: float) -> tuple[int, int]:
 
 
 def enlarge(
-    picture: Picture,
+    picture: Pixels,
     scale: float,
     *,
     alpha: NDArray[np.float32] | None = None,
     upscaler: Upscaler | None = None,
     progress: Progress | None = None,
-) -> tuple[Picture, NDArray[np.float32] | None]:
+) -> tuple[Pixels, NDArray[np.float32] | None]:
     """The picture, and its alpha if it has one, enlarged to scaled_shape(picture.shape, scale).
 
     picture: (H, W, 3). alpha: (H, W), 0..1; always by Lanczos. upscaler: anything that enlarges a picture, by whatever factor it likes
@@ -150,8 +151,8 @@ def _lanczos_rows(length: int, larger: int, top: int, bottom: int) -> tuple[int,
 
 
 def in_tiles(
-    picture: Picture, factor: int, upscale: Upscaler, *, tile: int = 256, overlap: int = 32, progress: Progress | None = None
-) -> Picture:
+    picture: Pixels, factor: int, upscale: Upscaler, *, tile: int = 256, overlap: int = 32, progress: Progress | None = None
+) -> Pixels:
     """An upscaler run tile by tile; neighbouring tiles fade into each other over `overlap` pixels, so that no seam is left.
 
     picture: (H, W, 3). factor: how much upscale enlarges: (h, w, 3) to (factor*h, factor*w, 3). tile, overlap: in pixels of the picture.
@@ -201,7 +202,7 @@ class RealEsrgan:
         self._tile = tile
         self._progress = progress
 
-    def __call__(self, picture: Picture) -> Picture:
+    def __call__(self, picture: Pixels) -> Pixels:
         tile = self._tile
         while True:
             try:
@@ -212,16 +213,16 @@ class RealEsrgan:
                     raise
             tile //= 2  # out here the error, and with it what its frames hold, is gone
 
-    def _upscale(self, part: Picture) -> Picture:
+    def _upscale(self, part: Pixels) -> Pixels:
         import torch
 
         height, width = part.shape[:2]
         # The x2 network folds blocks of 2x2 pixels into channels, the x1 one 4x4: fill up to whole blocks.
-        padded = cast(Picture, cv2.copyMakeBorder(part, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE))
+        padded = cast(Pixels, cv2.copyMakeBorder(part, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE))
         x = torch.tensor(padded.transpose(2, 0, 1)[None].copy(), device=self._device)
         with torch.inference_mode():
             y: Any = self._network(x)
-            larger: Picture = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
+            larger: Pixels = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
         return larger[: height * self.factor, : width * self.factor]
 
 

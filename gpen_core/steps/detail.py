@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from .align import Matrix, Picture, invert, rescale_matrix, scale_of, warp
+from ..pixels import Pixels
+from .align import Matrix, invert, rescale_matrix, scale_of, warp
 from .mask import Mask
 from .paste import reach
 
@@ -48,14 +49,14 @@ _ALL_NEW, _ALL_KEPT = 0.4, 0.65
 
 
 def detail_of_face(
-    picture: Picture,
-    crop: Picture,
-    restored: Picture,
+    picture: Pixels,
+    crop: Pixels,
+    restored: Pixels,
     mask: Mask,
     matrix: Matrix,
     amount: float,
     shape: Sequence[int] | None = None,
-) -> Picture | None:
+) -> Pixels | None:
     """The detail that a restored face lacks, for Compositor.add(); None where there is none to keep.
 
     picture: (H, W, 3) float32 RGB 0..1, as it came. crop: what the network was given of it; restored: what it made of that, (S, S, 3).
@@ -83,10 +84,10 @@ def detail_of_face(
     dx, dy = (box.left + 0.5) * sx - 0.5 - large.left, (box.top + 0.5) * sy - 0.5 - large.top
     enlarge = np.array([[sx, 0.0, dx], [0.0, sy, dy]])
     room = (large.right - large.left, large.bottom - large.top)
-    return cast(Picture, cv2.warpAffine(kept, enlarge, room, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT))
+    return cast(Pixels, cv2.warpAffine(kept, enlarge, room, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT))
 
 
-def kept_detail(picture: Picture, seen: Picture, restored: Picture, mask: Mask, size: float, amount: float) -> Picture | None:
+def kept_detail(picture: Pixels, seen: Pixels, restored: Pixels, mask: Mask, size: float, amount: float) -> Pixels | None:
     """Detail to be added to a restored face, (h, w, 3) float32 around 0; None where the network holds all there is.
 
     picture, seen, restored: (h, w, 3) float32 RGB 0..1, in one frame: the picture, what the network was given of it, and what it made of
@@ -98,19 +99,19 @@ def kept_detail(picture: Picture, seen: Picture, restored: Picture, mask: Mask, 
     if amount == 0.0:
         return None
     size = max(1.0, size)
-    residual = cast(Picture, cv2.transform(picture - seen, _AXES))
-    luma = cast(Picture, cv2.transform(picture, _AXES[:1]))
+    residual = cast(Pixels, cv2.transform(picture - seen, _AXES))
+    luma = cast(Pixels, cv2.transform(picture, _AXES[:1]))
     step = max(0.0, _step_between_blocks(luma) - _NO_STEP)
     bands, masks = _bands(residual, mask, max(1, int(np.ceil(np.log2(size) - 0.01))))
-    kept: Picture | None = None
+    kept: Pixels | None = None
     for level in reversed(range(len(bands))):
         band = bands[level]
-        energy = cast(Picture, cv2.GaussianBlur(band * band, (0, 0), _WINDOW))
+        energy = cast(Pixels, cv2.GaussianBlur(band * band, (0, 0), _WINDOW))
         damage = _noise(energy, masks[level]) + np.float32((step * _STEP_FALLS**level) ** 2)
         band *= np.clip(1.0 - _SURE * damage / (energy + np.float32(1e-12)), 0.0, 1.0)
         kept = band if kept is None else band + _enlarged(kept, band.shape)
     weight = amount * _unchanged(residual[..., 0], cv2.transform(seen - restored, _AXES[:1]), 2.0 * size)
-    return cast(Picture, cv2.transform(cast(Picture, kept) * weight[..., None], _RGB))
+    return cast(Pixels, cv2.transform(cast(Pixels, kept) * weight[..., None], _RGB))
 
 
 def _check(amount: float) -> None:
@@ -118,25 +119,25 @@ def _check(amount: float) -> None:
         raise SettingsError(f"Detail must be between 0 and 1, not {amount}.")
 
 
-def _bands(residual: Picture, mask: Mask, count: int) -> tuple[list[Picture], list[Mask]]:
+def _bands(residual: Pixels, mask: Mask, count: int) -> tuple[list[Pixels], list[Mask]]:
     """A Laplacian pyramid (Burt and Adelson 1983) of `count` bands and what is left, finest first, and the mask at each size."""
-    bands: list[Picture] = []
+    bands: list[Pixels] = []
     masks = [mask]
     for _ in range(count):
         if min(residual.shape[:2]) < 4:
             break
-        smaller = cast(Picture, cv2.pyrDown(residual))
+        smaller = cast(Pixels, cv2.pyrDown(residual))
         bands.append(residual - _enlarged(smaller, residual.shape))
         residual = smaller
         masks.append(cast(Mask, cv2.pyrDown(masks[-1])))
     return [*bands, residual], masks
 
 
-def _enlarged(band: Picture, shape: tuple[int, ...]) -> Picture:
-    return cast(Picture, cv2.pyrUp(band, dstsize=(shape[1], shape[0])))
+def _enlarged(band: Pixels, shape: tuple[int, ...]) -> Pixels:
+    return cast(Pixels, cv2.pyrUp(band, dstsize=(shape[1], shape[0])))
 
 
-def _noise(energy: Picture, mask: Mask) -> NDArray[np.float32]:
+def _noise(energy: Pixels, mask: Mask) -> NDArray[np.float32]:
     """The energy (3,) of noise that lies over the whole face."""
     thin = max(1, int((mask.size / _SAMPLES) ** 0.5))
     inside = energy[::thin, ::thin][mask[::thin, ::thin] > 0.5]
@@ -147,7 +148,7 @@ def _noise(energy: Picture, mask: Mask) -> NDArray[np.float32]:
     return (_NOISE_GAIN * noise).astype(np.float32)
 
 
-def _step_between_blocks(luma: Picture) -> float:
+def _step_between_blocks(luma: Pixels) -> float:
     """How much larger the step is from one JPEG block to the next than between other neighbours, of 0..1; about 0 without JPEG.
 
     The blocks may begin anywhere. Both directions must show it: a picture of stripes is no JPEG.
@@ -157,7 +158,7 @@ def _step_between_blocks(luma: Picture) -> float:
     return min(_step_between_columns(luma), _step_between_columns(luma.T))
 
 
-def _step_between_columns(luma: Picture) -> float:
+def _step_between_columns(luma: Pixels) -> float:
     change = np.abs(luma[:, 1:] - luma[:, :-1])
     column = (change[:, 1:-1] - np.float32(0.5) * (change[:, :-2] + change[:, 2:])).mean(axis=0)
     phases = sorted(float(column[start::_GRID].mean()) for start in range(_GRID))

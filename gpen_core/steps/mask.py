@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError, shown
-from .align import Picture, invert
+from ..pixels import Pixels
+from .align import invert
 
 Mask = NDArray[np.float32]
-Parser = Callable[[Picture], NDArray[np.integer[Any]]]
+Parser = Callable[[Pixels], NDArray[np.integer[Any]]]
 
 DEFAULT_FEATHER = 0.5
 
@@ -73,7 +74,7 @@ def landmark_mask(landmarks: ArrayLike, size: int, *, feather: float = DEFAULT_F
     return mask * np.minimum(ramp[:, None], ramp[None, :])
 
 
-def parsing_mask(parser: Parser, restored_face: Picture, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
+def parsing_mask(parser: Parser, restored_face: Pixels, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
     """The official mask: ParseNet's classes on the restored face, without a frame, blurred, brought to the crop's size.
 
     parser: what load_parsenet() returns, or any callable from a (512, 512, 3) float32 RGB 0..1 face to (512, 512) class numbers 0..18.
@@ -82,7 +83,7 @@ def parsing_mask(parser: Parser, restored_face: Picture, size: int, *, feather: 
     """
     _check_feather(feather)
     how = cv2.INTER_AREA if restored_face.shape[0] > PARSING_SIZE else cv2.INTER_LINEAR
-    face = cast(Picture, cv2.resize(restored_face, (PARSING_SIZE, PARSING_SIZE), interpolation=how))
+    face = cast(Pixels, cv2.resize(restored_face, (PARSING_SIZE, PARSING_SIZE), interpolation=how))
     return soften_classes(parser(face), size, feather=feather)
 
 
@@ -128,7 +129,7 @@ class ParseNet:
         self.network = network
         self.device = device
 
-    def __call__(self, face: Picture) -> NDArray[np.uint8]:
+    def __call__(self, face: Pixels) -> NDArray[np.uint8]:
         import torch
 
         x = torch.tensor(face.transpose(2, 0, 1)[None].copy(), device=self.device) * 2.0 - 1.0

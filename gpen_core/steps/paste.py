@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import GpenError, SettingsError
-from .align import Picture, invert, scale_of, transform, warp
+from ..pixels import Pixels
+from .align import invert, scale_of, transform, warp
 from .mask import Mask
 
 _ROWS = 64  # are pasted at once: what is computed in between stays in the processor's cache
@@ -36,7 +37,7 @@ class Compositor:
     with the face's area in the picture, not with the picture.
     """
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: Pixels) -> None:
         self._base = picture
         self._picture = picture.copy()
         self._mask = np.zeros(picture.shape[:2], np.float32)
@@ -44,12 +45,12 @@ class Compositor:
 
     def add(
         self,
-        restored: Picture,
+        restored: Pixels,
         mask: Mask,
         matrix: ArrayLike,
         *,
         strength: float = 1.0,
-        detail: Picture | None = None,
+        detail: Pixels | None = None,
         smooth_small: bool = False,
         antialias: bool = True,
     ) -> Rectangle:
@@ -90,7 +91,7 @@ class Compositor:
         self._areas.append(np.s_[box.top : box.bottom, box.left : box.right])
         return box
 
-    def _blend(self, area: tuple[slice, slice], face: Picture, weight: Mask, strength: np.float32) -> None:
+    def _blend(self, area: tuple[slice, slice], face: Pixels, weight: Mask, strength: np.float32) -> None:
         """Some rows of a face, (h, w, 3), and of its mask, (h, w), into that part of the picture."""
         wins = weight > self._mask[area]
         np.copyto(self._mask[area], weight, where=wins)
@@ -102,7 +103,7 @@ class Compositor:
         blend += base
         np.copyto(self._picture[area], blend, where=_three(wins.view(np.uint8)).view(np.bool_))
 
-    def result(self) -> tuple[Picture, Mask]:
+    def result(self) -> tuple[Pixels, Mask]:
         """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change it."""
         # The prefilter's sums round to a little more than 1. Not cut off earlier: which of two faces wins would change with it.
         mask = np.zeros_like(self._mask)
@@ -131,7 +132,7 @@ def _three(plane: NDArray[Any]) -> NDArray[Any]:
     return cv2.merge([plane, plane, plane])
 
 
-def smooth(face: Picture) -> Picture:
+def smooth(face: Pixels) -> Pixels:
     """The official smoothing of small faces: [1 2 1; 2 4 2; 1 2 1] / 16. face: (S, S, 3) float32; returns the same shape."""
     row = np.array([0.25, 0.5, 0.25], np.float32)
-    return cast(Picture, cv2.sepFilter2D(face, -1, row, row))
+    return cast(Pixels, cv2.sepFilter2D(face, -1, row, row))

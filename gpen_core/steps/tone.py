@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from .align import Picture
+from ..pixels import Pixels
 from .mask import Mask
 
 MAX_GAIN = 1.25  # match_colour never stretches or squeezes contrast by more than this
@@ -27,7 +27,7 @@ _SMOOTHED_AT = 256
 _OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[3.0], [2.0], [6.0]])
 
 
-def match_colour(restored: Picture, original: Picture, mask: Mask) -> Picture:
+def match_colour(restored: Pixels, original: Pixels, mask: Mask) -> Pixels:
     """The restored face with the original face's mean and spread of lightness and colour.
 
     restored, original: (S, S, 3). mask: (S, S), 0..1: where statistics are taken (leave out what lies beyond the picture with
@@ -39,8 +39,8 @@ def match_colour(restored: Picture, original: Picture, mask: Mask) -> Picture:
     total = float(weight.sum())
     if total < 1e-3:
         return restored.copy()
-    ours_mean, ours_std = _statistics(cast(Picture, cv2.resize(restored, size, interpolation=cv2.INTER_AREA)), weight / total)
-    kept_mean, kept_std = _statistics(cast(Picture, cv2.resize(original, size, interpolation=cv2.INTER_AREA)), weight / total)
+    ours_mean, ours_std = _statistics(cast(Pixels, cv2.resize(restored, size, interpolation=cv2.INTER_AREA)), weight / total)
+    kept_mean, kept_std = _statistics(cast(Pixels, cv2.resize(original, size, interpolation=cv2.INTER_AREA)), weight / total)
     # The small constant (half an 8-bit level) keeps a flat face, whose spread is noise, at a gain of 1.
     gain = np.clip((kept_std + 0.002) / (ours_std + 0.002), 1.0 / MAX_GAIN, MAX_GAIN)
     shift = np.clip(kept_mean - ours_mean, -MAX_SHIFT, MAX_SHIFT)
@@ -48,10 +48,10 @@ def match_colour(restored: Picture, original: Picture, mask: Mask) -> Picture:
     linear = _OPPONENT.T @ (gain[:, None] * _OPPONENT)
     offset = _OPPONENT.T @ (ours_mean + shift - gain * ours_mean)
     matched = cv2.transform(restored, np.column_stack([linear, offset]).astype(np.float32))
-    return _limited(cast(Picture, matched))
+    return _limited(cast(Pixels, matched))
 
 
-def keep_low_frequencies(restored: Picture, original: Picture, amount: float, *, low_pass: float = LOW_PASS) -> Picture:
+def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float, *, low_pass: float = LOW_PASS) -> Pixels:
     """ "Fidelity": the restored face's detail on the original face's own coarse structure and tone.
 
     out = restored + amount * (lowpass(original) - lowpass(restored)), clipped to 0..1. restored, original: (S, S, 3). amount: 0 (the
@@ -67,18 +67,18 @@ def keep_low_frequencies(restored: Picture, original: Picture, amount: float, *,
     step = max(1, round(max(height, width) / _SMOOTHED_AT))
     small = (max(1, width // step), max(1, height // step))
     if step > 1:
-        difference = cast(Picture, cv2.resize(difference, small, interpolation=cv2.INTER_AREA))
-    difference = cast(Picture, cv2.GaussianBlur(difference, (0, 0), low_pass * max(small)))
+        difference = cast(Pixels, cv2.resize(difference, small, interpolation=cv2.INTER_AREA))
+    difference = cast(Pixels, cv2.GaussianBlur(difference, (0, 0), low_pass * max(small)))
     if step > 1:
-        difference = cast(Picture, cv2.resize(difference, (width, height), interpolation=cv2.INTER_LINEAR))
+        difference = cast(Pixels, cv2.resize(difference, (width, height), interpolation=cv2.INTER_LINEAR))
     return _limited(restored + np.float32(amount) * difference)
 
 
-def _limited(picture: NDArray[Any]) -> Picture:
+def _limited(picture: NDArray[Any]) -> Pixels:
     return np.clip(picture, 0.0, 1.0).astype(np.float32, copy=False)
 
 
-def _statistics(picture: Picture, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _statistics(picture: Pixels, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weighted mean and standard deviation (3,) along the opponent axes; weights (n,) sum to 1."""
     values = picture.reshape(-1, 3).astype(np.float64) @ _OPPONENT.T
     mean = weight @ values
