@@ -1,6 +1,6 @@
 """How many faces are found, at which threshold and size, where there is none, how exactly, how fast.
 
-    python -m benchmarks.detection DATA [--portraits 40] [--no-sizes] [--no-engines] [--no-turned | --only-turned]
+    python -m benchmarks.detection DATA [--portraits 40] [--no-sizes] [--no-looks] [--no-turned | --only-turned]
 
 DATA: a folder with Solvay_conference_1927.png (29 people) and portraits-cc0-512.zip (one person each, seldom somebody behind). Pictures
 without faces: scikit-image's (where it is installed), and portraits whose faces are painted over. Turned heads: these portraits, and those
@@ -13,7 +13,7 @@ import argparse
 import statistics
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -170,22 +170,20 @@ def turned_heads(detector: Detector, data: Path, count: int) -> None:
         print(f"| {'with' if rotations else 'without'} rotations | " + " | ".join(cells) + " |", flush=True)
 
 
-def engines(rounds: int = 9) -> None:
-    """OpenCV and torch, in turn, on one look."""
+def looks(rounds: int = 9) -> None:
+    """Milliseconds of the detector alone on pictures of one shape, one by one and together."""
     detector = RetinaFaceMobile()
-    network = detector.torch_network()
-    print("\n| one look at | OpenCV, ms | torch, ms | torch / OpenCV |\n|---|---|---|---|")
-    for side in (192, 512, 640, 800, 1120):
-        picture = np.random.default_rng(0).random((side, side, 3), np.float32)
-        ways: list[Callable[[], object]] = [lambda p=picture: detector.by_opencv(p), lambda p=picture: network(p[None])]
+    print("\n| look at | alone, ms | eight together, ms each |\n|---|---|---|")
+    for side in (192, 320, 512, 640, 1120):
+        pictures = list(np.random.default_rng(0).random((8 if side < 512 else 1, side, side, 3), np.float32))
         seconds: list[list[float]] = [[], []]
         for _ in range(rounds + 1):
-            for way, times in zip(ways, seconds, strict=True):
+            for given, times in zip((pictures[:1], pictures), seconds, strict=True):
                 started = time.perf_counter()
-                way()
-                times.append(time.perf_counter() - started)
-        first, second = (statistics.median(times[1:]) * 1000 for times in seconds)
-        print(f"| {side}x{side} | {first:.1f} | {second:.1f} | {second / first:.2f} |", flush=True)
+                detector.predict(given)
+                times.append((time.perf_counter() - started) / len(given))
+        alone, together = (statistics.median(times[1:]) * 1000 for times in seconds)
+        print(f"| {side}x{side} | {alone:.1f} | {f'{together:.1f}' if len(pictures) > 1 else ''} |", flush=True)
 
 
 def main() -> None:
@@ -193,7 +191,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--portraits", type=int, default=40)
     parser.add_argument("--no-sizes", action="store_true", help="leave out the sheets of faces of one size")
-    parser.add_argument("--no-engines", action="store_true", help="leave out OpenCV against torch")
+    parser.add_argument("--no-looks", action="store_true", help="leave out the milliseconds of single looks")
     parser.add_argument("--no-turned", action="store_true", help="leave out turned heads")
     parser.add_argument("--only-turned", action="store_true", help="nothing but turned heads")
     arguments = parser.parse_args()
@@ -205,7 +203,7 @@ def main() -> None:
     solvay = read_picture(arguments.data / "Solvay_conference_1927.png").pixels
     portraits = portraits_of(arguments.data, arguments.portraits)
 
-    find_faces(solvay, detector)  # builds the networks
+    find_faces(solvay, detector)  # builds the network
     faces: list[Face] = []
     for closer in (True, False):
         started = time.perf_counter()
@@ -230,8 +228,8 @@ def main() -> None:
     if not arguments.no_sizes:
         for wide, tall in SHEETS:
             by_size(detector, portraits, faces, wide, tall)
-    if not arguments.no_engines:
-        engines()
+    if not arguments.no_looks:
+        looks()
 
 
 if __name__ == "__main__":

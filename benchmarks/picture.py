@@ -126,7 +126,7 @@ def print_steps(rounds: int, folder: Path) -> None:
         for suffix in (".jpg", ".png"):
             source = write_picture(from_array(numbers), folder / f"{name}{suffix}", overwrite=True)
             pipeline = FaceRestorer(RestoreOptions(colour_match=True), network=cast(Any, Unchanged()))
-            steps(source, folder / f"out{suffix}", pipeline)  # builds the detector's networks
+            steps(source, folder / f"out{suffix}", pipeline)  # builds the detector's network
             runs = [steps(source, folder / f"out{suffix}", pipeline) for _ in range(rounds)]
             median = {key: statistics.median(run[0].get(key, 0.0) for run in runs) for key in (*STEPS, "all")}
             rest = median["all"] - sum(median[step] for step in STEPS)

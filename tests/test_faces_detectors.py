@@ -110,8 +110,6 @@ def test_yunet_itself(people: Path) -> None:
 def test_yunet_without_its_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="opencv_zoo"):
         make_detector("yunet", weights_folders=[tmp_path])
-    with pytest.raises(SettingsError, match="does not exist"):
-        make_detector("yunet", model_file=tmp_path / "x.onnx")
     (tmp_path / "face_detection_yunet_bad.onnx").write_bytes(b"<html>")
     with pytest.raises(WeightsError, match="YuNet"):
         make_detector("yunet", weights_folders=[tmp_path])
@@ -193,4 +191,4 @@ def test_r50_with_other_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     stub_facexlib(monkeypatch)
     torch.save({"something.else": torch.ones(1)}, tmp_path / WEIGHTS)
     with pytest.raises(WeightsError, match="RetinaFace-R50"):
-        make_detector("retinaface-r50", model_file=tmp_path / WEIGHTS)
+        make_detector("retinaface-r50", weights_folders=[tmp_path])

@@ -161,9 +161,9 @@ def test_options_count_more_than_the_file_and_wrong_settings_are_said(tmp_path: 
 # --- judges ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_detector_sees_the_same_in_torch_as_in_opencv() -> None:
+def test_the_judge_sees_what_the_detector_sees() -> None:
     picture = np.random.default_rng(2).integers(0, 255, (64, 96, 3), np.uint8)
-    _, sureness, landmarks = RetinaFaceMobile().by_opencv(picture.astype(np.float32) / 255)
+    ((_, sureness, landmarks),) = RetinaFaceMobile().predict([picture.astype(np.float32) / 255])
     x = (torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1).requires_grad_(True)
     seen = DetectorFeatures()(x)
     assert np.abs(seen.sureness[0].detach().numpy() - sureness).max() < 1e-4

@@ -14,7 +14,7 @@ from ..errors import SettingsError
 from ..pixels import Pixels
 from ..progress import Progress
 from .closer import for_opencv, look_at
-from .face import Detector, Face, by_confidence, suppress
+from .face import NMS, Detector, Face, by_confidence, suppress
 
 __all__ = ["DETECTORS", "THRESHOLD", "Detector", "Face", "find_faces", "make_detector"]
 
@@ -35,28 +35,25 @@ _TILE_OVERLAP = 224  # more than a trusted face: each of them is whole in some t
 _EDGE = 2.0  # a box that reaches a tile's inner edge this closely is taken for cut
 
 
-def make_detector(
-    name: str = "retinaface-mobile", *, model_file: Path | None = None, device: Any = "cpu", weights_folders: Sequence[Path] = ()
-) -> Detector:
+def make_detector(name: str = "retinaface-mobile", *, device: Any = "cpu", weights_folders: Sequence[Path] = ()) -> Detector:
     """The detector of that name, ready for use.
 
     name: "retinaface-mobile" (ships with the project), "yunet" (needs its ONNX file), "retinaface-r50" (needs facexlib and its weights).
-    model_file: the detector's own file, else looked for in weights_folders. device: torch's; "retinaface-r50" runs there, and the large
-    pictures of "retinaface-mobile". "yunet" runs on the CPU.
+    weights_folders: where their files are looked for. device: torch's, for both RetinaFaces; "yunet" runs on the CPU.
     Raises SettingsError for an unknown name, FeatureMissingError for a missing package, WeightsMissingError or WeightsError for weights.
     """
     if name == "retinaface-mobile":
         from .retinaface import RetinaFaceMobile
 
-        return RetinaFaceMobile(model_file, device)
+        return RetinaFaceMobile(device)
     if name == "yunet":
         from .yunet import make_yunet
 
-        return make_yunet(model_file, weights_folders)
+        return make_yunet(weights_folders)
     if name == "retinaface-r50":
         from .facexlib_detector import make_retinaface_r50
 
-        return make_retinaface_r50(model_file, weights_folders, device)
+        return make_retinaface_r50(weights_folders, device)
     raise SettingsError(f"There is no face detector named {name!r}; choose one of {', '.join(DETECTORS)}.")
 
 
@@ -67,7 +64,6 @@ def find_faces(
     threshold: float = THRESHOLD,
     look_closer: bool = True,
     rotations: bool | Sequence[int] = False,
-    nms: float = 0.4,
     mask: NDArray[Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Face]:
@@ -77,8 +73,8 @@ def find_faces(
     look_closer: also look at the picture enlarged twice (in tiles), then at every face by itself, set upright and brought to one size.
     That finds smaller faces, drops what does not look like a face from near by, and makes landmarks several times as accurate.
     rotations: True looks at the picture turned by 90, 180 and 270 degrees as well, a sequence at those angles; for heads on their side.
-    nms: overlap (intersection over union) above which two finds are one face. mask: (H, W), faces count where it is above 0.5 at the
-    box's centre. progress: told of every look and asked before it; where it says stop, this returns what is found until then.
+    mask: (H, W), faces count where it is above 0.5 at the box's centre. progress: told of every look and asked before it; where it says
+    stop, this returns what is found until then.
     Raises SettingsError for a setting out of range.
     """
     angles = _angles(rotations)
@@ -87,19 +83,21 @@ def find_faces(
     height, width = picture.shape[:2]
     if mask is not None and mask.shape[:2] != (height, width):
         raise SettingsError(f"The mask is {mask.shape[1]}x{mask.shape[0]} pixels, the picture {width}x{height}; they must be the same.")
+    if not height * width:
+        return []
     turned = [np.rot90(picture, angle // 90) for angle in angles]
     looks = [list(_looks(view.shape, look_closer)) for view in turned]
     steps = _Steps(progress or Progress(), sum(map(len, looks)) + len(looks))
     found: list[Face] = []
     for angle, view, views_looks in zip(angles, turned, looks, strict=True):
         faces = [face for look in views_looks if steps.go_on() for face in _found(view, detector, threshold, look)]
-        faces = suppress(faces, nms)
+        faces = suppress(faces, NMS)
         if look_closer and faces:
             faces = look_at(view, faces, detector, threshold, steps.go_on)
         found += [face.turned_back(angle, height, width) for face in faces]
     if mask is not None:
         found = [face for face in found if _inside(face, mask)]
-    return by_confidence(suppress(found, nms))
+    return by_confidence(suppress(found, NMS))
 
 
 class _Steps:

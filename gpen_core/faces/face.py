@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..pixels import Pixels
 
+NMS = 0.4  # intersection over union of two boxes above which they are finds of one face: the official code's
 Box = tuple[float, float, float, float]
 
 

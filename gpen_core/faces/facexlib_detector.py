@@ -15,16 +15,15 @@ import numpy as np
 
 from ..errors import FeatureMissingError, WeightsError, WeightsMissingError, shown
 from ..pixels import Pixels
-from .face import Face, by_confidence
+from .face import NMS, Face, by_confidence
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 ADDRESS = f"https://github.com/xinntao/facexlib/releases/download/v0.1.0/{WEIGHTS}"
-_NMS = 0.4
 _SMALLEST = 64  # side of the smallest picture shown to the network, whose coarsest grid has one cell in 32 pixels
 
 
-def make_retinaface_r50(model_file: Path | None, weights_folders: Sequence[Path], device: Any) -> RetinaFaceR50:
-    """The detector with the weights in model_file, else in the first folder that has detection_Resnet50_Final.pth.
+def make_retinaface_r50(weights_folders: Sequence[Path], device: Any) -> RetinaFaceR50:
+    """The detector with the weights in the first folder that has detection_Resnet50_Final.pth.
 
     device: torch device or its name. Raises FeatureMissingError without facexlib, WeightsMissingError without the file, WeightsError where
     the file holds something else.
@@ -36,11 +35,11 @@ def make_retinaface_r50(model_file: Path | None, weights_folders: Sequence[Path]
             f"The detector retinaface-r50 needs the package facexlib, which cannot be imported here ({error}). Install it with "
             "`pip install --no-deps facexlib` (it needs torchvision), or choose the detector retinaface-mobile, which needs nothing."
         ) from error
-    path = model_file or next((folder / WEIGHTS for folder in weights_folders if (folder / WEIGHTS).is_file()), None)
-    if path is None or not path.is_file():
+    path = next((folder / WEIGHTS for folder in weights_folders if (folder / WEIGHTS).is_file()), None)
+    if path is None:
         looked = ", ".join(map(str, weights_folders)) or "none"
         raise WeightsMissingError(
-            f"The detector retinaface-r50 needs {path or WEIGHTS}. Get it from {ADDRESS} and place it in one of the folders "
+            f"The detector retinaface-r50 needs {WEIGHTS}. Get it from {ADDRESS} and place it in one of the folders "
             f"(looked in: {looked}), or choose the detector retinaface-mobile, which needs nothing."
         )
     return RetinaFaceR50(_build(retinaface, path, device))
@@ -64,7 +63,7 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
     try:
         # A torchvision that does not fit its torch may fail as late as here: better now than in the middle of a picture.
         with torch.no_grad():
-            network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, _NMS)
+            network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, NMS)
     except (RuntimeError, NotImplementedError) as error:
         raise FeatureMissingError(
             f"facexlib's RetinaFace-R50 does not run on {target} here: {shown(str(error).splitlines()[0], 200)} Install the torchvision "
@@ -92,7 +91,7 @@ class RetinaFaceR50:
         bgr[:] = (104.0, 117.0, 123.0)  # the mean, which facexlib takes away
         bgr[:height, :width] = picture[:, :, ::-1] * np.float32(255)
         with self._lock, torch.no_grad():
-            rows = np.asarray(self._network.detect_faces(bgr, threshold, _NMS), np.float64).reshape(-1, 15)
+            rows = np.asarray(self._network.detect_faces(bgr, threshold, NMS), np.float64).reshape(-1, 15)
         # A row is the box, its score and five points; as in our own RetinaFace they are counted from the picture's edge.
         boxes, points = rows[:, :4] - 0.5, rows[:, 5:].reshape(-1, 5, 2) - 0.5
         return by_confidence(

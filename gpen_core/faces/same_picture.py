@@ -11,7 +11,9 @@ from ..pixels import Pixels
 
 _SIDE = 64
 _COARSE = 2.0  # sigma of what is taken away: prints hold edges, which all portraits with a face in the middle do not share
-_ALIKE = 0.7  # measured on 180 portraits, aligned ones among them: two people at most 0.60; brighter, blurred, noisy, tinted at least 0.75
+# Measured on 180 portraits, aligned ones among them: two people at most 0.60; blurred, noisy, tinted, brighter without much clipping at
+# least 0.75. Strong clipping, which takes edges away, 0.64 at worst: such a picture may be told for another one.
+_ALIKE = 0.7
 _BLANK = 1e-4  # what rounding leaves of an even ground
 
 

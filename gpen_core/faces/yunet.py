@@ -16,24 +16,19 @@ import numpy as np
 
 from ..errors import SettingsError, WeightsError
 from ..pixels import Pixels
-from .face import Face, by_confidence
+from .face import NMS, Face, by_confidence
 
 ADDRESS = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
 _PATTERN = "face_detection_yunet*.onnx"
-_NMS = 0.4
 _MOST = 5000  # finds looked at before suppression
 _SMALLEST = 32  # side of the smallest picture the network takes
 
 
-def make_yunet(model_file: Path | None, weights_folders: Sequence[Path]) -> YuNet:
-    """YuNet from model_file, else from the first face_detection_yunet*.onnx of the folders (the newest by name, quantised ones last).
+def make_yunet(weights_folders: Sequence[Path]) -> YuNet:
+    """YuNet from the first folder that has face_detection_yunet*.onnx (the newest by name, quantised ones last).
 
     Raises SettingsError where there is none, WeightsError where the file cannot be read.
     """
-    if model_file is not None:
-        if not model_file.is_file():
-            raise SettingsError(f"The YuNet file {model_file} does not exist. It is to be had at {ADDRESS}.")
-        return YuNet(model_file)
     for folder in weights_folders:
         files = sorted(folder.glob(_PATTERN), key=lambda path: ("int8" not in path.name, path.name)) if folder.is_dir() else []
         if files:
@@ -79,7 +74,7 @@ class YuNet:
 def _create(model_file: Path) -> Any:
     # Any: the stubs know only the form that takes a path.
     create: Any = cv2.FaceDetectorYN.create
-    settings = ((_SMALLEST, _SMALLEST), 0.5, _NMS, _MOST)
+    settings = ((_SMALLEST, _SMALLEST), 0.5, NMS, _MOST)
     model = np.frombuffer(model_file.read_bytes(), np.uint8)
     try:
         # Bytes rather than a path: on Windows OpenCV opens no path with letters beyond ASCII.
