@@ -108,7 +108,7 @@ def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
     tall, wide = _rounded_up((height, width))
     # Padding, in the network's terms: the mean colour. Whole rows at once are four times as fast as three numbers at a time.
     x = torch.zeros((count, tall, wide * 3), dtype=dtype, device=device)
-    rows = torch.from_numpy(np.require(pictures, np.float32, "CW").reshape(count, height, width * 3)).to(device)
+    rows = torch.as_tensor(np.require(pictures, np.float32, ["C", "W"]).reshape(count, height, width * 3)).to(device)
     x[:, :height, : width * 3] = rows - (torch.tensor(MEAN[::-1], device=device) / 255).repeat(width)
     x = x.view(count, tall, wide, 3).permute(0, 3, 1, 2)
     grids: dict[str, list[Tensor]] = {head: [] for head in _HEADS}
