@@ -20,9 +20,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -36,13 +36,11 @@ MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
 OLDEST, NEWEST = (3, 10), (3, 13)
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
 # One feature each; `--full` installs them, nothing else misses them. Extras in pyproject.toml say the same.
-OPTIONAL = {"facexlib": "facexlib>=0.3.0", "basicsr": "basicsr>=1.4.2", "av": "av"}
+OPTIONAL = {"facexlib": "facexlib>=0.3.0", "spandrel": "spandrel>=0.1.6", "av": "av"}
 TEST_TOOLS = (
     "pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx",
     "setuptools",
 )  # fmt: skip
-BASICSR_NEEDS = ("addict", "future", "lmdb", "pyyaml", "requests", "scikit-image", "scipy", "yapf", "setuptools")
-CHILD = {"cwd": str(ROOT), "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
 IMPORTS = ("torch", "numpy", "cv2", "PIL", "safetensors", "tqdm", "filelock")
 
 
@@ -119,14 +117,22 @@ def say(text: str) -> None:
         print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
 
 
+def child(command: list[str], *, stdout: int | None = None, stderr: int | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The command, run in this folder to its end. given: what it reads."""
+    environment = clean_environment(os.environ)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, input=given, stdout=stdout, stderr=stderr, encoding="utf-8", errors="replace", check=False
+    )
+
+
 def run(command: list[str]) -> int:
     """The child's exit code."""
-    return subprocess.run(command, **CHILD, env=clean_environment(os.environ)).returncode
+    return child(command).returncode
 
 
 def output_of(command: list[str]) -> tuple[int, str]:
     """(exit code, what was printed, errors included)."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **CHILD, env=clean_environment(os.environ))
+    done = child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout
 
 
@@ -141,13 +147,13 @@ def pip(packages: Iterable[str], **how: Any) -> str:
     if not sys.stdout.isatty():
         code, text = output_of(pip_install(packages, quiet=True, **how))
     else:  # pip's own progress bars
-        done = subprocess.run(pip_install(packages, **how), stderr=subprocess.PIPE, **CHILD, env=clean_environment(os.environ))
+        done = child(pip_install(packages, **how), stderr=subprocess.PIPE)
         code, text = done.returncode, done.stderr
     return (text or "pip said nothing") if code else ""
 
 
 @contextlib.contextmanager
-def only_one() -> Iterator[None]:
+def only_one() -> Generator[None, None, None]:
     """Two of these at once would spoil each other's .venv: the second waits."""
     OUT.mkdir(exist_ok=True)
     with (OUT / ".quickstart.lock").open("a+b") as file:
@@ -174,10 +180,10 @@ def only_one() -> Iterator[None]:
 def read_stamp() -> dict[str, Any]:
     """What the stamp says; {} where there is none."""
     try:
-        found = json.loads(STAMP.read_text("utf-8"))
+        found: Any = json.loads(STAMP.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def write_stamp(content: dict[str, Any]) -> None:
@@ -270,25 +276,17 @@ def check_imports() -> None:
 
 
 def install_optional() -> None:
-    """facexlib, basicsr and av, each as far as it goes here. Nothing is an error."""
+    """Each as far as it goes here. Nothing is an error."""
     for name, requirement in OPTIONAL.items():
         say(f"Installing {name} (optional) ...")
-        if name == "basicsr" and sys.version_info[:2] >= (3, 13):
-            say("  basicsr cannot be built on Python 3.13; the Real-ESRGAN background is left out.")
-            continue
-        if name == "basicsr":
-            # Its set-up asks for torch while it is built: built apart from the environment that means the newest CUDA build, gigabytes.
-            error = pip(BASICSR_NEEDS) or pip([requirement], options=["--no-build-isolation", "--no-deps"])
-        elif name == "facexlib":
-            # What it asks for brings a second OpenCV and numba; what is used of it needs torchvision alone.
-            error = pip([requirement], options=["--no-deps"]) or pip(["torchvision"])
-        else:
-            error = pip([requirement])
+        # What facexlib asks for brings a second OpenCV and numba; what is used of it needs torchvision alone.
+        alone = name == "facexlib"
+        error = pip([requirement], options=["--no-deps"] if alone else []) or (pip(["torchvision"]) if alone else "")
         if error:
             say(f"  {name} could not be installed; only its own feature is missing. ({last_line(error)})")
     code, text = output_of([str(venv_python()), "-c", "import torchvision"])
     if code and "No module" not in last_line(text):
-        say("  torchvision does not fit this build of torch: facexlib's detector and basicsr are left out, all else works.")
+        say("  torchvision does not fit this build of torch: facexlib's detector and Real-ESRGAN are left out, all else works.")
 
 
 def install(wanted: Iterable[str], index: str) -> None:
@@ -296,7 +294,7 @@ def install(wanted: Iterable[str], index: str) -> None:
     stamp = read_stamp()
     groups = set(wanted) | set(stamp.get("groups", ()))  # a plain run after --test takes nothing away
     index = index or stamp.get("index", "")
-    key = stamp_key(groups, sys.version_info, index)
+    key = stamp_key(groups, sys.version_info[:2], index)
     good = runs(venv_python())
     if good and stamp.get("key") == key:
         return
@@ -334,12 +332,11 @@ def restore(picture: Path) -> int:
     target = OUT / (picture.stem + ".png")
     sheet = OUT / (picture.stem + "-before-after.png")
     say(f"Restoring {picture} with {MODEL} ...")
-    environment = clean_environment(os.environ)
-    done = subprocess.run(restore_command(picture, target), stdout=subprocess.PIPE, **CHILD, env=environment)
+    done = child(restore_command(picture, target), stdout=subprocess.PIPE)
     if done.returncode:
         return done.returncode
     command = [str(venv_python()), str(ROOT / "examples" / "sheet.py"), str(picture), str(target), str(sheet)]
-    drawn = subprocess.run(command, **dict(CHILD, stdin=None), input=done.stdout, env=environment)
+    drawn = child(command, given=done.stdout)
     if drawn.returncode:
         return drawn.returncode
     say(f"\nRestored:     {target}\nBefore/after: {sheet}")
@@ -363,7 +360,7 @@ def test(pytest_arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code."""
-    trouble = version_trouble(sys.version_info)
+    trouble = version_trouble(sys.version_info[:2])
     if trouble:
         say(trouble)
         return 2

@@ -26,6 +26,7 @@ from statistics import fmean as mean
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gpen_core.faces.detect import find_faces
 from gpen_core.faces.face import Face
@@ -38,7 +39,8 @@ from gpen_core.steps.detail import detail_of_face
 from gpen_core.steps.mask import landmark_mask
 from gpen_core.steps.paste import Compositor
 from gpen_core.weights.catalog import Catalog
-from training.faces import HELD_OUT_ONE_IN
+from training.degrade import packed_and_unpacked
+from training.faces import HELD_OUT_ONE_IN, unpacked
 
 Restore = Callable[[Pixels], Pixels]
 ARCHIVES = ("faces-webmorph-512.zip", "faces-congress.zip", "portraits-cc0-512.zip")
@@ -49,7 +51,8 @@ HEADING = (
     "| face | network | damage | sharpness without | with | worst with | PSNR without | with | gain | worst gain |\n" + "|---" * 10 + "|"
 )
 
-Spoil = Callable[[Pixels, np.random.Generator], Pixels]
+Spoil = Callable[[Pixels, np.random.Generator], np.ndarray]
+Bytes = NDArray[np.uint8]
 
 
 def blur(sigma: float) -> Spoil:
@@ -62,10 +65,7 @@ def noise(sigma: float) -> Spoil:
 
 def jpeg(quality: int) -> Spoil:
     def spoil(picture: Pixels, _rng: np.random.Generator) -> Pixels:
-        done, data = cv2.imencode(".jpg", to_bytes(picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        if not done:
-            raise RuntimeError("OpenCV could not write a JPEG")
-        return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+        return as_float(packed_and_unpacked(to_bytes(picture), quality))
 
     return spoil
 
@@ -101,18 +101,22 @@ class Row:
     with_: float
     sharp_without: float
     sharp_with: float
-    pictures: list[Pixels]
+    pictures: list[Bytes]
 
     @property
     def gain(self) -> float:
         return self.with_ - self.without
 
 
-def to_bytes(picture: Pixels) -> Pixels:
+def as_float(picture: np.ndarray) -> Pixels:
+    return picture.astype(np.float32) / np.float32(255)
+
+
+def to_bytes(picture: np.ndarray) -> Bytes:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-def portraits(data: Path, count: int) -> list[tuple[Pixels, Face]]:
+def portraits(data: Path, count: int) -> list[tuple[Bytes, Face]]:
     """Portraits of persons kept out of training, (H, W, 3) uint8 RGB, each with its face; in turn from each archive."""
     detector = RetinaFaceMobile()
     by_archive: list[list[bytes]] = []
@@ -121,19 +125,19 @@ def portraits(data: Path, count: int) -> list[tuple[Pixels, Face]]:
             members = sorted(m for m in archive.namelist() if Path(m).suffix in (".webp", ".png", ".jpg") and not m.startswith("256/"))
             kept = [m for m in members if zlib.crc32(Path(m).stem.encode("utf-8")) % HELD_OUT_ONE_IN == 0]
             by_archive.append([archive.read(member) for member in kept])
-    found: list[tuple[Pixels, Face]] = []
+    found: list[tuple[Bytes, Face]] = []
     for number in range(max(map(len, by_archive))):
         for files in by_archive:
             if number >= len(files) or len(found) >= count:
                 continue
-            picture = np.ascontiguousarray(cv2.imdecode(np.frombuffer(files[number], np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
-            faces = find_faces(picture.astype(np.float32) / 255, detector)
+            picture = unpacked(files[number])
+            faces = find_faces(as_float(picture), detector)
             if faces:
                 found.append((picture, max(faces, key=lambda face: face.area)))
     return found
 
 
-def at_size(picture: Pixels, face: Face, size: int) -> tuple[Pixels, Face]:
+def at_size(picture: Bytes, face: Face, size: int) -> tuple[Pixels, Face]:
     """The face and what is round it, resized until its box's longer side has that many pixels; float32 0..1."""
     height, width = picture.shape[:2]
     x0, y0, x1, y1 = face.box
@@ -143,16 +147,16 @@ def at_size(picture: Pixels, face: Face, size: int) -> tuple[Pixels, Face]:
     scale = size / max(face.width, face.height)
     wide, tall = round(part.shape[1] * scale), round(part.shape[0] * scale)
     resized = cv2.resize(part, (wide, tall), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4)
-    return resized.astype(np.float32) / 255, face.moved(-left, -top).scaled(wide / part.shape[1], tall / part.shape[0])
+    return as_float(resized), face.moved(-left, -top).scaled(wide / part.shape[1], tall / part.shape[0])
 
 
-def sharpness(picture: Pixels, inside: Pixels) -> float:
+def sharpness(picture: Pixels, inside: NDArray[np.bool_]) -> float:
     """Mean absolute difference of neighbours in luma."""
     luma, both = picture @ LUMA, inside[1:, 1:]
     return float((np.abs(luma[1:, 1:] - luma[1:, :-1]) + np.abs(luma[1:, 1:] - luma[:-1, 1:]))[both].mean())
 
 
-def psnr(picture: Pixels, good: Pixels, inside: Pixels) -> float:
+def psnr(picture: Pixels, good: Pixels, inside: NDArray[np.bool_]) -> float:
     return float(10 * np.log10(1 / max(1e-9, float(np.square(picture - good)[inside].mean()))))
 
 
@@ -163,12 +167,12 @@ def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]
     for number, (name, steps) in enumerate(DAMAGES.items()):
         picture, rng = good, np.random.default_rng((seed, number))
         for step in steps:
-            picture = to_bytes(step(picture, rng)).astype(np.float32) / 255
+            picture = as_float(to_bytes(step(picture, rng)))
         crop = crop_face(picture, matrix, network.size)
         restored = network.restore(crop)
         detail = detail_of_face(picture, crop, restored, mask, matrix, 1.0)
         pasted: list[Pixels] = []
-        inside = np.zeros(0)
+        inside = np.zeros(0, bool)
         for extra in (None, detail):
             compositor = Compositor(picture)
             compositor.add(restored, mask, matrix, detail=extra)
@@ -179,7 +183,8 @@ def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]
         values = [measure for out in pasted for measure in (psnr(out, good, inside), sharpness(out, inside) / right)]
         ys, xs = np.nonzero(inside)
         box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-        small = [cv2.resize(to_bytes(part[box]), (320, 400), interpolation=cv2.INTER_AREA) for part in (good, picture, *pasted)]
+        parts = [to_bytes(part[box]) for part in (good, picture, *pasted)]
+        small = [np.asarray(cv2.resize(part, (320, 400), interpolation=cv2.INTER_AREA), np.uint8) for part in parts]
         yield Row(name, values[0], values[2], values[1], values[3], small)
 
 
@@ -190,7 +195,7 @@ def networks(names: list[str]) -> list[Network]:
             first = made[0]
 
             def restore(crop: Pixels, first: Network = first) -> Pixels:
-                small = cv2.resize(crop, (first.size, first.size), interpolation=cv2.INTER_AREA)
+                small = np.asarray(cv2.resize(crop, (first.size, first.size), interpolation=cv2.INTER_AREA), np.float32)
                 change = cv2.resize(first.restore(small) - small, (512, 512), interpolation=cv2.INTER_CUBIC)
                 return np.clip(crop + change, 0, 1)
 

@@ -20,17 +20,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.detail import as_float
 from gpen_core.faces import Face, find_faces, make_detector
 from gpen_core.faces.detect import Detector
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.pictures import read_picture
 from gpen_core.pixels import Pixels
+from training.degrade import packed_and_unpacked
+from training.faces import unpacked
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 SIZES = (11, 14, 19, 29, 48, 72, 96, 140, 200)  # shorter side of a face, pixels
 SHEETS = ((1000, 1000), (2000, 1500), (4000, 3000))
-THINGS = ["brick", "cat", "checkerboard", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "horse"]  # of scikit-image
-THINGS += ["hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms", "moon", "page", "retina", "rocket", "text"]
+THINGS = (  # of scikit-image
+    *("brick", "cat", "checkerboard", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "horse"),
+    *("hubble_deep_field", "immunohistochemistry", "logo", "microaneurysms", "moon", "page", "retina", "rocket", "text"),
+)
 
 TURNS = (0, 20, 40, 55, 90, 135, 180)  # degrees, clockwise
 MORE_HEADS = ("faces-congress.zip", "faces-webmorph-512.zip", "faces-artflow-256-0.zip")
@@ -40,11 +45,7 @@ def portraits_of(data: Path, count: int, file: str = "portraits-cc0-512.zip") ->
     with zipfile.ZipFile(data / file) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".webp"))
         files = [archive.read(name) for name in names[:: max(1, len(names) // count)][:count]]
-    return [np.asarray(cv2.imdecode(np.frombuffer(f, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], np.uint8) for f in files]
-
-
-def as_float(picture: NDArray[np.uint8]) -> Pixels:
-    return picture.astype(np.float32) / 255
+    return [unpacked(file) for file in files]
 
 
 def without_faces(portraits: list[NDArray[np.uint8]], faces: list[Face]) -> list[Pixels]:
@@ -78,8 +79,7 @@ def sheets(portraits: list[NDArray[np.uint8]], faces: list[Face], side: int, wid
 
     def spoilt(sheet: NDArray[np.uint8]) -> Pixels:
         noisy = np.clip(np.rint(sheet + rng.normal(0, 5, sheet.shape)), 0, 255).astype(np.uint8)
-        _, data = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 60])
-        return as_float(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8))
+        return as_float(packed_and_unpacked(noisy, 60))
 
     sheet, there = np.full((tall, wide, 3), 118, np.uint8), list[Face]()
     x = y = row = 0

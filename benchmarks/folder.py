@@ -37,10 +37,11 @@ SIDE = 1000  # pixels: 1 megapixel
 def make_pictures(folder: Path, count: int, suffix: str) -> None:
     """`count` pictures of 1 megapixel, no two of them alike, each with one face."""
     portrait = np.ascontiguousarray(read_picture(PORTRAIT).pixels[..., :3])
+    height, width = int(portrait.shape[0]), int(portrait.shape[1])
     random = np.random.default_rng(5)
     for number in range(count):
-        scale = SIDE / portrait.shape[0] * random.uniform(1.0, 1.15)
-        left, top = (random.uniform(0, scale * side - SIDE) for side in (portrait.shape[1], portrait.shape[0]))
+        scale: float = SIDE / height * random.uniform(1.0, 1.15)
+        left, top = random.uniform(0, scale * width - SIDE), random.uniform(0, scale * height - SIDE)
         placed = cv2.warpAffine(
             portrait, np.array([[scale, 0, -left], [0, scale, -top]]), (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
         )
@@ -81,7 +82,7 @@ def network_alone(restorer: FaceRestorer, crops: Sequence[NDArray[np.uint8]]) ->
     """Seconds of the network's calls on these faces."""
     seconds = 0.0
     for crop in crops:
-        face = crop.astype(np.float32) / 255
+        face = crop.astype(np.float32) / np.float32(255)
         started = time.perf_counter()
         run_network(restorer.loaded_network, face)
         seconds += time.perf_counter() - started

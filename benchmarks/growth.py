@@ -10,6 +10,7 @@ input, so that only the rest counts. Plots need matplotlib.
 from __future__ import annotations
 
 import argparse
+import importlib
 import platform
 import statistics
 import tempfile
@@ -151,8 +152,9 @@ def of_area(megapixels: float) -> NDArray[np.uint8]:
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
     random = np.random.default_rng(2)
-    ground = cv2.resize(random.uniform(0.2, 0.8, (12, 16, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    ground += random.normal(0, 0.02, ground.shape).astype(np.float32)
+    coarse = np.asarray(random.uniform(0.2, 0.8, (12, 16, 3)), np.float32)
+    ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    ground += np.asarray(random.normal(0, 0.02, ground.shape), np.float32)
     portrait = read_picture(PORTRAIT).pixels[..., :3]
     top, left = (height - portrait.shape[0]) // 2, (width - portrait.shape[1]) // 2
     ground[top : top + portrait.shape[0], left : left + portrait.shape[1]] = portrait
@@ -201,15 +203,12 @@ def table(chart: Chart) -> str:
 def pyplot() -> Any:
     """matplotlib, for files only."""
     try:
-        import matplotlib  # pyright: ignore[reportMissingImports]
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
+        importlib.import_module("matplotlib").use("Agg")
+        return importlib.import_module("matplotlib.pyplot")
     except ImportError as error:
         raise SystemExit(
             f"plots need matplotlib, which cannot be imported here ({error}); install it with: pip install matplotlib"
         ) from None
-    return pyplot
 
 
 def plot(chart: Chart, folder: Path) -> Path:

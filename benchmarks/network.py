@@ -11,13 +11,14 @@ them); they are named in the table by their version.
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ Runner = Callable[[Tensor], Tensor]
 
 def random_generator(size: int) -> Generator:
     """A generator of the official shape whose features all count."""
-    torch.manual_seed(size)
+    torch.default_generator.manual_seed(size)
     network = Generator(Architecture(size, *SHAPES[size])).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
         if name.endswith("noise.weight"):
@@ -55,27 +56,26 @@ def official(plain: Generator) -> OfficialLike:
 def exported(network: OfficialLike, size: int) -> bytes:
     """An ONNX file of the official form, weights inside."""
     buffer = io.BytesIO()
-    torch.onnx.export(network, (torch.zeros(1, 3, size, size),), buffer, opset_version=17, dynamo=False, input_names=["x"])
+    onnx: Any = torch.onnx  # its types know files on disk only
+    onnx.export(network, (torch.zeros(1, 3, size, size),), buffer, opset_version=17, dynamo=False, input_names=["x"])
     return buffer.getvalue()
 
 
 def onnxruntime_runner(model: bytes) -> tuple[str, Runner]:
-    import onnxruntime  # pyright: ignore[reportMissingImports]
-
-    session: Any = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers())
-    return f"onnxruntime {onnxruntime.__version__}", lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers())
+    return f"onnxruntime {onnxruntime.__version__}", lambda x: torch.as_tensor(session.run(None, {"x": x.numpy()})[0])
 
 
 def openvino_runners(model: bytes) -> list[tuple[str, Runner]]:
-    import openvino  # pyright: ignore[reportMissingImports]
-
-    core: Any = openvino.Core()
+    openvino: Any = importlib.import_module("openvino")
+    core = openvino.Core()
     read = core.read_model(model)
     version = openvino.__version__.split("-")[0]
     runners: list[tuple[str, Runner]] = []
     for precision in ("f32", "bf16"):
         compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"})
-        runners.append((f"OpenVINO {version} {precision}", lambda x, compiled=compiled: torch.from_numpy(compiled(x.numpy())[0].copy())))
+        runners.append((f"OpenVINO {version} {precision}", lambda x, compiled=compiled: torch.as_tensor(compiled(x.numpy())[0].copy())))
     return runners
 
 
@@ -91,7 +91,7 @@ def runners(size: int, device: torch.device, peers: list[str], precisions: list[
             table[f"{name}, not in strips"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype), tiled=False).float()
         if dtype == torch.float32 and device.type == "cpu":
             direct = FusedGenerator(plain)
-            for layer in direct.styled:
+            for layer in cast("list[Any]", list(direct.styled)):
                 layer.can_transform = False
             table[f"{name}, without Winograd"] = direct
     if peers:

@@ -31,8 +31,10 @@ from benchmarks.network import SHAPES, processor, random_generator
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.faces.face import Face
 from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.run import run_network
 from gpen_core.pictures import Picture, from_array, read_picture, write_picture
-from gpen_core.restore import restorer
+from gpen_core.restore import compose
+from gpen_core.steps.align import template_points
 
 PORTRAIT = Path(__file__).resolve().parent.parent / "examples" / "portrait.png"
 NOISE = 1.5  # of 255: a good camera's, so that files are as large as photographs are
@@ -87,14 +89,14 @@ class Stopwatch:
         """Within, the restorer's own steps are timed."""
         places: list[tuple[Any, str, str]] = [
             (FaceRestorer, "_choose", "detect"),
-            (restorer, "crop_face", "crop"),
-            (restorer, "run_network", "network's in and out"),
-            (restorer, "landmark_mask", "mask"),
-            (restorer, "clip_to_picture", "mask"),
-            (restorer.tone, "match_colour", "colour"),
-            (restorer.Compositor, "__init__", "paste"),
-            (restorer.Compositor, "add", "paste"),
-            (restorer.Compositor, "result", "paste"),
+            (compose, "crop_face", "crop"),
+            (compose, "run_network", "network's in and out"),
+            (compose, "landmark_mask", "mask"),
+            (compose, "clip_to_picture", "mask"),
+            (compose.tone, "match_colour", "colour"),
+            (compose.Compositor, "__init__", "paste"),
+            (compose.Compositor, "add", "paste"),
+            (compose.Compositor, "result", "paste"),
         ]
         patches = [mock.patch.object(where, name, self.timed(step, getattr(where, name))) for where, name, step in places]
         for patch in patches:
@@ -139,7 +141,7 @@ def print_growth(rounds: int) -> None:
     counts = (0, 1, 5, 20)
     print(f"| picture | {' | '.join(f'{count} faces, ms' for count in counts)} | one face more, ms |\n{'|---' * (len(counts) + 2)}|")
     pipeline = FaceRestorer(RestoreOptions(colour_match=True), network=cast(Any, Unchanged()))
-    points = restorer.template_points("gpen", 150)
+    points = template_points("gpen", 150)
     for width, height in ((1000, 750), (2000, 1500), (4000, 3000), (7680, 4320)):
         picture = from_array(np.zeros((height, width, 3), np.uint8))
         shifts = [(170 * (i % 5), 170 * (i // 5)) for i in range(max(counts))]
@@ -164,10 +166,10 @@ def print_many(path: Path, size: int) -> None:
     network = FusedGenerator(random_generator(size))
     pipeline = FaceRestorer(RestoreOptions(precision="fp32"), network=network)
     picture = read_picture(path)
-    restorer.run_network(network, np.zeros((size, size, 3), np.float32))
+    run_network(network, np.zeros((size, size, 3), np.float32))
     pipeline.detect(picture)
     watch = Stopwatch()
-    with mock.patch.object(restorer, "run_network", watch.timed("network", restorer.run_network)):
+    with mock.patch.object(compose, "run_network", watch.timed("network", run_network)):
         started = time.perf_counter()
         result = pipeline(picture)
         whole = time.perf_counter() - started

@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL import __version__ as pillow_version
 
@@ -50,11 +51,15 @@ def stand_in() -> Any:
     rows = portrait.shape[1] * HEIGHT // WIDTH
     top = (portrait.shape[0] - rows) // 2
     large = cv2.resize(portrait[top : top + rows], (WIDTH, HEIGHT), interpolation=cv2.INTER_LANCZOS4)
-    return large + np.random.default_rng(4).standard_normal(large.shape, np.float32) * np.float32(GRAIN / 255)
+    grain = np.random.default_rng(4).standard_normal((HEIGHT, WIDTH, 3), np.float32)
+    return large + grain * np.float32(GRAIN / 255)
 
 
 def opencv(*settings: int) -> Pack:
-    return lambda values: cv2.imencode(".png", cv2.cvtColor(values, cv2.COLOR_RGB2BGR), settings)[1].tobytes()
+    def pack(values: NDArray[np.uint8]) -> bytes:
+        return cv2.imencode(".png", cv2.cvtColor(values, cv2.COLOR_RGB2BGR), settings)[1].tobytes()
+
+    return pack
 
 
 def pillow(level: int) -> Pack:

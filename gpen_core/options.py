@@ -176,7 +176,7 @@ class RestoreOptions:
                             minimum=1, maximum=8, step=0.25)  # fmt: skip
     background: str = _option(
         "size", BACKGROUNDS[0], "choice", "Background upscaler",
-        "Upscales the rest of the picture: lanczos, or realesrgan (needs basicsr and its weights).",
+        "Upscales the rest of the picture: lanczos, or realesrgan (needs spandrel and its weights).",
         choices=BACKGROUNDS,
     )  # fmt: skip
     aligned: bool = _option(

@@ -46,7 +46,7 @@ class _Strict(pydantic.BaseModel):
 
 
 def _field(option: Option) -> tuple[Any, Any]:
-    limits = {"ge": option.minimum, "le": option.maximum} if option.kind in ("int", "float") else {}
+    limits: dict[str, Any] = {"ge": option.minimum, "le": option.maximum} if option.kind in ("int", "float") else {}
     kind = Literal[option.choices] if option.kind == "choice" else _TYPES[option.kind]
     return kind, Field(option.default, title=option.label, description=option.help, **limits)
 
@@ -56,11 +56,12 @@ _IMAGE_HELP = (
     f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
 )
 
+_fields: dict[str, Any] = {option.name: _field(option) for option in RestoreOptions.table()}
 RestoreRequest = pydantic.create_model(
     "GpenRestoreRequest",
     __base__=_Strict,
     image=(str, Field(..., title="Picture", description=_IMAGE_HELP)),
-    **{option.name: _field(option) for option in RestoreOptions.table()},
+    **_fields,
 )
 
 
@@ -124,7 +125,10 @@ def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
         source.write_bytes(data)
         result = ENGINE.run(_read(source), options)
         image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
-    faces = [FaceInfo(**{**face.to_json(), "reason": face.reason and host.public(face.reason)}) for face in result.faces]
+    faces: list[FaceInfo] = []
+    for face in result.faces:
+        told: dict[str, Any] = {**face.to_json(), "reason": face.reason and host.public(face.reason)}
+        faces.append(FaceInfo(**told))
     return RestoreResponse(image=image, faces=faces, seconds=result.seconds, model=result.model, scale=result.scale, stopped=result.stopped)
 
 
@@ -215,10 +219,12 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     known = _credentials()
     more: dict[str, Any] = {"tags": ["GPEN face restoration"], "dependencies": [_guard(known)] if known else []}
 
-    def post_restore(request: RestoreRequest) -> RestoreResponse:  # type: ignore[valid-type]
+    def post_restore(request: Any) -> RestoreResponse:
         return restore(request)
 
-    errors = {
+    post_restore.__annotations__["request"] = RestoreRequest  # FastAPI reads it there; a class made from a table is no type to a checker
+
+    errors: dict[int | str, dict[str, Any]] = {
         413: {"description": "The picture's file is too large."},
         422: {"description": "A setting or the picture cannot be used. `detail` says which and why."},
         503: {"description": "The weights are not on disk and cannot be downloaded now."},

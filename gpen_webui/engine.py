@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +179,7 @@ ENGINE = Engine()
 
 
 @contextmanager
-def _own_modes(device: torch.device) -> Iterator[None]:
+def _own_modes(device: torch.device) -> Generator[None, None, None]:
     """Switches off the host's torch modes. The network's precision is a setting, but the host, or an extension calling its restorer, may
     be inside torch.autocast. Forge generates in inference mode, and a network loaded there could not be moved outside it."""
     with torch.inference_mode(False), torch.no_grad():

@@ -34,7 +34,7 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
                 controls = _controls()
         return {"enable": enable, **controls}
 
-    def process(self, pp: Any, enable: bool | None = None, **arguments: Any) -> None:
+    def process(self, pp: scripts_postprocessing.PostprocessedImage, enable: bool | None = None, **arguments: Any) -> None:
         """Replaces pp.image and adds to pp.info. The host's own API passes None for every argument: then nothing is done."""
         if not enable:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -13,6 +13,9 @@ from gpen_core.options import AUTO, Option, RestoreOptions, Value
 
 from .host import NAME
 from .models import choices
+
+if TYPE_CHECKING:
+    from gradio.components import Component
 
 IN_XYZ = ("model", "strength", "fidelity")
 _SIZE_LIMITS = ("min_size", "max_size")
@@ -51,7 +54,7 @@ def infotext_key(option: Option) -> str:
     return f"{NAME} {option.name.replace('_', ' ')}"
 
 
-def component(option: Option) -> tuple[type, dict[str, Any]]:
+def component(option: Option) -> tuple[type[Component], dict[str, Any]]:
     """The gradio component that shows the option, and its arguments except label and value."""
     if option.name == "model":
         return gr.Dropdown, {"choices": choices()}

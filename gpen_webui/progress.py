@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -41,7 +41,7 @@ class HostProgress(Progress):
             raise Stopped("stopped while downloading weights; the next picture resumes the download")
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self) -> Generator[None, None, None]:
         """Restores the bar's earlier text afterwards."""
         before = getattr(shared.state, "textinfo", None)
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from ..gpen_core.errors import SettingsError
 from .detectors import detector
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..gpen_core.faces.face import Face
 
 FORMS = ("x, y, width, height", "left, top, right, bottom")
+SIDES = ("x", "y", "width", "height")  # of a box that is a dict
 _FORM_TIP = "Order of the numbers in a box. KJNodes and most others use x, y, width, height."
 
 
@@ -134,7 +136,7 @@ def _boxes(value: Any, frames: int, form: str) -> list[list[tuple[float, float, 
         items = [items]
     if all(_is_box(item) for item in items):
         lists = [items] * frames
-    elif len(items) == frames and all(isinstance(item, list) and all(_is_box(box) for box in item) for item in items):
+    elif len(items) == frames and all(_is_boxes(item) for item in items):
         lists = items
     else:
         raise SettingsError(f"bboxes must be a list of boxes (four numbers each), or one such list for each of the {frames} picture(s).")
@@ -148,12 +150,20 @@ def _plain(value: Any) -> Any:
     """Tensors, arrays, tuples and {"x", "y", "width", "height"} as lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, dict) and {"x", "y", "width", "height"} <= set(value):
-        return [value["x"], value["y"], value["width"], value["height"]]
+    if isinstance(value, dict):
+        named = cast("dict[Any, Any]", value)
+        return [named[name] for name in SIDES] if set(named) >= set(SIDES) else named
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in cast("Sequence[Any]", value)]
     return value
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) >= 4 and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in value[:4])
+    if not isinstance(value, list):
+        return False
+    numbers = cast("list[Any]", value)[:4]
+    return len(numbers) == 4 and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+
+
+def _is_boxes(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_box(box) for box in cast("list[Any]", value))

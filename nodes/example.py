@@ -53,6 +53,6 @@ def _frames(portrait: NDArray[np.float32], picture: str) -> list[NDArray[np.floa
         part = portrait[:, PAIR]
         return [np.concatenate([part, part[:, ::-1]], axis=1)]
     if picture == "clip":
-        starts = np.linspace(0, portrait.shape[1] - WINDOW, FRAMES).round().astype(int)
+        starts = [round(n * (portrait.shape[1] - WINDOW) / (FRAMES - 1)) for n in range(FRAMES)]
         return [portrait[:WINDOW, start : start + WINDOW] for start in starts]
     return [portrait]

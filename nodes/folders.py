@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..gpen_core.weights.catalog import Catalog
 from ..gpen_core.weights.folders import SUFFIXES
@@ -14,15 +13,10 @@ OTHER_FOLDERS = ("facerestore_models",)  # ReActor and facerestore keep GPEN's O
 AUTO = "auto"
 
 
-def _host() -> Any:
-    import folder_paths
-
-    return folder_paths
-
-
 def register_folder() -> None:
     """models/GPEN becomes a folder of ComfyUI's, after those that the user's extra_model_paths.yaml names."""
-    host = _host()
+    import folder_paths as host
+
     host.add_model_folder_path(FOLDER, str(Path(host.models_dir) / FOLDER), is_default=False)
     paths, known = host.folder_names_and_paths[FOLDER]
     # Without extensions ComfyUI lists every file, half-finished downloads too.
@@ -31,12 +25,15 @@ def register_folder() -> None:
 
 def gpen_folders() -> list[Path]:
     """The GPEN folders, the user's default first: downloads go into the first."""
-    return [Path(path) for path in _host().get_folder_paths(FOLDER)]
+    import folder_paths as host
+
+    return [Path(path) for path in host.get_folder_paths(FOLDER)]
 
 
 def search_folders() -> list[Path]:
     """All folders in which weights may lie, GPEN folders first, and the folders inside them."""
-    host = _host()
+    import folder_paths as host
+
     roots = gpen_folders()
     for name in OTHER_FOLDERS:
         if name in host.folder_names_and_paths:
@@ -50,7 +47,9 @@ def search_folders() -> list[Path]:
 
 def models_dir() -> Path:
     """ComfyUI's folder `models`."""
-    return Path(_host().models_dir)
+    import folder_paths as host
+
+    return Path(host.models_dir)
 
 
 def model_names() -> list[str]:
@@ -59,7 +58,8 @@ def model_names() -> list[str]:
 
 
 def _file_names() -> Iterator[str]:
-    host = _host()
+    import folder_paths as host
+
     yield from sorted(host.get_filename_list(FOLDER))
     for name in OTHER_FOLDERS:
         if name in host.folder_names_and_paths:
@@ -70,7 +70,8 @@ def model_path(name: str) -> Path | None:
     """The file that a name of the list stands for; None for auto and for catalogue names."""
     if name == AUTO or name in Catalog.default().names():
         return None
-    host = _host()
+    import folder_paths as host
+
     for folder in (FOLDER, *OTHER_FOLDERS):
         if folder in host.folder_names_and_paths:
             path = host.get_full_path(folder, name)

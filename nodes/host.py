@@ -8,6 +8,7 @@ from ..gpen_core.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
+    from comfy.model_patcher import ModelPatcher
     from numpy.typing import NDArray
 
 PREVIEW_SIDE = 512
@@ -19,7 +20,7 @@ class Bar(Progress):
     def __init__(self, total: int) -> None:
         from comfy.utils import ProgressBar
 
-        self._bar: Any = ProgressBar(total)
+        self._bar = ProgressBar(total)
         self.total = total
         self.done = 0
 
@@ -69,7 +70,7 @@ def out_of_memory(error: BaseException) -> bool:
     return (asked is not None and bool(asked(error))) or is_out_of_memory(error)
 
 
-def full_load(patcher: Any, needed: float) -> None:
+def full_load(patcher: ModelPatcher, needed: float) -> None:
     """Brings a model onto its device, all of it. Raises the device's error where its memory does not suffice.
 
     needed: bytes that running it takes beside. Where memory is short ComfyUI would leave a part of the weights behind, which its own layers
@@ -87,7 +88,7 @@ def full_load(patcher: Any, needed: float) -> None:
         patcher.model.to(device)
 
 
-def _same_device(one: Any, other: Any) -> bool:
+def _same_device(one: Any, other: Any) -> bool:  # Any: torch's own types say that a device always has an index
     """cuda and cuda:0 are one to whoever has one."""
     return one.type == other.type and (one.index is None or other.index is None or one.index == other.index)
 

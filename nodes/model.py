@@ -14,6 +14,10 @@ from .folders import AUTO, FOLDER, gpen_folders, model_path, models_dir, search_
 from .host import full_load, interrupted, out_of_memory
 
 if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.utils import ProgressBar as HostBar
+
+    from ..gpen_core.network.fused import FusedGenerator
     from ..gpen_core.weights.files import Resolved
 
 GPEN_MODEL = "GPEN_MODEL"
@@ -37,14 +41,14 @@ class GpenModel:
     name: str
     task: Task
     template: str
-    network: Any
-    patcher: Any
+    network: FusedGenerator
+    patcher: ModelPatcher
     note: str | None = None
 
     @property
     def size(self) -> int:
         """Side of the square the network restores, in pixels."""
-        return int(self.network.size)
+        return self.network.size
 
     def made_for(self, task: Task) -> GpenModel:
         """Itself. Raises SettingsError where it was made for another task."""
@@ -91,13 +95,13 @@ class Session:
         return work()
 
 
-def _is_loaded(patcher: Any) -> bool:
+def _is_loaded(patcher: ModelPatcher) -> bool:
     from comfy import model_management as host
 
     return any(loaded.model is patcher for loaded in host.current_loaded_models)
 
 
-def _unload(patcher: Any) -> None:
+def _unload(patcher: ModelPatcher) -> None:
     """Takes this model, and no other, out of the device's memory."""
     from comfy import model_management as host
 
@@ -133,7 +137,7 @@ def _resolve(name: str) -> Resolved:
     from ..gpen_core.errors import WeightsError
     from ..gpen_core.network.load import find_model
 
-    bar: list[Any] = []
+    bar: list[HostBar] = []
 
     def progress(so_far: int, total: int | None) -> None:
         from comfy.utils import ProgressBar

@@ -15,7 +15,7 @@ from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, chosen_line, count_faces, memory_line, none_line, restored_line, shown
 from .restore import Finder, Found, make_restorer
-from .tensors import frames_of, from_arrays, to_array, where_to_look
+from .tensors import cpu_tensor, frames_of, from_arrays, to_array, where_to_look
 from .upscale import upscaler
 
 if TYPE_CHECKING:
@@ -267,9 +267,9 @@ class PasteFaces:
                 upscaler=enlarge,
                 progress=bar,
             )
-            pixels = torch.from_numpy(picture_array(result.image))
+            pixels = cpu_tensor(picture_array(result.image))
             if pixels.shape == frame.shape:
-                pixels = torch.where(torch.from_numpy(result.mask > 0)[..., None], pixels, frame.detach().to("cpu", torch.float32))
+                pixels = torch.where(cpu_tensor(result.mask > 0)[..., None], pixels, frame.detach().to("cpu", torch.float32))
             done.append(pixels.numpy())
             masks.append(result.mask)
             pasted += sum(face.status == "restored" for face in result.faces)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.options import RestoreOptions
 from .detectors import detector
@@ -16,7 +16,7 @@ from .inputs import CHANGING, FINDING, LATER, PASTING, option_inputs, options_fr
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, failed_line, memory_line, none_line, restored_line, shown
-from .tensors import frames_of, from_arrays, to_array, where_to_look
+from .tensors import cpu_tensor, frames_of, from_arrays, to_array, where_to_look
 from .upscale import upscaler
 
 if TYPE_CHECKING:
@@ -103,7 +103,11 @@ class RestoreFaces:
         finder = Finder(options, bar)
         seen: list[Found] = []
         for number, (frame, where) in enumerate(zip(frames, look, strict=True)):
-            seen.append(finder(frame, where) if given is None else Found(given.frames[number], given.numbers[number]))
+            if given is None:
+                seen.append(finder(frame, where))
+            else:
+                faces = given.frames[number]
+                seen.append(Found(faces, given.numbers[number], len(faces)))
             bar.step()
         found = [one.faces for one in seen]
         bar.total = frames.shape[0] + sum(max(1, len(faces)) for faces in found)
@@ -150,16 +154,13 @@ class RestoreFaces:
         )
 
 
-class Found(NamedTuple):
-    """faces: the chosen faces of one picture. numbers: their positions in the order, from 0. all_: how many there were to choose from."""
+@dataclass(frozen=True)
+class Found:
+    """faces: the chosen faces of one picture. numbers: their positions in the order, from 0. count: how many there were to choose from."""
 
     faces: Sequence[Face]
     numbers: Sequence[int]
-    all_: int | None = None
-
-    @property
-    def count(self) -> int:
-        return len(self.faces) if self.all_ is None else self.all_
+    count: int
 
 
 class Finder:
@@ -211,12 +212,12 @@ def _kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
     import torch
 
     if result.scale != 1.0:
-        return torch.from_numpy(result.image)
+        return cpu_tensor(result.image)
     before = frame.detach().to("cpu", torch.float32)
     if not result.mask.any():
         return before
-    changed = torch.from_numpy(result.mask > 0)[..., None]
-    return torch.where(changed, torch.from_numpy(result.image), before)
+    changed = cpu_tensor(result.mask > 0)[..., None]
+    return torch.where(changed, cpu_tensor(result.image), before)
 
 
 def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:

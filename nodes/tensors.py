@@ -35,13 +35,20 @@ def to_array(frame: torch.Tensor) -> NDArray[np.float32]:
     return array
 
 
+def cpu_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """The array's own memory as a tensor, whatever default device a pack may have set."""
+    import torch
+
+    return torch.as_tensor(array, device="cpu")
+
+
 def from_arrays(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
     """Pictures of one shape as a batch on ComfyUI's intermediate device."""
     import numpy as np
     import torch
     from comfy import model_management
 
-    batch = torch.stack([torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays])
+    batch = torch.stack([cpu_tensor(np.ascontiguousarray(array, np.float32)) for array in arrays])
     return batch.to(model_management.intermediate_device())
 
 

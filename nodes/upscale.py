@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .host import interrupted, out_of_memory
+from .tensors import cpu_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +27,11 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
     def enlarge(picture: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np
-        import torch
         from comfy import model_management as host
         from comfy.utils import ProgressBar, get_tiled_scale_steps, tiled_scale
 
         device = host.get_torch_device()
-        x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+        x = cpu_tensor(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
         # The estimate of ComfyUI's own upscaling node: no upscaler says how much it needs.
         tile_bytes = _TILE * _TILE * 3 * 4 * max(model.scale, 1.0) * 384.0
         host.free_memory(host.module_size(model.model) + tile_bytes + x.nelement() * 4, device)
@@ -41,7 +41,7 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
             while True:
                 steps = get_tiled_scale_steps(x.shape[3], x.shape[2], tile_x=tile, tile_y=tile, overlap=_OVERLAP)
                 try:
-                    y: Any = tiled_scale(
+                    y = tiled_scale(
                         x.to(device), one, tile_x=tile, tile_y=tile, overlap=_OVERLAP, upscale_amount=model.scale, pbar=ProgressBar(steps)
                     )
                     break

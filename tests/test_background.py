@@ -208,10 +208,9 @@ def test_a_hosts_interrupt_passes_through_enlarging():
         enlarge(noise(300, 20), 4, progress=Watch(3, Interrupt()))
 
 
-# --- Real-ESRGAN: stand-ins of torchvision and basicsr, the real ones where they are ------------------------------------------------------
+# --- Real-ESRGAN: stand-ins of spandrel and basicsr ---------------------------------------------------------------------------------------
 
-TINY_BASICSR = '''
-from torchvision.transforms.functional_tensor import rgb_to_grayscale  # what basicsr 1.4.2 does, and what torchvision removed
+TINY_RRDBNET = '''
 import torch
 from torch import nn
 
@@ -231,29 +230,36 @@ class RRDBNet(nn.Module):
         assert x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
         return torch.nn.functional.interpolate(x, scale_factor=self.scale, mode="nearest")
 '''
+TINY_SPANDREL = TINY_RRDBNET + '''
+class ModelLoader:
+    """Reads the settings off the tensors, and refuses what it does not know."""
+    def __init__(self, device):
+        assert device == "cpu"
+    def load_from_state_dict(self, state):
+        if "conv_first.weight" not in state:
+            raise KeyError("unsupported model")
+        features, channels = state["conv_first.weight"].shape[:2]
+        network = RRDBNet(3, 3, {3: 4, 12: 2, 48: 1}[channels], features, 3, 4)
+        network.load_state_dict(state)
+        return network
+'''
 
 
-@pytest.fixture
-def stand_ins(tmp_path: Path, monkeypatch):
-    """torchvision and basicsr as small fakes, first on the path and nowhere afterwards."""
+@pytest.fixture(params=["spandrel", "basicsr"])
+def stand_ins(request, tmp_path: Path, monkeypatch):
+    """One of the two as a small fake, first on the path and nowhere afterwards; the other cannot be imported."""
     pytest.importorskip("torch")
-    pytest.importorskip("gpen_core.weights.checkpoint")
-    folder = tmp_path / "packages"
-    files = {
-        "torchvision/__init__.py": "",
-        "torchvision/transforms/__init__.py": "",
-        "torchvision/transforms/functional.py": "def rgb_to_grayscale(x): return x",
-        "basicsr/__init__.py": "",
-        "basicsr/archs/__init__.py": "",
-        "basicsr/archs/rrdbnet_arch.py": TINY_BASICSR,
-    }
+    names = ("spandrel", "basicsr")
+    files = {"spandrel/__init__.py": TINY_SPANDREL, "basicsr/__init__.py": "", "basicsr/archs/__init__.py": ""}
+    files["basicsr/archs/rrdbnet_arch.py"] = TINY_RRDBNET
     for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in ("torchvision", "basicsr")}
-    monkeypatch.syspath_prepend(str(folder))
+        path = tmp_path / "packages" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text if name.startswith(request.param) else "raise RuntimeError('operator torchvision::nms does not exist')")
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in names}
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
     yield
-    for name in [name for name in sys.modules if name.split(".")[0] in ("torchvision", "basicsr")]:
+    for name in [name for name in sys.modules if name.split(".")[0] in names]:
         del sys.modules[name]
     sys.modules.update(hidden)
 
@@ -271,13 +277,12 @@ def rrdb_state(scale: int):
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_realesrgan_through_basicsr(stand_ins, tmp_path, scale, wrapped):
+def test_realesrgan_through_either_package(stand_ins, tmp_path, scale, wrapped):
     import torch
 
     torch.save({"params_ema": rrdb_state(scale)} if wrapped else rrdb_state(scale), tmp_path / "x.pth")
     upscaler = load_realesrgan(tmp_path / "x.pth", tile=40)
     assert upscaler.factor == scale
-    assert "torchvision.transforms.functional_tensor" not in sys.modules  # the stand-in is gone again
     picture = noise(51, 74)
     np.testing.assert_allclose(upscaler(picture), np.repeat(np.repeat(picture, scale, 0), scale, 1), atol=1e-6)
     assert enlarge(picture, 3, upscaler=upscaler)[0].shape == (153, 222, 3)
@@ -299,19 +304,25 @@ def test_realesrgan_without_weights(tmp_path):
 
 
 def test_realesrgan_without_packages(tmp_path, monkeypatch):
+    """Only spandrel is spoken of: what is wrong with a basicsr, usually that it is too old for torchvision, nobody could mend."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("gpen_core.weights.checkpoint")
     torch.save(rrdb_state(2), tmp_path / "x.pth")
+    problems = {
+        "spandrel": RuntimeError("operator torchvision::nms does not exist"),  # what a torchvision for another torch says
+        "basicsr": ImportError("No module named 'torchvision.transforms.functional_tensor'"),
+    }
     real = background.importlib.import_module
 
     def nothing(name, *rest):
-        if name.split(".")[0] in ("torchvision", "basicsr", "spandrel"):
-            raise RuntimeError("operator torchvision::nms does not exist")  # what a torchvision for another torch says
+        if problem := problems.get(name.split(".")[0]):
+            raise problem
         return real(name, *rest)
 
     monkeypatch.setattr(background.importlib, "import_module", nothing)
-    with pytest.raises(FeatureMissingError, match=r"basicsr or spandrel.*lanczos"):
-        load_realesrgan(tmp_path / "x.pth")
+    for ask in (background.need_realesrgan_package, lambda: load_realesrgan(tmp_path / "x.pth")):
+        with pytest.raises(FeatureMissingError, match=r"spandrel.*nms.*lanczos") as told:
+            ask()
+        assert "basicsr" not in str(told.value) and "functional_tensor" not in str(told.value)
 
 
 @pytest.mark.parametrize("words", ["CUDA error: out of memory", "not enough memory: you tried to allocate 8 bytes"])

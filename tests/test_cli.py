@@ -346,17 +346,17 @@ def test_a_closed_pipe_is_quiet():
 
 
 def test_info_survives_broken_packages(tmp_path):
-    for name in ("facexlib", "basicsr"):
+    for name in ("facexlib", "spandrel"):
         (tmp_path / name).mkdir()
     (tmp_path / "facexlib" / "__init__.py").write_text("print('hello'); raise SystemExit('no torchvision')")
-    (tmp_path / "basicsr" / "__init__.py").write_text("import torchvision_functional_tensor")
+    (tmp_path / "spandrel" / "__init__.py").write_text("import torchvision_functional_tensor")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gpen_core.cli.main import main; sys.exit(main(['info', '--json']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     told = json.loads(done.stdout)
     assert done.returncode == 0
     assert told["packages"]["numpy"]["imports"] is True
     assert "no torchvision" in told["packages"]["facexlib"]["problem"]
-    assert "torchvision_functional_tensor" in told["packages"]["basicsr"]["problem"]
+    assert "torchvision_functional_tensor" in told["packages"]["spandrel"]["problem"]
     assert told["devices"][0] == "cpu" and told["models_dir"]
 
 

@@ -74,8 +74,8 @@ def test_what_a_video_cannot_have_is_wrong_usage(made, tmp_path, capsys, monkeyp
     ("flags", "package"),
     [
         (["--mask", "parsing"], "facexlib"),
-        (["--background", "realesrgan", "--output-size", "factor"], "basicsr"),
-        (["--background", "realesrgan"], "basicsr"),
+        (["--background", "realesrgan", "--output-size", "factor"], "spandrel"),
+        (["--background", "realesrgan"], "spandrel"),
     ],
 )
 def test_a_missing_package_is_named_before_missing_weights(tmp_path, capsys, monkeypatch, flags, package):

@@ -66,7 +66,7 @@ def requirements() -> set[str]:
 def test_every_package_is_required_or_documented():
     text = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
     documented = {name.lower() for name in re.findall(r"^\| ([A-Za-z0-9_.-]+) \|", text, re.MULTILINE)}
-    # torchvision: asked for by name only, where basicsr and facexlib bring it
+    # torchvision: asked for by name only, where facexlib and spandrel bring it
     known = {*sys.stdlib_module_names, "gpen_core", "torchvision"}
     for path in core_files():
         for name in imported(path) - known:
@@ -85,7 +85,7 @@ def test_requirements_hold_no_host_back():
 def test_requirements_bring_no_second_opencv_and_nothing_of_one_feature():
     """ComfyUI Manager hands every line to pip, whatever OpenCV is there: install.py looks first."""
     assert not [name for name in requirements() if name.startswith("opencv")]
-    assert not requirements() & {"facexlib", "basicsr", "numba", "av", "torchvision"}
+    assert not requirements() & {"facexlib", "basicsr", "spandrel", "numba", "av", "torchvision"}
     for path in ("install.py", "quickstart.py"):
         assert "opencv-python-headless" in (ROOT / path).read_text("utf-8")
 
@@ -214,6 +214,20 @@ def test_the_example_picture_is_small():
     assert path.stat().st_size < 400_000
     with Image.open(path) as picture:
         assert picture.size == (320, 320) and picture.mode == "RGB"
+
+
+def test_types_are_checked_everywhere_but_in_tests():
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    (listed,) = re.findall(r"^include = \[(.*?)\]", text.split("[tool.pyright]")[1], re.MULTILINE | re.DOTALL)
+    included = set(re.findall(r'"([^"]+)"', listed))
+    there = {path.relative_to(ROOT).parts[0] for path in tracked() if path.suffix == ".py"} - {"tests", "examples"}
+    assert there == included
+    assert not re.search(r"report(MissingImports|Unknown\w+|\w+Type) = ", text), "switched off for all"
+    for path in tracked():
+        if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts:
+            for line in path.read_text("utf-8").splitlines():
+                assert "# type: ignore" not in line, f"{_name(path)}: say which rule, as # pyright: ignore[rule]"
+                assert not re.search(r"# pyright: ignore(?!\[\w+\])", line), f"{_name(path)}: {line.strip()} names no rule"
 
 
 def test_every_setting_is_a_flag():

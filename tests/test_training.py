@@ -30,7 +30,7 @@ from training.losses import pixel_loss, psnr_loss, sharpness
 from training.plan import Plan, read_plan
 from training.precision import mixed
 from training.start import identity_generator
-from training.train import Trainer
+from training.train import Trainer, follow
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,15 @@ def test_training_starts_from_the_identity() -> None:
         x = torch.rand(2, 3, architecture.size, architecture.size) * 2 - 1
         with torch.no_grad():
             assert (network(x) - x).abs().max() < 2e-5
+
+
+def test_the_average_follows_and_keeps_no_history() -> None:
+    """A link for every step would fill the memory of a long training."""
+    average, network = torch.nn.Linear(3, 2).requires_grad_(False), torch.nn.Linear(3, 2)
+    wanted = torch.lerp(average.weight, network.weight.detach(), 0.25)
+    follow(average, network, 0.25)
+    assert torch.allclose(average.weight, wanted) and network.weight.requires_grad
+    assert not any(weight.requires_grad or weight.grad_fn for weight in average.parameters())
 
 
 def test_damage_is_the_same_for_the_same_seed_and_grows(folder: Path) -> None:
@@ -249,6 +258,10 @@ def test_ssim_is_that_of_scikit_image_and_all_figures_know_their_best() -> None:
     a = rng.standard_normal((300, 5))
     assert quality.frechet_distance(a, a) == pytest.approx(0, abs=1e-3)
     assert quality.frechet_distance(a + 2, a) == pytest.approx(20, rel=1e-3)
+    b = np.random.default_rng(1).normal(0, 3, a.shape)
+    root = pytest.importorskip("scipy.linalg").sqrtm(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)).real
+    by_definition = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(np.cov(a, rowvar=False) + np.cov(b, rowvar=False) - 2 * root)
+    assert quality.frechet_distance(a, b) == pytest.approx(by_definition, rel=1e-4)
     five = np.array([[0, 0], [2, 0], [1, 1], [0, 2], [2, 2]], np.float32)
     assert quality.landmark_error(five + np.array([1, 0]), five) == pytest.approx(0.5)
     assert quality.landmark_error(None, five) == quality.MISSED

@@ -26,12 +26,13 @@ class Adversary:
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        torch.manual_seed(plan.seed + 1)
+        torch.default_generator.manual_seed(plan.seed + 1)
         self.crop = min(plan.crop, plan.size)
-        self.network = Discriminator(self.crop, plan.discriminator_top).to(device, memory_format=torch.channels_last)
+        network: Any = Discriminator(self.crop, plan.discriminator_top)  # Any: torch's types know no memory_format of a module
+        self.network: Discriminator = network.to(device, memory_format=torch.channels_last)
         # Lazy regularisation (StyleGAN2, appendix B): fewer steps see R1, so the optimiser's memory is corrected for it.
         part = plan.r1_every / (plan.r1_every + 1)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.discriminator_rate * part, betas=(0.0, 0.99**part))
+        self.optimiser: Any = torch.optim.Adam(self.network.parameters(), lr=plan.discriminator_rate * part, betas=(0.0, 0.99**part))
         self.share, self.steps = plan.adversarial, 0
 
     def state(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class Adversary:
         verdict, apart = generator_loss(verdicts), feature_matching(features, wanted)
         (gradient,) = torch.autograd.grad(verdict + self.plan.feature_matching * apart, y)
         self.network.requires_grad_(True)
-        scale = self.share * float(others.norm() / gradient.norm().clamp_min(1e-12))
+        scale = self.share * float(length(others) / length(gradient).clamp_min(1e-12))
         if self.plan.sharpness > 0:
             softer = 1.0 if float(sharpness(shown.detach(), good)) < self.plan.sharpness else -1.0
             self.share = float(np.clip(self.share * np.exp(STEERING * softer), *SHARE_RANGE))
@@ -76,10 +77,10 @@ class Adversary:
             true, false = self.network(real)[0], self.network(fake)[0]
         loss = discriminator_loss(true, false)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         if self.steps % self.plan.r1_every == 0:
             few = real[: max(1, len(real) // 2)]  # half the batch: the penalty is the dearest step
-            (self.plan.r1 / 2 * self.plan.r1_every * r1_penalty(self.network, few)).backward()
+            torch.autograd.backward(self.plan.r1 / 2 * self.plan.r1_every * r1_penalty(self.network, few))
         self.optimiser.step()
         self.steps += 1
         apart = [float(a.detach().mean() - b.detach().mean()) for a, b in zip(true, false, strict=True)]
@@ -91,6 +92,10 @@ class Adversary:
         top, left = rng.integers(0, size - self.crop + 1, 2).tolist()
         everything = slice(None)
         return everything, everything, slice(top, top + self.crop), slice(left, left + self.crop)
+
+
+def length(x: Tensor) -> Tensor:
+    return x.square().sum().sqrt()
 
 
 def layout(x: Tensor) -> Tensor:

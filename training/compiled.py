@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -60,7 +60,7 @@ def compiled(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module
                 raise SystemExit(f"torch cannot compile here ({reason[:300]}); --no-compile trains without") from error
         print("compiled code of an earlier start does not run: torch compiles anew", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
-        torch._dynamo.reset()
+        torch.compiler.reset()
     raise AssertionError("the second time returns or raises")
 
 
@@ -68,7 +68,7 @@ def _tried(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module],
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()
-    result = cast(nn.Module, torch.compile(network))
+    result = cast(nn.Module, cast("Any", torch).compile(network))
     trial(result)
     if folder is not None:
         (folder / MARK).unlink(missing_ok=True)

@@ -44,12 +44,12 @@ class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         damage = Damage() if rng.random() < self.plan.clean_share else random_damage(rng)
         damage = dataclasses.replace(damage, webp=rng.random() < 0.2)
         bad = spoil(good, damage, rng)
-        return to_tensor(bad), to_tensor(good), torch.from_numpy(np.ascontiguousarray(mask))[None]
+        return to_tensor(bad), to_tensor(good), torch.as_tensor(np.ascontiguousarray(mask))[None]
 
 
 def to_tensor(picture: np.ndarray) -> torch.Tensor:
     """(S, S, 3) uint8 RGB -> (3, S, S) float32 in -1..1, as the official code normalises."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+    return torch.as_tensor(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
 
 
 def to_pixels(pictures: torch.Tensor) -> np.ndarray:

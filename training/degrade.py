@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from training.faces import unpacked
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,15 @@ def motion_kernel(length: int, angle: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float64)
 
 
+def packed_and_unpacked(picture: np.ndarray, quality: int, *, webp: bool = False) -> NDArray[np.uint8]:
+    """What JPEG or WebP of that quality leaves of a picture, (H, W, 3) uint8 RGB."""
+    suffix, setting = (".webp", cv2.IMWRITE_WEBP_QUALITY) if webp else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [setting, quality])
+    if not done:
+        raise RuntimeError(f"OpenCV could not write a {suffix} picture")
+    return unpacked(data)
+
+
 def faded(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As an old print: less contrast, blacks lifted, a cast towards yellow and red. (S, S, 3) uint8."""
     contrast, lift = rng.uniform(0.55, 0.95), rng.uniform(0, 40)
@@ -107,11 +119,7 @@ def spoil(picture: np.ndarray, damage: Damage, rng: np.random.Generator) -> np.n
         noise = rng.standard_normal((small, small, channels), dtype=np.float32) * np.float32(damage.noise)
         y = np.clip(np.rint(y.astype(np.float32) + noise), 0, 255).astype(np.uint8)
     if damage.jpeg:
-        suffix, setting = (".webp", cv2.IMWRITE_WEBP_QUALITY) if damage.webp else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
-        done, data = cv2.imencode(suffix, cv2.cvtColor(y, cv2.COLOR_RGB2BGR), [setting, damage.jpeg])
-        if not done:
-            raise RuntimeError(f"OpenCV could not write a {suffix} picture")
-        y = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        y = packed_and_unpacked(y, damage.jpeg, webp=damage.webp)
     if small != size:
         y = cv2.resize(y, (size, size), interpolation=damage.enlarge)
     return y

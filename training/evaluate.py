@@ -53,7 +53,7 @@ COLUMNS = {  # name of the figure -> heading, format
 
 def run(network: Network, picture: np.ndarray) -> np.ndarray:
     """The network on one (S, S, 3) uint8 RGB face."""
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    x = torch.as_tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last))
     return ((y[0] * 0.5 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).to(torch.uint8).numpy()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
@@ -58,15 +59,20 @@ class FaceFile:
         return decode(data, size)
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
-    """Picture file to (size, size, 3) uint8 RGB, shrunk by area averaging where it is larger."""
+def unpacked(data: bytes | np.ndarray) -> NDArray[np.uint8]:
+    """Picture file to (H, W, 3) uint8 RGB. Raises ValueError."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError("not a picture")
-    if picture.shape[:2] != (size, size):
-        shrink = picture.shape[0] > size
-        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decode(data: bytes, size: int) -> np.ndarray:
+    """Picture file to (size, size, 3) uint8 RGB, shrunk by area averaging where it is larger."""
+    picture = unpacked(data)
+    if picture.shape[:2] == (size, size):
+        return picture
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_CUBIC)
 
 
 def list_faces(data: Path) -> list[FaceFile]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -47,11 +47,14 @@ class Plan:
     sheet_every: int = 8000  # sample sheets in RUN/samples, 0 for none
 
 
+KINDS: dict[str, type[Any]] = {field.name: type(getattr(Plan, field.name)) for field in fields(Plan)}
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """--config and an option for each field; what is not given stays None."""
     parser.add_argument("--config", type=Path, help="YAML file with settings; options given beside it count more")
     for field in fields(Plan):
-        kind = type(field.default)
+        kind = KINDS[field.name]
         name = f"--{field.name.replace('_', '-')}"
         if kind is bool:
             parser.add_argument(name, action=argparse.BooleanOptionalAction)
@@ -65,17 +68,16 @@ def read_plan(options: dict[str, Any]) -> Plan:
     if options.get("config") is not None:
         path: Path = options["config"]
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        known = {field.name: type(field.default) for field in fields(Plan)}
         if not isinstance(content, dict):
             raise SystemExit(f"{path} holds no settings: lines such as 'batch: 8' are wanted")
-        for key, value in content.items():
-            if key not in known:
-                raise SystemExit(f"{path}: there is no setting '{key}'; there are {', '.join(known)}")
-            if known[key] is bool and not isinstance(value, bool):
+        for key, value in cast("dict[Any, Any]", content).items():
+            if key not in KINDS:
+                raise SystemExit(f"{path}: there is no setting '{key}'; there are {', '.join(KINDS)}")
+            if KINDS[key] is bool and not isinstance(value, bool):
                 raise SystemExit(f"{path}: {key} must be true or false, not {value!r}")
             try:
-                settings[key] = known[key](value)  # YAML takes 1e-3 for a text
+                settings[key] = KINDS[key](value)  # YAML takes 1e-3 for a text
             except (TypeError, ValueError):
-                raise SystemExit(f"{path}: {key} must be a {known[key].__name__}, not {value!r}") from None
+                raise SystemExit(f"{path}: {key} must be a {KINDS[key].__name__}, not {value!r}") from None
     settings |= {field.name: options[field.name] for field in fields(Plan) if options.get(field.name) is not None}
     return Plan(**settings)

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from scipy.linalg import sqrtm
 
 from gpen_core.faces.detect import Detector
 from gpen_core.faces.onnx_network import OnnxNetwork
@@ -67,7 +66,7 @@ def colour_shift(picture: np.ndarray, good: np.ndarray, keep: np.ndarray) -> flo
 def landmarks(detector: Detector, picture: np.ndarray) -> np.ndarray | None:
     """The five landmarks (5, 2) of the largest face of a face crop, or None. The crop's border is continued, for detectors want room."""
     room = picture.shape[0] // 4
-    wide = np.pad(picture, ((room, room), (room, room), (0, 0)), mode="edge").astype(np.float32) / 255
+    wide = np.pad(picture, ((room, room), (room, room), (0, 0)), mode="edge").astype(np.float32) / np.float32(255)
     faces = [face for face in detector.detect(wide, 0.3) if face.shorter_side > room]
     return max(faces, key=lambda face: face.shorter_side).landmarks if faces else None
 
@@ -88,7 +87,7 @@ class YuNetFeatures:
         self.network = OnnxNetwork(file)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(np.ascontiguousarray(picture[..., ::-1])).permute(2, 0, 1)[None].float()
+        x = torch.as_tensor(np.ascontiguousarray(picture[..., ::-1])).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             maps = [y for _, name, y in self.network.values(x) if name in self.RESULTS]
         return torch.cat([y.mean(dim=(0, 2, 3)) for y in maps]).numpy().astype(np.float64)
@@ -98,6 +97,6 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Between two sets of features, (N, D) each, taken for Gaussian (Heusel et al., NeurIPS 2017)."""
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     ridge = 1e-6 * np.eye(a.shape[1])  # fewer pictures than numbers leave the covariances singular
-    root = np.real(sqrtm((cov_a + ridge) @ (cov_b + ridge)))
-    # Never below 0, but for rounding.
-    return max(0.0, float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(cov_a + cov_b - 2 * root)))
+    # The trace of the matrix root is the sum of the eigenvalues' roots; neither is below 0, but for rounding.
+    roots = np.sqrt(np.linalg.eigvals((cov_a + ridge) @ (cov_b + ridge)).real.clip(0))
+    return max(0.0, float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(cov_a + cov_b) - 2 * roots.sum()))

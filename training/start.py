@@ -16,7 +16,7 @@ from gpen_core.weights.architecture import Architecture
 
 def identity_generator(architecture: Architecture, seed: int) -> Generator:
     """A random generator whose output is its input, to float32 rounding."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     network = Generator(architecture)
     for module in network.modules():
         if isinstance(module, FeatureWeight):

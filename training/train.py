@@ -51,7 +51,7 @@ class Trainer:
             network.load_state_dict(starting_weights(Path(plan.start), architecture))
         self.network = network.to(device).use_channels_last()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
+        self.optimiser: Any = torch.optim.Adam(self.network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
         self.adversary = Adversary(plan, device) if plan.adversarial > 0 else None
         wants_detector = plan.perceptual_weight > 0 or plan.landmark_weight > 0
         self.detector = DetectorFeatures().to(device) if wants_detector else None
@@ -108,7 +108,7 @@ class Trainer:
                     lately[name].append(value)
                 self.seen += plan.batch
                 decay = min(plan.ema, 1 - 1 / (1 + self.seen / plan.batch / 10))
-                torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+                follow(self.average, self.network, 1 - decay)
                 now = time.monotonic()
                 self.minutes += (now - clock) / 60
                 clock = now
@@ -147,7 +147,7 @@ class Trainer:
         with mixed(plan, self.device):
             output = network(bad)
         # The losses pull on the picture; what they pull together then goes through the network once.
-        y = output.detach().float().requires_grad_(True)
+        y: Tensor = output.detach().float().requires_grad_(True)
         loss = pixel_loss(y, good, mask) + plan.psnr_weight * psnr_loss(y, good, mask)
         # A watermark is shown to no judge: there the true picture stands in both.
         shown = y * mask + good * (1 - mask)
@@ -184,6 +184,13 @@ class Trainer:
             path = self.run / "samples" / f"{self.seen:07d}.jpg"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data.tobytes())
+
+
+@torch.no_grad()  # or every step would hang another link onto the average's own history
+def follow(average: nn.Module, network: nn.Module, part: float) -> None:
+    """Moves the average's weights towards the network's by that part of the way."""
+    for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, part)
 
 
 def sample_pairs(faces: list[FaceFile], pixels: np.ndarray, plan: Plan, count: int = 6) -> tuple[Tensor, np.ndarray]:

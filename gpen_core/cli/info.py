@@ -25,7 +25,7 @@ NEEDED = (
     ("tqdm", "tqdm"),
     ("filelock", "filelock"),
 )
-OPTIONAL = (("av", "av"), ("facexlib", "facexlib"), ("basicsr", "basicsr"), ("spandrel", "spandrel"))
+OPTIONAL = (("av", "av"), ("facexlib", "facexlib"), ("spandrel", "spandrel"))
 
 
 def info(arguments: argparse.Namespace, console: Console) -> int:

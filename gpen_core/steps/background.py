@@ -1,17 +1,14 @@
 """The rest of the picture: how large it becomes, and what enlarges it.
 
-Lanczos needs nothing; Real-ESRGAN (Wang et al., 2021) is used through basicsr or spandrel where one of them can be imported; a host may
+Lanczos needs nothing; Real-ESRGAN (Wang et al., 2021) is used through spandrel, or basicsr where only that can be imported; a host may
 give an upscaler of its own. Pictures are float32 RGB (H, W, 3), 0..1.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, cast
 
 import cv2
@@ -230,7 +227,7 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
     """Real-ESRGAN (RealESRGAN_x2plus.pth, _x4plus.pth, or another file of the RRDB kind) as an upscaler for enlarge().
 
     path: the weight file; nothing is downloaded. tile: side of the tiles in pixels of the picture. Raises FeatureMissingError when neither
-    basicsr nor spandrel can be imported, WeightsError (WeightsMissingError) for a file that is not of this kind or not there. progress:
+    spandrel nor basicsr can be imported, WeightsError (WeightsMissingError) for a file that is not of this kind or not there. progress:
     told of every tile; once it says stop, the upscaler raises Stopped, which enlarge() knows.
     """
     from ..weights.checkpoint import read_state_dict
@@ -242,27 +239,17 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
         )
     state: dict[str, Any] = read_state_dict(path)
     settings = _rrdb_settings(state, path)
+    make = _maker()
     try:
-        rrdbnet: Any = _rrdbnet_class()
-    except ImportError as error:
-        network = _by_spandrel(state, error, path)
-    else:
-        network = rrdbnet(**settings)
-        try:
-            network.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise _not_realesrgan(path) from error
-        network.requires_grad_(False)
-    network = network.eval().to(device)
-    return RealEsrgan(network, settings["scale"], device, tile=tile, progress=progress)
+        network = make(state, settings)
+    except Exception as error:  # spandrel's own classes of errors, which change with its version; RuntimeError of basicsr's
+        raise _not_realesrgan(path) from error
+    return RealEsrgan(network.eval().to(device), settings["scale"], device, tile=tile, progress=progress)
 
 
 def need_realesrgan_package() -> None:
     """Raises FeatureMissingError where load_realesrgan() could not work, whatever weights there are."""
-    try:
-        _rrdbnet_class()
-    except ImportError as error:
-        _spandrel(error)
+    _maker()
 
 
 def _not_realesrgan(path: str | Path) -> WeightsError:
@@ -281,56 +268,23 @@ def _rrdb_settings(state: dict[str, Any], path: str | Path) -> dict[str, int]:
     return {"num_in_ch": 3, "num_out_ch": 3, "scale": scale, "num_feat": features, "num_block": blocks, "num_grow_ch": growth}
 
 
-def _rrdbnet_class() -> Any:
-    """basicsr's RRDBNet. basicsr (to 1.4.2) asks for a module that torchvision 0.17 removed; it gets a stand-in while it is imported.
-
-    Raises ImportError when basicsr or torchvision cannot be imported, for whatever reason.
-    """
-    with _functional_tensor():
+def _maker() -> Callable[[dict[str, Any], dict[str, int]], Any]:
+    """What makes a network of a state dict and RRDBNet's settings. Raises FeatureMissingError."""
+    try:
+        spandrel: Any = importlib.import_module("spandrel")
+    except Exception as error:  # a torchvision of another torch version fails with RuntimeError, say
         try:
-            return importlib.import_module("basicsr.archs.rrdbnet_arch").RRDBNet
-        except ImportError:
-            raise
-        except Exception as error:  # torchvision of another torch version fails with RuntimeError, say
-            raise ImportError(f"{type(error).__name__}: {error}") from error
+            rrdbnet: Any = importlib.import_module("basicsr.archs.rrdbnet_arch").RRDBNet
+        except Exception:  # usually that it asks for what torchvision removed, which is nothing a user could mend
+            raise FeatureMissingError(
+                f"Enlarging the background with Real-ESRGAN needs the package spandrel, with a torchvision that fits torch ({error}). "
+                "Install it (pip install spandrel), or choose lanczos for the background."
+            ) from error
 
+        def of_basicsr(state: dict[str, Any], settings: dict[str, int]) -> Any:
+            network = rrdbnet(**settings)
+            network.load_state_dict(state, strict=True)
+            return network.requires_grad_(False)
 
-@contextmanager
-def _functional_tensor() -> Generator[None, None, None]:
-    """While inside, `torchvision.transforms.functional_tensor` can be imported; afterwards sys.modules is as it was."""
-    name = "torchvision.transforms.functional_tensor"
-    try:
-        functional: Any = importlib.import_module("torchvision.transforms.functional")
-    except Exception as error:
-        raise ImportError(f"torchvision cannot be imported ({type(error).__name__}: {error})") from error
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        stand_in: Any = ModuleType(name)
-        stand_in.rgb_to_grayscale = functional.rgb_to_grayscale
-        sys.modules[name] = stand_in
-        try:
-            yield
-        finally:
-            sys.modules.pop(name, None)
-    else:
-        yield
-
-
-def _by_spandrel(state: dict[str, Any], basicsr_error: ImportError, path: Path) -> Any:
-    """The network by way of spandrel, after basicsr failed."""
-    spandrel = _spandrel(basicsr_error)
-    try:
-        return spandrel.ModelLoader(device="cpu").load_from_state_dict(state)
-    except Exception as error:  # spandrel's own classes of errors, which change with its version
-        raise _not_realesrgan(path) from error
-
-
-def _spandrel(basicsr_error: ImportError) -> Any:
-    try:
-        return importlib.import_module("spandrel")
-    except Exception as error:
-        raise FeatureMissingError(
-            "Enlarging the background with Real-ESRGAN needs the package basicsr or spandrel, with a torchvision that fits torch "
-            f"(basicsr: {basicsr_error}; spandrel: {error}). Install one of them, or choose lanczos for the background."
-        ) from error
+        return of_basicsr
+    return lambda state, _settings: spandrel.ModelLoader(device="cpu").load_from_state_dict(state)

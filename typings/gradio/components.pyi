@@ -1,0 +1,9 @@
+from typing import Any
+
+class Component:
+    def __init__(self, value: Any = ..., *, label: str | None = ..., info: str | None = ..., **arguments: Any) -> None: ...
+
+class Checkbox(Component): ...
+class Dropdown(Component): ...  # the list of choices comes before the value: give both by name
+class Slider(Component): ...  # minimum and maximum do
+class Textbox(Component): ...

@@ -1,0 +1,5 @@
+import torch
+
+device: torch.device
+
+def torch_gc() -> None: ...

@@ -1,0 +1,1 @@
+# report() is not in SD.Next: gpen_webui/host.py asks for it with getattr.
