@@ -214,4 +214,21 @@ PROMISES: tuple[Promise, ...] = (
     Promise("precision", ("auto", "bf16", "fp16", "fp32"), ONE, coloured(RED, BLUE, PINK, RED)),
     Promise("device", ("cpu", "cpu:0"), ONE, coloured(RED, YELLOW)),
 )
+
+def _only_background(scene: Scene, images: Sequence[Image]) -> None:
+    assert close(images[0], cv2.resize(before(scene), None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4), 0.1)
+    assert close(images[1], 0.0)
+
+
+# The same of a picture that is one aligned face, which takes another way.
+SQUARE = draw((64, 64), Drawn("one", (32, 32), 64, 0.91))
+ALIGNED: tuple[Promise, ...] = (
+    Promise("strength", (1.0, 0.75, 0.5, 0.0), SQUARE, _strength),
+    Promise("fidelity", (0.0, 0.5, 1.0), SQUARE, _fidelity, paint=striped),
+    Promise("detail", (1.0, 0.5, 0.0), draw((128, 128), Drawn("one", (64, 64), 128), stripes=14), _detail, size=32, paint=same),
+    Promise("colour_match", (False, True), SQUARE, _colour_match, {"detail": 0.0}, paint=tinted),
+    Promise("output_size", ("keep", "factor", "native"), SQUARE, _output_size, {"factor": 1.5}, size=128),
+    Promise("factor", (2.0, 1.5, 3.0), SQUARE, _factor, {"output_size": "factor"}),
+    Promise("background", ("lanczos", "realesrgan"), SQUARE, _only_background, {"output_size": "factor", "factor": 2.0, "strength": 0.0}),
+)
 NAMES = tuple(promise.name for promise in PROMISES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from option_promises import NAMES, PROMISES, Promise
+from option_promises import ALIGNED, NAMES, PROMISES, Promise, Run
 from option_world import Scene, World, own_model
 
 from gpen_core import FaceRestorer, RestoreOptions
@@ -29,10 +29,19 @@ def test_every_setting_promises_something() -> None:
             assert set(promise.values) == set(option.choices), f"a choice of {option.name} is not tried"
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=NAMES)
-def test_a_setting_keeps_its_promise(promise: Promise, world: World, tmp_path: Path) -> None:
+def through_the_core(models: Path, **beside: Any) -> Run:
     def run(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
-        restorer = FaceRestorer(RestoreOptions.from_mapping(settings), models_dir=tmp_path)
+        restorer = FaceRestorer(RestoreOptions.from_mapping({**settings, **beside}), models_dir=models)
         return np.asarray(restorer(scene.pixels).image, np.float32) / 255
 
-    promise.check(world, run)
+    return run
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=NAMES)
+def test_a_setting_keeps_its_promise(promise: Promise, world: World, tmp_path: Path) -> None:
+    promise.check(world, through_the_core(tmp_path))
+
+
+@pytest.mark.parametrize("promise", ALIGNED, ids=[promise.name for promise in ALIGNED])
+def test_a_setting_keeps_its_promise_for_an_aligned_face(promise: Promise, world: World, tmp_path: Path) -> None:
+    promise.check(world, through_the_core(tmp_path, aligned=True))
