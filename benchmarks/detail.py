@@ -47,9 +47,6 @@ ARCHIVES = ("faces-webmorph-512.zip", "faces-congress.zip", "portraits-cc0-512.z
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 ROUND = 0.6  # of the face's box that is kept on every side
 WORST = 10
-HEADING = (
-    "| face | network | damage | sharpness without | with | worst with | PSNR without | with | gain | worst gain |\n" + "|---" * 10 + "|"
-)
 
 Spoil = Callable[[Pixels, np.random.Generator], np.ndarray]
 Bytes = NDArray[np.uint8]

@@ -104,24 +104,21 @@ class Engine:
             log.debug("clearing up failed too", exc_info=True)
 
     def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
-        try:
-            with _own_modes(device):
-                return self._ready(options, device)(picture)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler: inside it, the traceback would keep the failed call's tensors alive.
-        host.make_room(everything=True)
-        try:
-            with _own_modes(device):
-                return self._ready(options, device)(picture)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise GpenError(
-                f"not enough memory on {device} for {options.model}, even after unloading everything else; choose a smaller model, "
-                f"or run it on the CPU (A1111: --use-cpu {host.TASK})"
-            ) from error
+        for everything in (False, True):
+            if everything:  # out here: inside the handler, the traceback would keep the failed call's tensors alive
+                host.make_room(everything=True)
+            try:
+                with _own_modes(device):
+                    return self._ready(options, device)(picture)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if everything:
+                    raise GpenError(
+                        f"not enough memory on {device} for {options.model}, even after unloading everything else; choose a smaller model, "
+                        f"or run it on the CPU (A1111: --use-cpu {host.TASK})"
+                    ) from error
+        raise AssertionError("the second time returns or raises")
 
     def _ready(self, options: RestoreOptions, device: torch.device) -> FaceRestorer:
         """A FaceRestorer for the options, its network on the device."""

@@ -6,9 +6,11 @@ torch and pip are stand-ins. torch ends the process where it is imported; pip wr
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -126,19 +128,38 @@ def test_a_mirror_that_the_host_uses_is_used(host):
     assert asked == f"install --no-deps --prefer-binary --index-url http://mirror/simple {HEADLESS}"
 
 
-def test_the_metadata_that_a_registry_reads_is_made(tmp_path):
-    """pyproject's dependencies are requirements.txt's: no OpenCV by any name, no package of a single feature."""
+def built(tmp_path, function: str) -> Path:
+    """What setuptools' `function` makes of the project, in a copy of what it needs."""
     pytest.importorskip("setuptools", minversion="64")
-    for name in ("pyproject.toml", "requirements.txt", "README.md"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    code = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('made'))"
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "gpen_core", tmp_path / "gpen_core", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "made").mkdir()
+    code = f"from setuptools import build_meta; print(build_meta.{function}('made'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    text = next((tmp_path / "made").glob("*/METADATA")).read_text("utf-8")
+    return tmp_path / "made"
+
+
+def test_the_metadata_that_a_registry_reads_is_made(tmp_path):
+    """pyproject's dependencies are requirements.txt's: no OpenCV by any name, no package of a single feature."""
+    text = next(built(tmp_path, "prepare_metadata_for_build_wheel").glob("*/METADATA")).read_text("utf-8")
     wanted = [line.removeprefix("Requires-Dist: ") for line in text.splitlines() if line.startswith("Requires-Dist: ")]
     always = [line for line in wanted if "extra ==" not in line]
     listed = [line for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines() if line and not line.startswith("#")]
     assert sorted(line.replace(" ", "") for line in always) == sorted(line.replace(" ", "") for line in listed)
     extras = {line.split("extra ==")[1].strip(" \"'") for line in wanted if "extra ==" in line}
-    assert extras == {"opencv", "facexlib", "video"}
+    assert extras == {"opencv", "facexlib", "realesrgan", "video"}
+    assert "MIT License" in text and "Python :: 3.13" in text
+
+
+def test_an_installed_core_is_whole(tmp_path):
+    """`pip install .` brings other programs every module, the embedded weights and their licences, and nothing of the hosts' doors."""
+    pytest.importorskip("setuptools", minversion="70.1")  # builds wheels without the package wheel
+    (wheel,) = built(tmp_path, "build_wheel").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        assert any(name.endswith("/LICENSE") for name in archive.namelist())
+    made = ("__pycache__", ".pyc")
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpen_core").rglob("*") if path.is_file()}
+    assert packed == {name for name in here if not any(part in name for part in made)}

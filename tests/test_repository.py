@@ -30,7 +30,7 @@ def tracked() -> tuple[Path, ...]:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
         found = [ROOT / name for name in listed.decode("utf-8").split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        away = {".git", ".venv", "out", "runs", "models", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+        away = {".git", ".venv", "build", "out", "runs", "models", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
         found = [path for path in ROOT.rglob("*") if not away & set(path.relative_to(ROOT).parts)]
     return tuple(path for path in found if path.is_file())
 

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
 HELD_OUT_ONE_IN = 20
-HELD_OUT_LIST = Path(__file__).parent / "splits" / "held_out.txt"
 
 # A box (x0, y0, x1, y1 at size 256) that carries a watermark in every picture of a data set; it is masked in every loss.
 WATERMARKS = {"faces-artflow": (174, 230, 256, 256)}

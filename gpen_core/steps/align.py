@@ -129,15 +129,14 @@ def rescale_matrix(matrix: ArrayLike, old_shape: Sequence[int], new_shape: Seque
     return np.column_stack([m[:, :2] * ratio, m[:, 2] + m[:, :2] @ (0.5 * ratio - 0.5)])
 
 
-def crop_face(picture: Pixels, matrix: ArrayLike, size: int, *, border: Border = "reflect", antialias: bool = True) -> Pixels:
+def crop_face(picture: Pixels, matrix: ArrayLike, size: int) -> Pixels:
     """The face as the network wants it: a square cut out of the picture.
 
     picture: (H, W, 3) float32. matrix: (2, 3), picture to crop. Returns (size, size, 3) float32, values as in the picture.
-    border: what lies beyond the picture; "reflect" mirrors it, so that a face cut by the border brings no black wedge into the
-    network; "constant" is 0, the official behaviour. antialias=False is the official bilinear reading, which drops pixels where the
-    crop shrinks the picture; where it does not shrink, both are the same. Only the face's own rectangle of the picture is read.
+    Beyond its border the picture is mirrored, so that a face cut by it brings no black wedge into the network, and where the crop shrinks
+    the picture no pixels are dropped; the official code has 0 there, and drops them. Only the face's own rectangle of the picture is read.
     """
-    return warp(picture, matrix, (size, size), border=border, antialias=antialias)
+    return warp(picture, matrix, (size, size), border="reflect")
 
 
 def warp(source: Pixels, matrix: ArrayLike, shape: tuple[int, int], *, border: Border, antialias: bool = True) -> Pixels:

@@ -7,7 +7,7 @@ there, its pixels and its mask win; ties keep the earlier face; the picture is b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -51,16 +51,13 @@ class Compositor:
         *,
         strength: float = 1.0,
         detail: Pixels | None = None,
-        smooth_small: bool = False,
-        antialias: bool = True,
     ) -> Rectangle:
         """Paste one face; returns the rectangle that may have changed (empty for a face outside the picture or an empty mask).
 
         restored: (S, S, 3) float32 RGB, 0..1. mask: (S, S) float32, 0..1. matrix: (2, 3), picture to crop, as it was cut.
         strength: 0 leaves the picture as it is, bit for bit, 1 is the restored face; it fades the face and not its mask, so which of two
         overlapping faces wins does not depend on it. detail: (h, w, 3) float32, added to the face, for exactly the rectangle that
-        reach() gives (gpen_core/steps/detail.py). smooth_small: the official smoothing of faces whose detection box is under
-        100 pixels (the caller knows the box). antialias=False is the official plain bilinear reading of the restored face.
+        reach() gives (gpen_core/steps/detail.py).
         Raises SettingsError for a strength out of range, GpenError when the face holds values that are not finite.
         """
         if not 0.0 <= strength <= 1.0:
@@ -73,15 +70,13 @@ class Compositor:
         box = reach(mask, matrix, self._base.shape)
         if box.right <= box.left or box.bottom <= box.top:
             return Rectangle(0, 0, 0, 0)
-        if smooth_small:
-            restored = smooth(restored)
         # Crop to rectangle: the inverse transform, counted from the rectangle's corner.
         to_box = back.copy()
         to_box[:, 2] -= (box.left, box.top)
         shape = (box.bottom - box.top, box.right - box.left)
         # The face goes on beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
-        face = warp(restored, to_box, shape, border="replicate", antialias=antialias)
-        weight = warp(mask, to_box, shape, border="constant", antialias=antialias)
+        face = warp(restored, to_box, shape, border="replicate")
+        weight = warp(mask, to_box, shape, border="constant")
         if detail is not None:
             face = np.clip(face + detail, 0.0, 1.0)
 
@@ -130,9 +125,3 @@ def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Rectangle:
 def _three(plane: NDArray[Any]) -> NDArray[Any]:
     """(h, w) -> (h, w, 3): whole arrays are several times as fast to NumPy as one that is repeated over the channels."""
     return cv2.merge([plane, plane, plane])
-
-
-def smooth(face: Pixels) -> Pixels:
-    """The official smoothing of small faces: [1 2 1; 2 4 2; 1 2 1] / 16. face: (S, S, 3) float32; returns the same shape."""
-    row = np.array([0.25, 0.5, 0.25], np.float32)
-    return cast(Pixels, cv2.sepFilter2D(face, -1, row, row))

@@ -17,7 +17,7 @@ from .mask import Mask
 
 MAX_GAIN = 1.25  # match_colour never stretches or squeezes contrast by more than this
 MAX_SHIFT = 0.25  # nor moves a mean by more than this (of 0..1, along each opponent axis)
-LOW_PASS = 1.0 / 32.0  # keep_low_frequencies: the Gaussian's sigma as a share of the side (16 pixels at 512)
+_LOW_PASS = 1.0 / 32.0  # keep_low_frequencies: the Gaussian's sigma as a share of the side (16 pixels at 512)
 
 _MEASURED_AT = 64  # statistics are of coarse structure: restored detail must not count as contrast
 _SMOOTHED_AT = 256
@@ -51,11 +51,11 @@ def match_colour(restored: Pixels, original: Pixels, mask: Mask) -> Pixels:
     return _limited(cast(Pixels, matched))
 
 
-def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float, *, low_pass: float = LOW_PASS) -> Pixels:
+def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float) -> Pixels:
     """ "Fidelity": the restored face's detail on the original face's own coarse structure and tone.
 
     out = restored + amount * (lowpass(original) - lowpass(restored)), clipped to 0..1. restored, original: (S, S, 3). amount: 0 (the
-    restored face, exactly) to 1. low_pass: the Gaussian's sigma as a share of S. Raises SettingsError for an amount out of range.
+    restored face, exactly) to 1. Raises SettingsError for an amount out of range.
     """
     if not 0.0 <= amount <= 1.0:
         raise SettingsError(f"Fidelity must be between 0 and 1, not {amount}.")
@@ -68,7 +68,7 @@ def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float, *, l
     small = (max(1, width // step), max(1, height // step))
     if step > 1:
         difference = cast(Pixels, cv2.resize(difference, small, interpolation=cv2.INTER_AREA))
-    difference = cast(Pixels, cv2.GaussianBlur(difference, (0, 0), low_pass * max(small)))
+    difference = cast(Pixels, cv2.GaussianBlur(difference, (0, 0), _LOW_PASS * max(small)))
     if step > 1:
         difference = cast(Pixels, cv2.resize(difference, (width, height), interpolation=cv2.INTER_LINEAR))
     return _limited(restored + np.float32(amount) * difference)

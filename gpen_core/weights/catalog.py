@@ -142,10 +142,6 @@ class Catalog:
         """Names in the catalogue's order, of one task or of all."""
         return [entry.name for entry in self._files if task is None or entry.task == task]
 
-    def by_sha256(self, sha256: str) -> WeightFile | None:
-        """The entry a file with this sha256 belongs to, in any of its known forms."""
-        return next((entry for entry in self._files if sha256.lower() in entry.known_sums), None)
-
 
 def _key(name: str) -> str:
     """Names are compared in lower case, without a weight file's extension."""
