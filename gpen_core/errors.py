@@ -31,7 +31,7 @@ class WrongTaskError(SettingsError):
 
     def __init__(self, name: str, task: str, wanted: str, instead: str) -> None:
         self.name, self.task, self.wanted, self.instead = name, task, wanted, instead
-        super().__init__(f"{name} is made for another task ({task}); for {wanted} take {instead}")
+        super().__init__(f"{name} is made for another task ({task}); for {wanted} use {instead}")
 
 
 class PictureError(GpenError):
@@ -101,12 +101,12 @@ class ModelMissingError(WeightsMissingError, WeightsFolderError):
     ) -> None:
         self.name, self.folder, self.files, self.failed, self.also, self.ships = name, folder, tuple(files), failed, tuple(also), ships
         if ships:
-            message = f"{name} is missing ({failed}); it comes with the project: install it again."
+            message = f"{name} is missing ({failed}); it is part of the project: reinstall the project."
         else:
             these = "one of these files" if len(self.files) > 1 else "this file"
-            lines = [f"{name} is not on disk and could not be fetched ({failed}); put {these} into {folder} and try again:"]
+            lines = [f"{name} is not on disk and could not be downloaded ({failed}); put {these} into {folder} and try again:"]
             lines += [f"  {file}" for file in self.files[:2]]
-            lines += [f"  the same weights as other programs keep them are read as well: {', '.join(self.also)}"] if also else []
+            lines += [f"  these files of other programs, with the same weights, also work: {', '.join(self.also)}"] if also else []
             message = "\n".join(lines)
         super().__init__(message, reason=f"{name} is missing ({failed})")
 

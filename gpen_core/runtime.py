@@ -31,7 +31,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         torch.zeros(1, device=device).cpu()  # there and back: from "meta" nothing comes back
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device and version
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingsError(f"the device {name!r} cannot be used here ({reason}); use auto or cpu") from error
+        raise SettingsError(f"the device {name!r} is not available ({reason}); use auto or cpu") from error
     return device
 
 
@@ -48,7 +48,7 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cpu" and computes_bf16() else torch.float32
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in types:
-        raise SettingsError(f"precision is one of auto, {', '.join(types)}; {precision!r} is not")
+        raise SettingsError(f"precision must be one of auto, {', '.join(types)}; {precision!r} is not")
     return types[precision]
 
 

@@ -44,7 +44,7 @@ def test_what_cannot_be_written_becomes_png_or_mkv(tmp_path):
 
 @pytest.mark.parametrize("out", ["x.mp4", "x.gif", "x.webm"])
 def test_a_file_that_cannot_take_a_picture(tmp_path, out):
-    with pytest.raises(SettingsError, match="cannot take a picture"):
+    with pytest.raises(SettingsError, match="cannot store a picture"):
         plan_outputs([picture(tmp_path / "a.png")], tmp_path / out)
 
 

@@ -72,7 +72,7 @@ def test_help_tells_every_setting(capsys):
         (["restore", "a.png", "-o", "b.png", "--faces", "first"], "first"),
         (["restore", "a.png", "-o", "b.png", "--quality", "101"], "101"),
         (["restore", "a.png", "-o", "b.png", "--overwrite", "--skip-existing"], "not allowed with"),
-        (["restore", "a.png", "c.png", "-o", "b.png"], "need a folder"),
+        (["restore", "a.png", "c.png", "-o", "b.png"], "need an output folder"),
         (["colorize", "a.png", "-o", "b.png", "--model", "GPEN-BFR-512"], "another task"),
         (["models", "download", "GPEN-BFR-513"], "did you mean GPEN-BFR-512"),
     ],
@@ -176,13 +176,13 @@ def test_sheet_and_faces(made, tmp_path, capsys):
 
 def test_warnings_of_the_core_name_the_input(made, tmp_path, capsys, monkeypatch):
     def warn(self, picture, *, faces=None):
-        logging.getLogger("gpen_core.restore.restorer").warning("face 0 is left as it was:\nNaN")
+        logging.getLogger("gpen_core.restore.restorer").warning("face 0 was not restored:\nNaN")
         return SimpleNamespace(image=picture, faces=[], crops=[], restored=[], scale=1.0)
 
     monkeypatch.setattr(StubRestorer, "__call__", warn)
     a = picture(tmp_path / "a.png")
     code, _, err = run(capsys, "restore", a, "-o", tmp_path / "b.png")
-    assert (code, err) == (0, f"gpen: {a}: face 0 is left as it was: NaN\n")
+    assert (code, err) == (0, f"gpen: {a}: face 0 was not restored: NaN\n")
     assert logging.getLogger("gpen_core").handlers == [] and logging.getLogger("gpen_core").propagate
 
 

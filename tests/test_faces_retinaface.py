@@ -117,7 +117,7 @@ def test_the_processor_steps_in_for_a_device_that_fails(group: Group, caplog: py
     detector = RetinaFaceMobile("meta")
     with caplog.at_level(logging.WARNING):
         assert len(find_faces(group.pixels, detector)) == PEOPLE
-    assert caplog.text.count("faces are looked for on the processor, because torch on meta failed") == 1
+    assert caplog.text.count("finding faces on the CPU, because torch on meta failed") == 1
 
 
 def test_a_failure_of_the_processor_is_an_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

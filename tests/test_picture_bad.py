@@ -56,7 +56,7 @@ def refused(path, *words):
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         (b"\x89PNG", "cut short"),
-        (bytes(range(1, 200)), "no picture"),
+        (bytes(range(1, 200)), "not in a supported format"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "damaged"),
         (b"\xff\xd8\xff\xe0", "cut short"),
         (b"II*\0\x08\0\0\0\0\0", "damaged"),
@@ -80,7 +80,7 @@ def test_unreadable(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"x")
     path.chmod(0)
-    refused(path, "may not be read")
+    refused(path, "no permission to read")
 
 
 def test_unreadable_by_force(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_unreadable_by_force(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "open", no)
-    refused(tmp_path / "a.png", "may not be read")
+    refused(tmp_path / "a.png", "no permission to read")
 
 
 @pytest.mark.parametrize("host_allows_cut_files", [False, True])

@@ -239,7 +239,7 @@ def test_notes_that_a_format_keeps_are_not_told_of(tmp_path, caplog):
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
 def test_depth_that_a_format_has_no_place_for_is_told_of(tmp_path, caplog, suffix):
     write_picture(from_array(noise(9, 13, 3, dtype=np.uint16)), tmp_path / f"out{suffix}")
-    assert "16 are rounded" in caplog.text and len(caplog.records) == 1
+    assert "16 bits are rounded" in caplog.text and len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])

@@ -45,12 +45,12 @@ def test_the_picture_grows_as_asked():
 def test_faces_that_fit_no_template_are_left_out(caplog):
     flat = Face((0, 0, 20, 20), np.zeros((5, 2), np.float32), 0.9)
     fitting, crops = crop_faces(noise((50, 50, 3), np.float32), [flat, FACES[0]], "gpen", 32)
-    assert fitting == [FACES[0]] and len(crops) == 1 and "left out" in caplog.text
+    assert fitting == [FACES[0]] and len(crops) == 1 and "was skipped" in caplog.text
 
 
 @pytest.mark.parametrize("crops", [[], [np.zeros((8, 9, 3), np.float32)]])
 def test_crops_that_do_not_fit_are_refused(crops):
-    with pytest.raises(SettingsError, match=r"paste back exactly|square"):
+    with pytest.raises(SettingsError, match=r"paste all crops|square"):
         paste_faces(from_array(noise((50, 50, 3))), FACES[:1], crops, "gpen", OPTIONS)
 
 

@@ -111,7 +111,7 @@ def test_tensors_that_share_numbers_are_not_copied_without_end(tmp_path):
     whole = torch.zeros(1000, 500)
     path = tmp_path / "a.pth"
     torch.save({f"{n}": whole.t() for n in range(300)}, path)
-    assert "again and again" in refusal(path)
+    assert "share the same data" in refusal(path)
     torch.save({"a": whole, "b": whole.t()}, path)  # tied weights are no crime
     assert read_state_dict(path)["b"].shape == (500, 1000)
 
@@ -205,7 +205,7 @@ def test_parts_that_lie_over_one_another(tmp_path):
         new._didModify = True
     path.write_bytes(out.getvalue())
     assert path.stat().st_size < MIB
-    assert "again and again" in refusal(path)
+    assert "share the same data" in refusal(path)
     # Few of them asked for, so that it is the archive itself that must notice.
     small = pickle_of({"0": 100_000, "1": 100_000})
     with zipfile.ZipFile(path, "w") as archive:

@@ -95,20 +95,20 @@ def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
     """(folder, None) or (None, file)."""
     out, suffix = Path(text), Path(text).suffix.lower()
     if text == "-":
-        raise SettingsError("pictures cannot be written to the standard output (-); name a file or a folder")
+        raise SettingsError("pictures cannot be written to standard output (-); give a file or a folder")
     if out.is_dir() or text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or (not suffix and not out.is_file()):
         return out, None
     writable = CONTAINER_SUFFIXES if len(paths) == 1 and is_video_path(paths[0]) else WRITE_SUFFIXES
     if suffix not in (*WRITE_SUFFIXES, *CONTAINER_SUFFIXES) and not is_picture_path(out) and not is_video_path(out) and not out.is_file():
         raise SettingsError(
-            f"{out} ends with {suffix}, which cannot be written; the name of a file must end with one of {', '.join(writable)} "
-            "(that of a folder has no ending, or a slash behind it)"
+            f"{out} ends with {suffix}, which cannot be written; a file name must end with one of {', '.join(writable)} "
+            "(a folder has no extension, or a slash at the end)"
         )
     if len(paths) != 1 or paths[0].is_dir():
-        raise SettingsError(f"several inputs or a folder need a folder to go to, and {out} is a file")
+        raise SettingsError(f"several inputs or a folder need an output folder, and {out} is a file")
     if suffix not in writable:
         what = "video" if writable == CONTAINER_SUFFIXES else "picture"
-        raise SettingsError(f"{out} cannot take a {what}; its name must end with one of {', '.join(writable)}")
+        raise SettingsError(f"{out} cannot store a {what}; its name must end with one of {', '.join(writable)}")
     return None, out
 
 
@@ -151,7 +151,7 @@ class _Unique:
             self._seen[key] = job.source
             self.jobs.append(job)
         elif known.parent.resolve() / known.name != job.source.parent.resolve() / job.source.name:
-            log.warning("%s and %s are one file, which is done once", known, job.source)
+            log.warning("%s and %s are the same file; it is processed once", known, job.source)
 
 
 def _identity(path: Path) -> tuple[object, ...] | None:

@@ -164,7 +164,7 @@ class _Restoration:
             if result.error is not None:
                 return
             if self.job.target is None:
-                raise SettingsError(f"{self.job.source} has no output to go to")
+                raise SettingsError(f"{self.job.source} has no output path")
             if self.job.kind == "video":
                 video = restore_video(
                     self.job.source, self.job.target, run.restorer, overwrite=run.overwrite, crf=run.crf, progress=run.progress
@@ -196,7 +196,7 @@ class _Restoration:
         """Raises PictureError where the frames, or pages, of which this is the first cannot all be restored and kept."""
         check_frames(first.form, target)
         if first.form.format != "TIFF" and self.run.restorer.options.output_size == "native":
-            raise PictureError("the output size 'native' differs from frame to frame; take 'keep' or 'factor' for animations")
+            raise PictureError("the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for animations")
 
     def _restore_frames(self, form: Form, target: Path) -> None:
         """All frames, or pages, one after another; no more than one is in memory."""
@@ -334,7 +334,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, GpenError):
         return text
     if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
+        return "there is not enough memory"
     return f"unexpected {type(error).__name__}{': ' if text else ''}{text[:300]}"
 
 

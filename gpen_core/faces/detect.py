@@ -54,7 +54,7 @@ def make_detector(name: str = "retinaface-mobile", *, device: Any = "cpu", weigh
         from .facexlib_detector import make_retinaface_r50
 
         return make_retinaface_r50(weights_folders, device)
-    raise SettingsError(f"There is no face detector named {name!r}; choose one of {', '.join(DETECTORS)}.")
+    raise SettingsError(f"There is no face detector named {name!r}. Choose one of {', '.join(DETECTORS)}.")
 
 
 def find_faces(
@@ -82,7 +82,7 @@ def find_faces(
         raise SettingsError(f"The detection threshold is {threshold}; it must be above 0 and at most 1.")
     height, width = picture.shape[:2]
     if mask is not None and mask.shape[:2] != (height, width):
-        raise SettingsError(f"The mask is {mask.shape[1]}x{mask.shape[0]} pixels, the picture {width}x{height}; they must be the same.")
+        raise SettingsError(f"The mask is {mask.shape[1]}x{mask.shape[0]} pixels, the picture {width}x{height}; they must match.")
     if not height * width:
         return []
     turned = [np.rot90(picture, angle // 90) for angle in angles]
@@ -121,7 +121,7 @@ def _angles(rotations: bool | Sequence[int]) -> list[int]:
         return [0, 90, 180, 270] if rotations else [0]
     wrong = [angle for angle in rotations if angle not in (0, 90, 180, 270)]
     if wrong:
-        raise SettingsError(f"Pictures are turned by 0, 90, 180 or 270 degrees, not by {wrong[0]}.")
+        raise SettingsError(f"The rotation must be 0, 90, 180 or 270 degrees, not {wrong[0]}.")
     return sorted({0, *rotations})
 
 

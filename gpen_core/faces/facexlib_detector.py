@@ -32,15 +32,15 @@ def make_retinaface_r50(weights_folders: Sequence[Path], device: Any) -> RetinaF
         retinaface: Any = importlib.import_module("facexlib.detection.retinaface")
     except Exception as error:  # not only ImportError: a torchvision that does not fit its torch raises RuntimeError
         raise FeatureMissingError(
-            f"The detector retinaface-r50 needs the package facexlib, which cannot be imported here ({error}). Install it with "
-            "`pip install --no-deps facexlib` (it needs torchvision), or choose the detector retinaface-mobile, which needs nothing."
+            f"The detector retinaface-r50 needs the package facexlib, which cannot be imported ({error}). Install it with "
+            "`pip install --no-deps facexlib` (it needs torchvision), or use the detector retinaface-mobile, which is included."
         ) from error
     path = next((folder / WEIGHTS for folder in weights_folders if (folder / WEIGHTS).is_file()), None)
     if path is None:
         looked = ", ".join(map(str, weights_folders)) or "none"
         raise WeightsMissingError(
-            f"The detector retinaface-r50 needs {WEIGHTS}. Get it from {ADDRESS} and place it in one of the folders "
-            f"(looked in: {looked}), or choose the detector retinaface-mobile, which needs nothing."
+            f"The detector retinaface-r50 needs {WEIGHTS}. Download it from {ADDRESS} and put it into one of the "
+            f"folders searched ({looked}), or use the detector retinaface-mobile, which is included."
         )
     return RetinaFaceR50(_build(retinaface, path, device))
 
@@ -57,7 +57,7 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"{shown(path, 300)} does not hold facexlib's RetinaFace-R50 ({WEIGHTS}): {shown(str(error).splitlines()[0], 200)}"
+            f"{shown(path, 300)} is not facexlib's RetinaFace-R50 ({WEIGHTS}): {shown(str(error).splitlines()[0], 200)}"
         ) from error
     network.eval().to(target)
     try:
@@ -66,8 +66,8 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
             network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, NMS)
     except (RuntimeError, NotImplementedError) as error:
         raise FeatureMissingError(
-            f"facexlib's RetinaFace-R50 does not run on {target} here: {shown(str(error).splitlines()[0], 200)} Install the torchvision "
-            "that belongs to this torch, or choose the detector retinaface-mobile, which needs nothing."
+            f"facexlib's RetinaFace-R50 does not run on {target}: {shown(str(error).splitlines()[0], 200)} Install the torchvision "
+            "that matches this torch, or use the detector retinaface-mobile, which is included."
         ) from error
     return network
 

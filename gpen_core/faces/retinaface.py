@@ -87,7 +87,7 @@ class RetinaFaceMobile:
         except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError ..., by device and version
             if device.type == "cpu":
                 raise
-            LOG.warning("faces are looked for on the processor, because torch on %s failed: %s", device, error)
+            LOG.warning("finding faces on the CPU, because torch on %s failed: %s", device, error)
             self._device = torch.device("cpu")
         return _predictions(pictures, self._device)
 

@@ -31,8 +31,8 @@ def select_faces(
     what is left; 0: all. Raises SettingsError for an unknown order or a negative number.
     """
     if order not in ORDERS:
-        raise SettingsError(f"There is no order of faces named {order!r}; choose one of {', '.join(ORDERS)}.")
-    numbers = {"smallest face": min_size, "largest face": max_size, "number of faces": max_faces, "position": min(indices, default=0)}
+        raise SettingsError(f"There is no face order named {order!r}. Choose one of {', '.join(ORDERS)}.")
+    numbers = {"minimum size": min_size, "maximum size": max_size, "number of faces": max_faces, "face number": min(indices, default=0)}
     for name, value in numbers.items():
         if value < 0:
             raise SettingsError(f"The {name} is {value}; it must not be negative.")
@@ -44,7 +44,7 @@ def select_faces(
         wanted = list(dict.fromkeys(indices))
         missing = [index for index in wanted if index >= len(chosen)]
         if missing:
-            log.info("no face at position %s: %d found", ", ".join(map(str, missing)), len(chosen))
+            log.info("there is no face number %s: %d found", ", ".join(map(str, missing)), len(chosen))
         chosen = [chosen[index] for index in wanted if index < len(chosen)]
     return chosen[:max_faces] if max_faces else chosen
 

@@ -35,8 +35,8 @@ def make_yunet(weights_folders: Sequence[Path]) -> YuNet:
             return YuNet(files[-1])
     looked = ", ".join(map(str, weights_folders)) or "none"
     raise SettingsError(
-        f"The detector yunet needs its file {_PATTERN}. Get it from {ADDRESS} and place it in one of the folders (looked in: {looked}), "
-        "or choose the detector retinaface-mobile, which needs nothing."
+        f"The detector yunet needs its file {_PATTERN}. Download it from {ADDRESS} and put it into one of the folders searched ({looked}), "
+        "or use the detector retinaface-mobile, which is included."
     )
 
 
@@ -51,7 +51,7 @@ class YuNet:
         try:
             self._detector = _create(model_file)
         except (OSError, cv2.error) as error:
-            raise WeightsError(f"{model_file} is no YuNet that OpenCV {cv2.__version__} can read: {error}") from error
+            raise WeightsError(f"{model_file} is not a YuNet model that OpenCV {cv2.__version__} can read: {error}") from error
         self._lock = threading.Lock()
 
     def detect(self, picture: Pixels, threshold: float) -> list[Face]:

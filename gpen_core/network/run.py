@@ -54,13 +54,13 @@ def run_batch(
     with torch.inference_mode():
         y = _run(network, x.to(dtype), strips, ask).float()
         if dtype != torch.float32 and not bool(torch.isfinite(y).all()):
-            log.warning("the network overflowed in %s; this face is computed again in float32", str(dtype).removeprefix("torch."))
+            log.warning("the network overflowed in %s; recomputing this face in float32", str(dtype).removeprefix("torch."))
             try:
                 y = _run(network.float(), x, strips, ask)
             finally:
                 network.to(dtype)
         if not bool(torch.isfinite(y).all()):
-            raise GpenError("the network gave values that are not numbers")
+            raise GpenError("the network returned invalid values (NaN)")
         y = (y * 0.5 + 0.5 if centred else y).clamp(0, 1)
         return list(np.ascontiguousarray(y.permute(0, 2, 3, 1).cpu().numpy(), np.float32))
 
@@ -78,7 +78,7 @@ def _run(network: Network, x: torch.Tensor, strips: bool | None, ask: Ask | None
     except Exception as error:
         if not is_out_of_memory(error) or (strips and len(x) == 1):
             raise
-        log.warning("too little memory on %s; it is tried again with one face at a time, in strips", x.device)
+        log.warning("not enough memory on %s; trying again with one face at a time, in strips", x.device)
     # Out here the error, and with it what its frames hold, is gone.
     return torch.cat([network(one, tiled=True, **asking) for one in torch.split(x, 1)])
 

@@ -45,7 +45,7 @@ def restores(path: Path, folder: Path) -> bool:
         for answer in (True, False):
             if known.get(key) == [*stamp, answer]:
                 return answer
-    LOG.info("'%s' has the shape of networks for different tasks: it is tried on a test face", shown(path, 300))
+    LOG.info("'%s' could be a network for several tasks; trying it on a test face", shown(path, 300))
     answer = _ask(path)
     _answers[key] = [*stamp, answer]
     _write(record, key, _answers[key])

@@ -39,12 +39,12 @@ def from_array(array: Any) -> Picture:
     try:
         values: Any = np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise PictureError(f"A {type(array).__name__} cannot be taken as a picture: {error}") from error
+        raise PictureError(f"A {type(array).__name__} cannot be used as a picture: {error}") from error
     if values.dtype.name not in _DTYPES:
-        raise PictureError(f"An array of {values.dtype} is no picture: give uint8, uint16 (0..65535) or float (0..1) numbers.")
+        raise PictureError(f"An array of {values.dtype} is not a picture: use uint8, uint16 (0..65535) or float (0..1).")
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3, 4)):
         hint = " Channels go last." if values.ndim == 3 and values.shape[0] in (1, 3, 4) else ""
-        raise PictureError(f"A picture has the shape (height, width) or (height, width, 1, 3 or 4), not {values.shape}.{hint}")
+        raise PictureError(f"A picture must have the shape (height, width) or (height, width, 1, 3 or 4), not {values.shape}.{hint}")
     _check_range(values)
     return build(values, Form())
 
@@ -52,7 +52,7 @@ def from_array(array: Any) -> Picture:
 def _check_range(values: AnyArray) -> None:
     """Refuse floats that are plainly 0..255: taken for 0..1 they would give a white picture."""
     if values.dtype.kind == "f" and values.size and (values.max() > 2 or values.min() < -1):
-        raise PictureError(f"Floats must run from 0 to 1, these run from {values.min():g} to {values.max():g}: divide them first.")
+        raise PictureError(f"Floats must be between 0 and 1; these run from {values.min():g} to {values.max():g}. Scale them first.")
 
 
 def _from_pil(image: Image.Image) -> Picture:
@@ -95,7 +95,7 @@ def pil_numbers(image: Image.Image) -> AnyArray:
     elif mode == "I":
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
-            raise PictureError("Pictures of 32-bit whole numbers are not supported: save it with 16 bits.")
+            raise PictureError("Pictures with 32-bit integers are not supported: save it with 16 bits.")
         return values.astype(np.uint16)
     elif mode in ("L", "RGB") and "transparency" in image.info:  # one colour counts as transparent
         image = image.convert(mode + "A")
@@ -110,7 +110,7 @@ def pil_numbers(image: Image.Image) -> AnyArray:
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    log.warning("CMYK colours become sRGB, and stay so.", extra=ONCE)
+    log.warning("The CMYK colours are converted to sRGB.", extra=ONCE)
     profile = image.info.get("icc_profile")
     if profile and ImageCms is not None:
         try:
@@ -120,7 +120,7 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
             if converted is not None:
                 return converted
         except (ImageCms.PyCMSError, OSError, ValueError) as error:
-            log.warning("The CMYK profile of the picture cannot be used (%s); converted plainly.", error)
+            log.warning("The CMYK profile of the picture cannot be used (%s); converted without it.", error)
     return image.convert("RGB")
 
 

@@ -68,9 +68,9 @@ def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]
         raise PictureError(f"Cannot write {target}: {folder} is a file, not a folder.") from error
     except OSError as error:
         if error.errno in _NO_SPACE:
-            reason = f"there is no space left in the folder {folder}; free some or choose another one"
+            reason = f"there is no space left in the folder {folder}; free some space or choose another folder"
         elif isinstance(error, (PermissionError, NotADirectoryError)) or error.errno == errno.EROFS:
-            reason = f"the folder {folder} (or the file in it) cannot be written to ({error.strerror}); choose another one"
+            reason = f"the folder {folder} (or the file in it) cannot be written to ({error.strerror}); choose another folder"
         else:
             reason = str(error.strerror or error)
         raise PictureError(f"Cannot write {target}: {reason}.") from error

@@ -107,7 +107,7 @@ def build(array: Any, form: Form) -> Picture:
     if height == 0 or width == 0:
         raise PictureError(f"The picture is empty (height {height}, width {width}).")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise PictureError("The picture holds numbers that are not finite (NaN or infinity).")
+        raise PictureError("The picture contains values that are not finite (NaN or infinity).")
     scale = np.float32(_FULL_SCALE.get(values.dtype.name, 1.0))
     colours = values[:, :, : 3 if channels >= 3 else 1]
     pixels = np.empty((height, width, 3), dtype=np.float32)

@@ -44,13 +44,13 @@ def check_size(width: int, height: int, frames: int = 1) -> None:
     """PictureError for a picture without pixels or with more than MAX_PIXELS, and for more than MAX_FRAME_PIXELS of all its frames."""
     if frames > 1 and width * height * frames > MAX_FRAME_PIXELS:
         raise PictureError(
-            f"{frames} frames of {width}x{height} pixels are too many (at most {MAX_FRAME_PIXELS >> 20} megapixels together)"
+            f"{frames} frames of {width}x{height} pixels are too many (the limit is {MAX_FRAME_PIXELS >> 20} megapixels in total)"
         )
     if width <= 0 or height <= 0:
         raise PictureError(f"the file is damaged (a size of {width}x{height})")
     most = _most_pixels.get() or MAX_PIXELS
     if width * height > most:
-        raise PictureError(f"{width}x{height} pixels are too many (at most {most // 1024 // 1024} megapixels)")
+        raise PictureError(f"{width}x{height} pixels are too many (the limit is {most // 1024 // 1024} megapixels)")
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def pillow_save(image: Image.Image, format_name: str, form: Form, *, comfy: bool
     """A file of `image` with the notes and the dpi of `form`."""
     notes: dict[str, Any] = notes_of(form, comfy=comfy)
     if format_name == "JPEG" and len(notes.get("exif", b"")) > MOST_IN_JPEG:
-        log.warning("The notes (EXIF) of the picture are too long for a JPEG and are left out.")
+        log.warning("The picture's EXIF data is too long for a JPEG and is left out.")
         del notes["exif"]
     if form.dpi is not None:
         notes["dpi"] = tuple(round(value) for value in form.dpi)

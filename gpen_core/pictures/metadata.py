@@ -108,7 +108,7 @@ def say_lost_texts(format_name: str, texts: tuple[TextChunk, ...], *kept: str) -
     lost = sorted({text.key for text in texts}.difference(kept))
     if lost:
         names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-        log.warning("%s has no place for notes of the picture (%s): they are left out. PNG keeps them.", format_name, names, extra=ONCE)
+        log.warning("%s cannot store this metadata (%s), so it is left out. PNG keeps it.", format_name, names, extra=ONCE)
 
 
 def or_none(read: Callable[[], Any]) -> Any:
@@ -116,7 +116,7 @@ def or_none(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except Exception as error:
-        log.warning("A profile or note of the picture is damaged and left out (%s).", error)
+        log.warning("A colour profile or metadata entry is damaged and left out (%s).", error)
         return None
 
 

@@ -77,7 +77,7 @@ class _Notes:
     def say_what_is_lost(self) -> None:
         """One line, however many there are."""
         if self._lost:
-            log.warning("%d notes of the picture are damaged or too long and left out (%s).", len(self._lost), self._lost[0])
+            log.warning("%d metadata entries are damaged or too long and left out (%s).", len(self._lost), self._lost[0])
 
     def _tried(self, what: str, read: Callable[[], Any]) -> Any:
         try:

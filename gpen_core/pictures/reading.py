@@ -72,7 +72,7 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]
                 page.form["frames"] = frames
                 yield _picture(page.array, name, page), 0.0
         elif first.array.dtype != np.uint8:
-            raise PictureError("an animation of 16 bits is not supported; save it with 8")
+            raise PictureError("a 16-bit animation is not supported; save it with 8 bits")
         else:
             plugin = _ANIMATED[name]
             for array, milliseconds in frames_by_pillow(plugin, animated_part(data) if name == "PNG" else data):
@@ -88,7 +88,7 @@ def _content(path: Path) -> tuple[str, Callable[[bytes], Decoded], bytes]:
     if path.is_dir():
         raise PictureError("it is a folder")
     if path.exists() and not path.is_file():  # opening it may wait for ever for somebody who writes
-        raise PictureError("it is no file but a pipe or a device")
+        raise PictureError("it is a pipe or a device, not a file")
     with path.open("rb") as handle:
         if os.fstat(handle.fileno()).st_size > _MOST_BYTES:
             raise PictureError(f"the file is too large (at most {_MOST_BYTES >> 30} GiB)")
@@ -106,11 +106,11 @@ def _explained(path: Path) -> Generator[None, None, None]:
     except FileNotFoundError:
         reason = "there is no such file"
     except PermissionError:
-        reason = "it may not be read by this user"
+        reason = "you have no permission to read it"
     except PictureError as error:
         reason = str(error).rstrip(".")
     except MemoryError:
-        reason = "there is not enough memory for it"
+        reason = "there is not enough memory"
     except Exception as error:  # decoders meet damaged files with every kind of exception
         reason = _damage(error)
         log.debug("Reading %s failed", path, exc_info=True)
@@ -163,7 +163,7 @@ def _what_it_is(head: bytes) -> str:
     if not head:
         return "the file is empty (0 bytes)"
     if not head.strip(b"\0"):
-        return "it holds nothing but zeros (an unfinished download?)"
+        return "it contains only zeros (an unfinished download?)"
     for start, reason in _REFUSED:
         if head.startswith(start) or head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(start):
             return reason
@@ -175,7 +175,7 @@ def _what_it_is(head: bytes) -> str:
         return "the file is cut short"
     if not set(head[:4096]) & (set(range(32)) - set(b"\t\n\r\f\x1b")):
         return "it is a text file, not a picture"
-    return "it is no picture of a supported format (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF)"
+    return "it is not in a supported format (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF)"
 
 
 # --- decoders: one a format ------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def tiff_pages(data: bytes) -> list[bytes]:
                 headers.append(data[:place] + struct.pack(link, offset))
             (offset,) = struct.unpack_from(link, data, first + count * entry_size)
     except struct.error:
-        log.warning("The list of pages of the TIFF is damaged after page %d; what comes behind it cannot be read.", len(headers))
+        log.warning("The TIFF is damaged after page %d; later pages cannot be read.", len(headers))
     return headers
 
 

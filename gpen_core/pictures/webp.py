@@ -41,7 +41,7 @@ def decode_webp(data: bytes) -> Decoded:
 def encode_webp(picture: Picture, quality: int) -> bytes:
     """A WebP of `picture`; lossless where it came so, else in that quality."""
     if max(picture.width, picture.height) > MOST_PIXELS_A_SIDE:
-        raise PictureError(f"WebP holds at most {MOST_PIXELS_A_SIDE} pixels a side; write PNG.")
+        raise PictureError(f"WebP allows at most {MOST_PIXELS_A_SIDE} pixels per side; save as PNG instead.")
     image = eight_bit_image(picture)
     if picture.form.grey:  # WebP knows colour only
         image = image.convert("RGB" if picture.alpha is None else "RGBA")

@@ -41,7 +41,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: 
     if encode is None:
         raise PictureError(f"Cannot write {target}: the name must end with one of {', '.join(WRITE_SUFFIXES)}.")
     if picture.form.frames > 1:
-        log.warning("%s gets only the first of %d frames or pages.", target, picture.form.frames)
+        log.warning("%s contains only the first of %d frames or pages.", target, picture.form.frames)
     check_free(target, overwrite)
     with _encoding(target):
         data = encode(picture, quality)
@@ -55,7 +55,7 @@ def check_frames(form: Form, target: Path) -> None:
     suffixes = animation.suffixes_for(form)
     if form.frames > 1 and target.suffix.lower() not in suffixes:
         what = "pages" if form.format == "TIFF" else "frames"
-        raise PictureError(f"It has {form.frames} {what}, and {target} cannot keep them: the name must end with {' or '.join(suffixes)}.")
+        raise PictureError(f"It has {form.frames} {what}, and {target} cannot store them: the name must end with {' or '.join(suffixes)}.")
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _encoding(target: Path) -> Generator[None, None, None]:
     except PictureError as error:
         raise PictureError(f"Cannot write {target}: {error}") from error
     except MemoryError as error:
-        raise PictureError(f"Cannot write {target}: there is not enough memory for it.") from error
+        raise PictureError(f"Cannot write {target}: there is not enough memory.") from error
     except Exception as error:  # libraries meet strange notes and sizes with every kind of exception
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -137,7 +137,7 @@ def _bmp(picture: Picture, quality: int) -> bytes:
     _say_rounded(picture, "BMP")
     say_lost_texts("BMP", picture.form.text)
     if picture.form.exif is not None or picture.form.icc_profile is not None:
-        log.warning("BMP has no place for EXIF and ICC profile: they are left out. PNG keeps them.", extra=ONCE)
+        log.warning("BMP cannot store EXIF and ICC profile, so they are left out. PNG keeps them.", extra=ONCE)
     image = eight_bit_image(picture)
     if picture.alpha is None:
         buffer = io.BytesIO()
@@ -155,13 +155,13 @@ def _bmp(picture: Picture, quality: int) -> bytes:
 def _say_rounded(picture: Picture, format_name: str) -> None:
     bits = 8 * picture.form.dtype.itemsize
     if bits > 8:
-        log.warning("%s has 8 bits: the picture's %d are rounded. PNG and TIFF keep them.", format_name, bits, extra=ONCE)
+        log.warning("%s has 8 bits: the picture's %d bits are rounded. PNG and TIFF keep them.", format_name, bits, extra=ONCE)
 
 
 def _on_white(picture: Picture, format_name: str) -> Picture:
     if picture.alpha is None:
         return picture
-    log.warning("%s has no transparency: the picture is laid on white. Write PNG or WebP to keep it.", format_name, extra=ONCE)
+    log.warning("%s has no transparency: the background becomes white. Use PNG or WebP to keep it.", format_name, extra=ONCE)
     alpha = picture.alpha[:, :, None]
     return Picture(picture.pixels * alpha + (1 - alpha), None, picture.form)
 

@@ -80,7 +80,7 @@ def compose(
             result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
             continue
         except GpenError as error:
-            log.warning("face %d is left as it was: %s", index, error)
+            log.warning("face %d was not restored: %s", index, error)
             result.faces.append(FaceResult(face, index, "failed", str(error)))
             continue
         result.faces.append(FaceResult(face, index, "restored"))

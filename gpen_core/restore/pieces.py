@@ -36,7 +36,7 @@ def crop_faces(pixels: Pixels, faces: Sequence[Face], template: str, size: int) 
         try:
             crops.append(crop_face(pixels, similarity(face.landmarks, points), size))
         except GpenError as error:
-            log.warning("a face is left out: %s", error)
+            log.warning("a face was skipped: %s", error)
             continue
         fitting.append(face)
     return fitting, crops
@@ -60,7 +60,7 @@ def paste_faces(
     return what is pasted until then. Raises SettingsError where crops and faces do not belong together.
     """
     if len(crops) != len(faces):
-        raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste back exactly those that were cropped.")
+        raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste all crops of these faces and no others.")
     for crop in crops:
         if crop.shape[0] != crop.shape[1]:
             raise SettingsError(f"A cropped face must stay square; this one is {crop.shape[1]}x{crop.shape[0]}.")

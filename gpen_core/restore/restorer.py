@@ -88,7 +88,7 @@ class FaceRestorer:
         if o.background == "realesrgan" and self._upscaler is None:
             background.need_realesrgan_package()
             if not enlarges:
-                log.info("the background realesrgan has nothing to do: with the output size keep the picture is not enlarged")
+                log.info("the background upscaler realesrgan is not used: the output size keep does not upscale the picture")
         if not o.aligned:
             self._prepare_detector()
         if parses:

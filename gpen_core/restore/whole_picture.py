@@ -44,9 +44,7 @@ def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> P
     pixels = picture.pixels
     if hole is not None:
         if hole.shape != pixels.shape[:2]:
-            raise PictureError(
-                f"the mask of holes has the size {hole.shape[1]}x{hole.shape[0]}, the picture {picture.width}x{picture.height}"
-            )
+            raise PictureError(f"the hole mask is {hole.shape[1]}x{hole.shape[0]} pixels, the picture {picture.width}x{picture.height}")
         # Any pixel the hole touches is hidden from the network, whole.
         pixels = np.where(hole[..., None] > 0, np.float32(1), pixels)
     filled = _resized(run_network(network, _resized(pixels, (network.size, network.size))), (picture.width, picture.height))

@@ -91,7 +91,7 @@ def restore_video(
         raise SettingsError(f"crf is between 0 (lossless) and 51; {crf} is not")
     av = load_av()
     if restorer.options.output_size == "native":
-        raise PictureError(f"{source}: the output size 'native' differs from frame to frame; take 'keep' or 'factor' for videos")
+        raise PictureError(f"{source}: the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for videos")
     if target.suffix.lower() not in _MUXERS:
         raise PictureError(f"cannot write the video {target}: its name must end with {', '.join(_MUXERS)}")
     if target.exists() and not overwrite:

@@ -91,7 +91,7 @@ def _tensors_of(parameters: Mapping[str, Parameter]) -> dict[str, torch.Tensor]:
 def _loaded(file: TorchFile, specs: Mapping[str, TensorSpec]) -> dict[str, torch.Tensor]:
     # Tensors may share their numbers, but some must be copied to lie as they should: thousands, of a file of a megabyte.
     if sum(spec.bytes for spec in specs.values()) > 2 * file.length:
-        raise WeightsError("its tensors name the same numbers again and again, which no weight file does")
+        raise WeightsError("its tensors share the same data many times, which no weight file does")
     return {key: file.load(spec) for key, spec in specs.items()}
 
 
@@ -101,7 +101,7 @@ def _architecture(path: Path, shapes: Mapping[str, Shape]) -> Architecture:
     except WeightsError as error:
         whole = {"generator.input.input", "ecd0.0.0.weight", "final_linear.0.weight"} <= set(shapes)
         what = f"a GPEN generator of a kind that cannot be used ({error})" if whole else describe_keys(shapes)
-        raise WeightsError(f"'{shown(path, 300)}' is {what}; wanted is {WANTED}.") from error
+        raise WeightsError(f"'{shown(path, 300)}' is {what}; {WANTED} is needed.") from error
 
 
 @contextmanager
@@ -115,15 +115,15 @@ def _reading(path: Path) -> Generator[None, None, None]:
         if name in text:
             raise
         damaged = isinstance(error, DamagedWeightsError)
-        advice = "delete it and fetch it again" if damaged else f"wanted is {WANTED}"
+        advice = "delete it and download it again" if damaged else f"{WANTED} is needed"
         raise type(error)(f"'{name}' cannot be used: {text}; {advice}.") from error
     except OSError as error:
         raise WeightsError(f"'{name}' cannot be read ({error.strerror or shown(error)}).") from error
     except MemoryError as error:
-        raise WeightsError(f"'{name}' cannot be read: there is too little memory for it.") from error
+        raise WeightsError(f"'{name}' cannot be read: there is not enough memory.") from error
     except Exception as error:
         LOG.debug("'%s' could not be read", name, exc_info=error)
-        raise DamagedWeightsError(f"'{name}' is damaged ({type(error).__name__}); delete it and fetch it again.") from error
+        raise DamagedWeightsError(f"'{name}' is damaged ({type(error).__name__}); delete it and download it again.") from error
 
 
 def _specs(path: Path, file: TorchFile) -> dict[str, TensorSpec]:
@@ -134,13 +134,13 @@ def _specs(path: Path, file: TorchFile) -> dict[str, TensorSpec]:
         # Old checkpoints of Stable Diffusion hold objects of their trainer: better called by their name than dangerous.
         what = describe_keys(tensors) if tensors else ""
         known = f"is {what}, and " if what and "unknown" not in what else "cannot be used: "
-        raise WeightsError(f"'{name}' {known}{code_message(file.foreign[0])}; wanted is {WANTED}.")
+        raise WeightsError(f"'{name}' {known}{code_message(file.foreign[0])}; {WANTED} is needed.")
     if not tensors:
         root: object = file.root
         keys: Iterable[Any] = cast("dict[Any, Any]", root) if isinstance(root, dict) else ()
         what = describe_keys(key for key in keys if isinstance(key, str))
         known = what if what.startswith("a ") and what != "a file without tensors" else "a pickle without tensors"
-        raise WeightsError(f"'{name}' is {known}; wanted is {WANTED}.")
+        raise WeightsError(f"'{name}' is {known}; {WANTED} is needed.")
     return tensors
 
 

@@ -73,13 +73,13 @@ def download(
         failures: list[Failure] = []
         deadline = limits.clock() + limits.whole
         for source in listed:
-            log.info("fetching %s from %s", source.filename, source.url)
+            log.info("downloading %s from %s", source.filename, source.url)
             try:
                 with _bar(source.filename, progress) as tell:
                     return _fetch(source, entry, folder, tell, limits, deadline)
             except FetchError as error:
                 failures.append(Failure(source.url, str(error).replace(f"{folder}{os.sep}", "")))
-                log.warning("not fetched from %s: %s", source.url, error)
+                log.warning("not downloaded from %s: %s", source.url, error)
             if limits.clock() >= deadline:
                 break
         raise missing(entry, folder, summary(failures))
@@ -94,10 +94,10 @@ def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | Non
         try:
             _check_content(path, entry)
         except _OtherGenerator as error:
-            raise WeightsError(f"{shown(path, 300)} is of another kind than its name says: {error}; give it another name.") from error
+            raise WeightsError(f"{shown(path, 300)} is not what its name says: {error}; rename it.") from error
         except WeightsError as error:
             # Nobody can use it: fetched anew, and replaced once the new file is whole.
-            log.warning("%s It is fetched anew.", error)
+            log.warning("%s Downloading it again.", error)
             continue
         result = verify(path, entry)
         if not result.ok:
@@ -191,8 +191,8 @@ def _check_space(part: Path, answer: Answer) -> None:
     with _writing(part.parent):
         free = shutil.disk_usage(part.parent).free
     if free < needed:
-        lacking = f"{free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed"
-        raise WeightsFolderError(f"{part.parent} has {lacking}; make room or name another folder.", reason=f"the disk has {lacking}")
+        lacking = f"{free / 1e6:.0f} MB free, but {needed / 1e6:.0f} MB are needed"
+        raise WeightsFolderError(f"{part.parent} has {lacking}; free some or choose another folder.", reason=f"the disk has {lacking}")
 
 
 def _write(source: Source, answer: Answer, part: Path, state: Path, tell: DownloadProgress) -> None:
@@ -244,10 +244,10 @@ def _writing(folder: Path) -> Generator[None, None, None]:
 
 def _not_written(folder: Path, error: OSError) -> WeightsFolderError:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        message = f"the disk of {folder} is full; make room and try again: the download goes on there."
+        message = f"the disk of {folder} is full; free some space and try again: the download will resume."
         return WeightsFolderError(message, reason="the disk is full")
     problem = error.strerror or str(error)
-    message = f"{folder} cannot be written ({problem}); name another folder."
+    message = f"{folder} cannot be written to ({problem}); choose another folder."
     return WeightsFolderError(message, reason=f"the folder of the weights cannot be written ({problem})")
 
 
@@ -274,7 +274,7 @@ def _lock(folder: Path, filename: str, progress: DownloadProgress | None, log: l
             except OSError as error:
                 raise _not_written(folder, error) from error
             if not told:
-                log.warning("another process is fetching %s; waiting for it (delete %s if there is none)", filename, path)
+                log.warning("another process is downloading %s; waiting for it (delete %s if there is none)", filename, path)
                 told = True
             if progress is not None:
                 progress(0, None)  # gives the caller a chance to stop

@@ -220,7 +220,7 @@ def resolve(
         return Resolved(found, entry)
     if reason is None and not entry.embedded:
         return Resolved(download(entry, folder, progress=progress, log=log), entry)
-    raise missing(entry, folder, reason or "it does not ship with this copy")
+    raise missing(entry, folder, reason or "it is not part of this copy")
 
 
 def check_name(model: str, task: Task) -> None:
@@ -315,7 +315,7 @@ def _best_on_disk(
         found = _find(entry, models_dir, extra, restores)
         if found is not None:
             note = (
-                f"{wanted.name} is not on disk and was not fetched ({reason}): {entry.name} is used instead ({found}); "
+                f"{wanted.name} is not on disk and was not downloaded ({reason}): using {entry.name} instead ({found}); "
                 f"put {wanted.filename} into {folder} for the best result."
             )
             log.warning("%s", note)

@@ -95,7 +95,7 @@ def summary(failures: list[Failure]) -> str:
         if server not in named:
             named.append(server)
     if not servers:
-        return "nobody offers it for download"
+        return "there is no download for it"
     reasons = list(servers)
     if len(reasons) == 1 and reasons[0].startswith("no answer"):
         return f"no server answered{reasons[0].removeprefix('no answer')}"

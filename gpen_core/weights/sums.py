@@ -115,5 +115,5 @@ def verify(path: Path, entry: WeightFile | None = None, *, record: bool = False)
     basis: Literal["pinned", "recorded"] = "pinned" if pinned else "recorded"
     if sha256 == expected:
         return VerifyResult(True, path, sha256, size, expected, basis, f"{shown(path, 300)}: sha256 {sha256}, as {basis}.")
-    message = f"{shown(path, 300)} has the sha256 {sha256}, but {expected} is {where}; delete the file to fetch it again."
+    message = f"{shown(path, 300)} has the sha256 {sha256}, but {expected} is {where}; delete the file to download it again."
     return VerifyResult(False, path, sha256, size, expected, basis, message)

@@ -50,16 +50,16 @@ def file_kind(path: Path) -> FileKind:
         # Asked before it is opened: opening a pipe waits for whoever may write into it.
         status = path.stat()
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise WeightsError(f"'{name}' cannot be read (it is a device or a pipe); wanted is {WANTED}.")
+            raise WeightsError(f"'{name}' cannot be read (it is a device or a pipe); {WANTED} is needed.")
         with path.open("rb") as file:
             head = file.read(1024)
     except FileNotFoundError as error:
-        raise WeightsError(f"'{name}' does not exist; wanted is {WANTED}.") from error
+        raise WeightsError(f"'{name}' does not exist; {WANTED} is needed.") from error
     except (OSError, ValueError) as error:  # ValueError: a name that no system takes
         told = error.strerror if isinstance(error, OSError) else None
-        raise WeightsError(f"'{name}' cannot be read ({told or shown(error)}); wanted is {WANTED}.") from error
+        raise WeightsError(f"'{name}' cannot be read ({told or shown(error)}); {WANTED} is needed.") from error
     if not head:
-        raise DamagedWeightsError(f"'{name}' is empty (0 bytes), a broken download; delete it and fetch {WANTED} again.")
+        raise DamagedWeightsError(f"'{name}' is empty (a broken download); delete it and download {WANTED} again.")
     if head.startswith(b"PK"):
         return "zip"
     # A safetensors file begins with the length of its header, then the header's opening brace.
@@ -67,12 +67,10 @@ def file_kind(path: Path) -> FileKind:
     if head[8:9] == b"{" and length < _LARGEST_HEADER:
         return "safetensors"
     if looks_like_page(head):
-        raise DamagedWeightsError(
-            f"'{name}' is an HTML page, a server's answer under a weight file's name; delete it and fetch {WANTED} again."
-        )
+        raise DamagedWeightsError(f"'{name}' is an HTML page from a server, not a weight file; delete it and download {WANTED} again.")
     for magic, what in _MAGIC:
         if head.startswith(magic):
-            raise WeightsError(f"'{name}' is {what}; wanted is {WANTED}.")
+            raise WeightsError(f"'{name}' is {what}; {WANTED} is needed.")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
     # ONNX is protobuf without any magic: field 1 (the version, a small number), then another known field of the model.
@@ -85,10 +83,10 @@ def file_kind(path: Path) -> FileKind:
     if _OLD_PICKLE.match(head):
         return "pickle"
     if _is_text(head):
-        raise WeightsError(f"'{name}' is a text file; wanted is {WANTED}.")
+        raise WeightsError(f"'{name}' is a text file; {WANTED} is needed.")
     if set(head) == {0}:
-        raise DamagedWeightsError(f"'{name}' holds nothing but zeros, a broken download; delete it and fetch {WANTED} again.")
-    raise WeightsError(f"'{name}' is of an unknown kind; wanted is {WANTED}.")
+        raise DamagedWeightsError(f"'{name}' contains only zeros (a broken download); delete it and download {WANTED} again.")
+    raise WeightsError(f"'{name}' is an unknown kind of file; {WANTED} is needed.")
 
 
 def _is_text(head: bytes) -> bool:

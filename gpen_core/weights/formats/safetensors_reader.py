@@ -27,7 +27,7 @@ _KINDS = {
 # The header of a GPEN generator has 25 kB, that of the largest diffusion models about 1 MB.
 _LARGEST_HEADER = 8 << 20
 _MOST_DIMENSIONS = 16
-_AGAIN = "delete it and fetch it again"
+_AGAIN = "delete it and download it again"
 
 
 @dataclass(frozen=True)
