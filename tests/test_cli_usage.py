@@ -125,7 +125,7 @@ def test_a_pipe_is_refused_and_nobody_waits_for_it(made, tmp_path, capsys, comma
     code, _, err = run(capsys, command, tmp_path / "in", *out)
     assert code == 1 and "p.png is no file but a pipe" in err
     code, _, err = run(capsys, "inpaint", picture(tmp_path / "a.png"), "-o", tmp_path / "b.png", "--hole-mask", tmp_path / "in" / "p.png")
-    assert code == 1 and "p.png: it is no file but a pipe" in err
+    assert code == 1 and "p.png: it is a pipe or a device" in err
 
 
 def test_wildcards_are_looked_up(made, tmp_path, capsys, monkeypatch):
