@@ -26,6 +26,7 @@ from benchmarks.network import SHAPES, processor, random_generator
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.batch.run import JobResult, plan_outputs, run_batch
 from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.place import place
 from gpen_core.network.run import run_network
 from gpen_core.pictures import from_array, read_picture, write_picture
 from gpen_core.runtime import pick_dtype
@@ -54,7 +55,7 @@ def make_pictures(folder: Path, count: int, suffix: str) -> None:
 
 def random_restorer(size: int, precision: str = "auto") -> FaceRestorer:
     """A restorer whose network has random weights of the official shape."""
-    network = FusedGenerator(random_generator(size)).eval().to(pick_dtype(precision, torch.device("cpu")))
+    network = place(FusedGenerator(random_generator(size)).eval(), "cpu", pick_dtype(precision, torch.device("cpu")))
     return FaceRestorer(RestoreOptions(device="cpu", precision=precision), network=network)
 
 

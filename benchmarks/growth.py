@@ -30,6 +30,7 @@ from benchmarks.network import SHAPES, processor, random_generator
 from benchmarks.picture import Unchanged
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.place import place
 from gpen_core.network.run import run_network
 from gpen_core.pictures import Picture, from_array, read_picture, write_picture
 from gpen_core.runtime import computes_bf16
@@ -107,7 +108,7 @@ def by_size(rounds: int) -> Chart:
     for size in SHAPES:  # one size after another: all of them at once would be gigabytes
         plain = random_generator(size)
         face = np.random.default_rng(1).random((size, size, 3), np.float32)
-        networks = {name: FusedGenerator(plain).eval().to(dtype) for name, dtype in zip(found, dtypes, strict=True)}
+        networks = {name: place(FusedGenerator(plain).eval(), "cpu", dtype) for name, dtype in zip(found, dtypes, strict=True)}
         runs = {name: lambda network=network, face=face: {"": timed(run_network, network, face)[0]} for name, network in networks.items()}
         for name, median in medians(runs, rounds).items():
             found[name][size] = median[""]
@@ -121,9 +122,9 @@ def with_faces(count: int) -> Picture:
     portrait = read_picture(PORTRAIT).pixels[..., :3]
     cell = cv2.resize(portrait, (CELL, CELL), interpolation=cv2.INTER_AREA)
     pixels = np.full((GRID * CELL, GRID * CELL, 3), 0.5, np.float32)
-    for place in range(count):
-        top, left = place // GRID * CELL, place % GRID * CELL
-        pixels[top : top + CELL, left : left + CELL] = cell if place % 2 else cell[:, ::-1]
+    for number in range(count):
+        top, left = number // GRID * CELL, number % GRID * CELL
+        pixels[top : top + CELL, left : left + CELL] = cell if number % 2 else cell[:, ::-1]
     return from_array(np.rint(pixels * 255).astype(np.uint8))
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
+from gpen_core.network.place import place
 from gpen_core.weights.architecture import Architecture
 from tests.official_like import OfficialLike
 
@@ -84,16 +85,13 @@ def runners(size: int, device: torch.device, peers: list[str], precisions: list[
     slow = official(plain)
     table: dict[str, Runner] = {"official, float32": slow.to(device), "plain, float32": plain.to(device)}
     for dtype in precisions:
-        fused = FusedGenerator(plain).to(device=device, dtype=dtype)
+        fused = place(FusedGenerator(plain), device, dtype)
         name = f"ours, {str(dtype).removeprefix('torch.')}"
         table[name] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype)).float()
         if size >= 512:  # what strips of rows, which run by themselves on CPUs, are worth
             table[f"{name}, not in strips"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype), tiled=False).float()
         if dtype == torch.float32 and device.type == "cpu":
-            direct = FusedGenerator(plain)
-            for layer in cast("list[Any]", list(direct.styled)):
-                layer.can_transform = False
-            table[f"{name}, without Winograd"] = direct
+            table[f"{name}, without Winograd"] = FusedGenerator(plain)
     if peers:
         model = exported(slow.cpu(), size)
         slow.to(device)

@@ -31,6 +31,7 @@ from benchmarks.network import SHAPES, processor, random_generator
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.faces.face import Face
 from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.place import place
 from gpen_core.network.run import run_network
 from gpen_core.pictures import Picture, from_array, read_picture, write_picture
 from gpen_core.restore import compose
@@ -163,7 +164,7 @@ def call(pipeline: FaceRestorer, picture: Picture, faces: list[Face] | None = No
 
 def print_many(path: Path, size: int) -> None:
     """One line: the whole call on a picture of many faces, beside its network calls alone."""
-    network = FusedGenerator(random_generator(size))
+    network = place(FusedGenerator(random_generator(size)), "cpu")
     pipeline = FaceRestorer(RestoreOptions(precision="fp32"), network=network)
     picture = read_picture(path)
     run_network(network, np.zeros((size, size, 3), np.float32))

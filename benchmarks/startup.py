@@ -35,6 +35,7 @@ import json, sys, time
 import numpy as np
 import torch
 from gpen_core.network.build import build_fused
+from gpen_core.network.place import place
 from gpen_core.network.run import run_network
 from gpen_core.weights.checkpoint import read_generator
 
@@ -55,7 +56,7 @@ def plain():
 seconds = {}
 clock("plain reading", plain)
 state, _ = clock("read", read)
-network = clock("build", lambda: build_fused(state))
+network = clock("build", lambda: place(build_fused(state), "cpu"))
 del state
 x = np.zeros((network.size, network.size, 3), np.float32)
 clock("first run", lambda: run_network(network, x))

@@ -17,6 +17,7 @@ import torch
 from gpen_core.errors import GpenError, WeightsError
 from gpen_core.faces.detect import Detector, make_detector
 from gpen_core.network.load import find_model, load_network
+from gpen_core.network.place import place
 from gpen_core.options import AUTO, RestoreOptions
 from gpen_core.restore.restorer import FaceRestorer
 from gpen_core.restore.results import RestoreResult
@@ -86,7 +87,7 @@ class Engine:
             if self._network is not None:
                 try:
                     with _own_modes(_CPU):
-                        self._network.to("cpu")
+                        self._network.to("cpu")  # as it is, for it only waits there
                 except Exception as error:  # a failed device gives nothing back; the file is then read again
                     log.debug("the network could not be moved: %s", error, exc_info=True)
                     self._network = self._key = None
@@ -130,8 +131,8 @@ class Engine:
             self._progress.say(f"is loading {found.name}")
             self._network = load_network(found.path, device, key.dtype)
             self._key = key
-        elif next(self._network.parameters()).device != device:
-            self._network.to(device)
+        else:
+            place(self._network, device)
         wanted = dataclasses.replace(options, device=str(device))
         if self._restorer is None or self._restorer.options != wanted:
             self._restorer = FaceRestorer(

@@ -89,7 +89,7 @@ class Session:
         # Out here the error, and with it what its frames hold on the device, is gone.
         log.warning("GPEN: not enough memory on %s (%s); %s continues on the CPU", patcher.load_device, why, self._model.name)
         _unload(patcher)
-        self._model.network.to("cpu")
+        self._model.network.to("cpu")  # not placed there: the next run finds it in the form for ComfyUI's device
         host.soft_empty_cache()
         self.on_cpu = True
         return work()
@@ -121,7 +121,7 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
 
     found = _resolve(name)
     device = host.get_torch_device()
-    network = load_network(found.path, "cpu", pick_dtype(precision, device))
+    network = load_network(found.path, device, pick_dtype(precision, device), waits_on="cpu")
     patcher = ModelPatcher(network, load_device=device, offload_device=host.unet_offload_device())
     return GpenModel(
         name=found.name,

@@ -17,6 +17,7 @@ from gpen_core.network.build import build_fused
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.load import load_network
 from gpen_core.network.modules import Generator
+from gpen_core.network.place import place
 from gpen_core.network.run import run_batch, run_network
 from gpen_core.network.tiles import padded, run_in_strips, spans
 from gpen_core.pictures import read_picture
@@ -43,10 +44,13 @@ def picture(size: int, count: int = 1, seed: int = 3) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed)).clamp(-1, 1)
 
 
+@pytest.mark.parametrize("placed", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_golden_output(golden_folder: Path, recipe: ModuleType, case: str) -> None:
+def test_golden_output(golden_folder: Path, recipe: ModuleType, case: str, placed: bool) -> None:
     golden = np.load(golden_folder / f"net_{case}.npz")
     fused = FusedGenerator(seeded(recipe, CASES[case]))
+    if placed:
+        place(fused, "cpu")
     y = fused(torch.from_numpy(recipe.make_input(CASES[case].size))).numpy()
     assert np.abs(y - golden["full"]).max() <= 2e-5
 
@@ -83,7 +87,7 @@ def test_strips_leave_no_seam(whole: int, strip: int, count: int) -> None:
 def test_processors_take_strips_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they were measured to be faster: float32 from 512, half precision from 1024."""
     taken: list[int] = []
-    monkeypatch.setattr("gpen_core.network.tiles.run_in_strips", lambda network, x, *, whole: taken.append(whole) or x)
+    monkeypatch.setattr("gpen_core.network.tiles.run_in_strips", lambda network, x, *, whole, ask: taken.append(whole) or x)
     for size, dtype, strips in ((256, torch.float32, 0), (512, torch.float32, 1), (512, torch.bfloat16, 0), (1024, torch.bfloat16, 1)):
         network = FusedGenerator(lively(Architecture(size, 2, 1 / 8))).to(dtype)
         taken.clear()
@@ -124,10 +128,16 @@ def test_half_precision_is_near_on_a_portrait(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("case", CASES)
-def test_half_precision_is_near_the_official_output(golden_folder: Path, recipe: ModuleType, case: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("case", "placed"), [*((case, False) for case in CASES), ("256", True)])
+def test_half_precision_is_near_the_official_output(
+    golden_folder: Path, recipe: ModuleType, case: str, placed: bool, dtype: torch.dtype
+) -> None:
+    """placed: cast as any module after weights took the form for float32."""
     golden = np.load(golden_folder / f"net_{case}.npz")
-    fused = FusedGenerator(seeded(recipe, CASES[case])).to(dtype)
+    fused = FusedGenerator(seeded(recipe, CASES[case]))
+    if placed:
+        place(fused, "cpu")
+    fused.to(dtype)
     x = torch.from_numpy(recipe.make_input(CASES[case].size)).to(dtype)
     assert near(torch.from_numpy(golden["full"]), fused(x))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import zlib
+from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from gpen_core.errors import WeightsError
+from gpen_core.network import modules
 from gpen_core.network.modules import Generator
 from gpen_core.weights.architecture import Architecture
 
@@ -82,3 +85,14 @@ def test_wrong_shapes_are_refused(recipe: ModuleType) -> None:
         Architecture.from_shapes(recipe.gpen_shapes(128, 2, 0.25, in_size=64))
     with pytest.raises(WeightsError, match="4096"):
         Architecture(4096)
+
+
+def test_no_module_of_the_network_needs_one_that_needs_it() -> None:
+    """Imports within functions and for types count as well."""
+    folder = Path(modules.__file__).parent
+    needs: dict[str, set[str]] = {}
+    for path in folder.glob("*.py"):
+        relative = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom) and node.level == 1]
+        needs[path.stem] = {name for node in relative for name in ([node.module] if node.module else [alias.name for alias in node.names])}
+    assert "layers" in needs["tiles"] and "tiles" in needs["fused"]
+    list(TopologicalSorter(needs).static_order())  # CycleError says which

@@ -39,7 +39,7 @@ def build_network(state: Mapping[str, Tensor]) -> Generator:
 
 
 def build_fused(state: Mapping[str, Tensor]) -> FusedGenerator:
-    """The generator as it runs, from an official state dict, in float32 on the CPU. Raises WeightsError."""
+    """The generator as it runs, from an official state dict, in float32 on the CPU. `place` brings it to a device. Raises WeightsError."""
     import torch
 
     from .fused import FusedGenerator

@@ -4,7 +4,7 @@ Against the plain form (equal to it within 2e-5 in float32):
 - scales, gains and the factor sqrt(2) of the activation are multiplied into weights and biases once, at load;
 - modulation and demodulation are computed for all layers at once, in float32 whatever the weights are, and the modulation is brought to at
   most 1 before it meets activations, so that half precision has room (Karras et al., StyleGAN2-ADA, NeurIPS 2020, section B);
-- 3x3 convolutions of many channels take fewer multiplications on processors (`winograd`);
+- 3x3 convolutions of many channels take fewer multiplications on processors (`winograd`), where `place` has given their weights that form;
 - a layer's result and the encoder's feature are written straight into the two halves of their concatenation;
 - `tiles` computes the largest resolutions in strips of rows where memory is short.
 
@@ -13,230 +13,22 @@ Inference only. Shapes as in `modules`: pictures (N, 3, S, S), RGB in -1..1.
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Callable
-from typing import Any, cast
-
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from . import winograd
-from .modules import EqualConv2d, EqualLinear, Generator, ModulatedConv2d, StyledConv, ToRGB, fir_kernel
-
-# Where a Winograd convolution pays on processors, in float32: with fewer channels or larger maps its sums cost what its products save.
-_WINOGRAD_OUTPUTS = 256
-_WINOGRAD_SIDES = range(16, 129)
-_TRANSFORMING = threading.Lock()
-
-GAIN = math.sqrt(2)
-SLOPE = 0.2
+from . import tiles
+from .layers import Ask, Layers
+from .modules import Generator
 
 
-def frozen(tensor: Tensor, scale: float = 1.0) -> nn.Parameter:
-    """A scaled copy, which is moved and cast with the module and never trained; of 4-dimensional ones in channels_last.
+class FusedGenerator(Layers):
+    """GPEN for inference. Built from a plain Generator, whose weights it copies.
 
-    It is written where it stays: large numbers in between would leave holes in the process's memory for as long as it lives.
+    `place` brings it to a device. Moved or cast as any module (`.to()`, `.half()`) it computes the same, and may take longer.
     """
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-    result = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=layout)
-    return nn.Parameter(torch.mul(tensor.detach(), scale, out=result), requires_grad=False)
-
-
-def depthwise_fir(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
-    """The 4x4 low-pass on every channel; padding: zeros above and below, and at the sides."""
-    return F.conv2d(x, kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4), padding=padding, groups=x.shape[1])
-
-
-class Encoding(nn.Module):
-    """One step of the encoder: (N, C, 2r, w) -> (N, C', r, w / 2); the first keeps the size (1x1)."""
-
-    def __init__(self, conv: EqualConv2d, bias: Tensor, blurs: bool) -> None:
-        super().__init__()
-        self.weight = frozen(conv.weight, conv.scale * GAIN)
-        self.bias = frozen(bias, GAIN)
-        self.kernel = frozen(fir_kernel(1.0)) if blurs else None
-
-    def forward(self, x: Tensor, rows: int = 2) -> Tensor:
-        """rows: zero rows that the low-pass sees above and below; 0 where the caller has put the true neighbours there."""
-        if self.kernel is None:
-            y = F.conv2d(x, self.weight, self.bias)
-        else:
-            y = F.conv2d(depthwise_fir(x, self.kernel, (rows, 2)), self.weight, self.bias, stride=2)
-        return F.leaky_relu_(y, SLOPE)
-
-
-class Styled(nn.Module):
-    """A modulated 3x3 convolution, its demodulation, the encoder's feature beside it, bias and activation."""
-
-    def __init__(self, plain: StyledConv, side: int) -> None:
-        """side: of the square map that comes in."""
-        super().__init__()
-        conv = plain.conv
-        weight = conv.weight[0]
-        self.up = conv.blur is not None
-        # By the map's own size, not by what of it arrives: strips then round as the whole map does.
-        self.scales_weight = weight.numel() <= weight.shape[1] * side**2
-        self.outputs = weight.shape[0]
-        self.weight = frozen(weight.transpose(0, 1) if self.up else weight, conv.scale)
-        self.bias = frozen(plain.activate.bias, GAIN)
-        self.feature_weight = frozen(plain.noise.weight, GAIN)
-        self.kernel = frozen(fir_kernel(4.0)) if self.up else None
-        self.can_transform = not self.up and self.outputs >= _WINOGRAD_OUTPUTS and side in _WINOGRAD_SIDES
-        self.transformed = False
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        if self.transformed:  # another device or type wants the weights as they were
-            self.weight, self.transformed = frozen(winograd.restore_weight(self.weight)), False
-        return cast(Any, super())._apply(fn, recurse)
-
-    def _transformed_weight(self) -> Tensor:
-        """The weight for `winograd`, in the place of the other from the first use on: no network holds both."""
-        with _TRANSFORMING:
-            if not self.transformed:
-                # As in load.build_fused: what is made in inference mode could not be used outside of it.
-                with torch.inference_mode(False), torch.no_grad():
-                    transformed = nn.Parameter(winograd.transform_weight(self.weight), requires_grad=False)
-                self.weight, self.transformed = transformed, True
-            return self.weight
-
-    def modulated(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
-        """(activations, weight), the modulation in whichever of them is smaller. A batch shares its weights, so there it is activations."""
-        inputs = modulation.shape[1]
-        weight = winograd.restore_weight(self.weight) if self.transformed else self.weight
-        scale = modulation.to(x.dtype)
-        if x.shape[0] > 1 or not self.scales_weight:
-            return x * scale.view(-1, inputs, 1, 1), weight
-        return x, weight * scale.view((inputs, 1, 1, 1) if self.up else (1, inputs, 1, 1))
-
-    def convolve(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """Before the demodulation: (N, inputs, h, w) -> (N, outputs, h, w), or twice as large."""
-        if self.can_transform and x.dtype == torch.float32 and x.device.type == "cpu":
-            return winograd.convolve(x, self._transformed_weight(), modulation)
-        x, weight = self.modulated(x, modulation)
-        if self.kernel is None:
-            return F.conv2d(x, weight, padding=1)
-        return depthwise_fir(F.conv_transpose2d(x, weight, stride=2), self.kernel, (1, 1))
-
-    def finish(self, y: Tensor, demodulation: Tensor, feature: Tensor, room: Tensor | None = None) -> Tensor:
-        """Demodulated, with the feature in the second half, biased and activated: (N, 2 * outputs, h, w). room: overwritten with it."""
-        n, c, height, width = y.shape
-        both = room
-        if both is None:
-            both = torch.empty((n, 2 * c, height, width), dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
-        bias = self.bias.view(1, -1, 1, 1)
-        factors = demodulation.to(y.dtype).view(-1, c, 1, 1), self.feature_weight.view(1, 1, 1, 1)
-        if y.dtype != torch.float32 and y.device.type == "cpu":
-            # There torch computes addcmul of half precision number by number, seven times slower than this.
-            torch.mul(y, factors[0], out=both[:, :c])
-            torch.mul(feature, factors[1], out=both[:, c:])
-            both.add_(bias)
-        else:
-            torch.addcmul(bias[:, :c], y, factors[0], out=both[:, :c])
-            torch.addcmul(bias[:, c:], feature, factors[1], out=both[:, c:])
-        return F.leaky_relu_(both, SLOPE)
-
-
-class Painting(nn.Module):
-    """Features to a picture: a plain 1x1 convolution with modulated weights, added to the enlarged picture from below."""
-
-    def __init__(self, plain: ToRGB) -> None:
-        super().__init__()
-        self.weight = frozen(plain.conv.weight[0, :, :, 0, 0], plain.conv.scale)
-        self.bias = frozen(plain.bias.view(-1))
-        self.kernel = frozen(fir_kernel(4.0)) if plain.upsample is not None else None
-
-    def paint(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, 3, h, w), without what is below; in float32, so that the sum over all levels is not rounded at each."""
-        weight = self.weight.float() * modulation[:, None, :]
-        if x.shape[0] == 1:
-            return F.conv2d(x, weight[0, :, :, None, None].to(x.dtype), self.bias).float()
-        weight = weight.reshape(-1, x.shape[1], 1, 1).to(x.dtype)
-        n, c, height, width = x.shape
-        y = F.conv2d(x.reshape(1, n * c, height, width), weight, self.bias.repeat(n), groups=n)
-        return y.view(n, 3, height, width).float()
-
-    def enlarge(self, below: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:
-        """Twice the size; padding as of conv_transpose2d: what is cut off above and below, and at the sides."""
-        kernel = cast(Tensor, self.kernel).to(below.dtype).expand(below.shape[1], 1, 4, 4)
-        return F.conv_transpose2d(below, kernel, stride=2, padding=padding, groups=below.shape[1])
-
-    def forward(self, x: Tensor, modulation: Tensor, below: Tensor | None) -> Tensor:
-        y = self.paint(x, modulation)
-        return y if below is None else y.add_(self.enlarge(below))
-
-
-class Styles(nn.Module):
-    """From the encoder's last feature to the modulation and demodulation of every layer, all in float32."""
-
-    def __init__(self, plain: Generator) -> None:
-        super().__init__()
-        decoder = plain.generator
-        linears = [cast(EqualLinear, plain.final_linear[0]), *cast("list[EqualLinear]", list(decoder.style)[1:])]
-        styled = [decoder.conv1, *cast("list[StyledConv]", list(decoder.convs))]
-        painted = [decoder.to_rgb1, *cast("list[ToRGB]", list(decoder.to_rgbs))]
-        self.count = len(styled)
-        convs: list[ModulatedConv2d] = [*(layer.conv for layer in styled), *(layer.conv for layer in painted)]
-        self.inputs = [conv.weight.shape[2] for conv in convs]
-        self.weights = nn.ParameterList([frozen(linear.weight, linear.scale * GAIN) for linear in linears])
-        self.biases = nn.ParameterList([frozen(linear.bias, linear.learning_rate * GAIN) for linear in linears])
-        self.weight = frozen(torch.cat([conv.modulation.weight * conv.modulation.scale for conv in convs]))
-        self.bias = frozen(torch.cat([conv.modulation.bias * conv.modulation.learning_rate for conv in convs]))
-        energies = [(layer.conv.weight[0] * layer.conv.scale).square_().sum(dim=(2, 3)) for layer in styled]
-        self.energies = nn.ParameterList([frozen(energy) for energy in energies])
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # Half precision would cost more accuracy here than time: only the device of a move counts.
-        def moved(tensor: Tensor) -> Tensor:
-            # Asked about an empty tensor, so that no number passes through a smaller type.
-            return tensor.to(device=fn(tensor.new_empty(0)).device)
-
-        return cast(Any, super())._apply(moved)
-
-    def forward(self, deepest: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """deepest: (N, C, 4, 4). Modulations (N, inputs) and demodulations (N, outputs) of the convolutions, modulations of ToRGB."""
-        # The official code flattens NCHW; reshape() does that in any memory layout.
-        style = deepest.reshape(deepest.shape[0], -1).float()
-        style = F.leaky_relu_(F.linear(style, self.weights[0], self.biases[0]), SLOPE)
-        style = style * torch.rsqrt(style.square().mean(dim=1, keepdim=True) + 1e-8)
-        for weight, bias in zip(list(self.weights)[1:], list(self.biases)[1:], strict=True):
-            style = F.leaky_relu_(F.linear(style, weight, bias), SLOPE)
-        every = torch.split(F.linear(style, self.weight, self.bias), self.inputs, dim=1)
-        modulations: list[Tensor] = []
-        demodulations: list[Tensor] = []
-        for modulation, energy in zip(every[: self.count], self.energies, strict=True):
-            largest = modulation.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
-            modulations.append(modulation / largest)
-            demodulations.append(torch.rsqrt(modulation.square() @ energy.t() + 1e-8) * (largest * GAIN))
-        return modulations, demodulations, list(every[self.count :])
-
-
-class FusedGenerator(nn.Module):
-    """GPEN for inference. Built from a plain Generator, whose weights it copies; moved and cast as any module."""
-
-    def __init__(self, plain: Generator) -> None:
-        super().__init__()
-        self.architecture = plain.architecture
-        self.encodings = nn.ModuleList()
-        for n in range(len(plain.architecture.resolutions)):
-            block = list(cast(Any, plain.get_submodule(f"ecd{n}"))[0])
-            self.encodings.append(Encoding(block[-2], block[-1].bias, blurs=len(block) == 3))
-        decoder = plain.generator
-        self.styles = Styles(plain)
-        self.constant = frozen(decoder.input.input)
-        layers = [decoder.conv1, *cast("list[StyledConv]", list(decoder.convs))]
-        # Layers 2k + 1 and 2k + 2 make the level of 8 * 2^k pixels; the first of them starts from half of that.
-        self.styled = nn.ModuleList([Styled(layer, 4 << n // 2) for n, layer in enumerate(layers)])
-        self.paintings = nn.ModuleList([Painting(layer) for layer in (decoder.to_rgb1, *cast("list[ToRGB]", list(decoder.to_rgbs)))])
-
-    @property
-    def size(self) -> int:
-        """Side of the square picture in and out, in pixels."""
-        return self.architecture.size
 
     @torch.no_grad()
-    def forward(self, x: Tensor, tiled: bool | None = None, ask: Callable[[], object] | None = None) -> Tensor:
+    def forward(self, x: Tensor, tiled: bool | None = None, ask: Ask | None = None) -> Tensor:
         """x: (N, 3, S, S), RGB in -1..1, in the weights' type.
 
         tiled: the large resolutions in strips, for a third to half of the memory; None: some of them, where that is faster, on CPUs.
@@ -249,61 +41,8 @@ class FusedGenerator(nn.Module):
         # measured: benchmarks.network prints both.
         faster = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
         if tiled or (tiled is None and faster):
-            from .tiles import FAST, SPARING, run_in_strips
-
-            whole = min(SPARING if tiled else FAST, self.size // 2)
-            return run_in_strips(self, x, whole=whole) if ask is None else run_in_strips(self, x, whole=whole, ask=ask)
-        features = [self.encodings[0](x)]
-        for encoding in list(self.encodings)[1:]:
-            if ask:
-                ask()
-            features.append(encoding(features[-1]))
-        decoding = Decoding(self, features[-1])
-        return decoding.whole(features, ask)[1]
-
-
-class Decoding:
-    """The decoder on one batch: which layer has which modulation."""
-
-    def __init__(self, network: FusedGenerator, deepest: Tensor) -> None:
-        self.network = network
-        self.modulations, self.demodulations, self.paints = network.styles(deepest)
-
-    def styled(self, layer: int) -> tuple[Styled, Tensor, Tensor]:
-        """(layer, modulation, demodulation)."""
-        return cast(Styled, self.network.styled[layer]), self.modulations[layer], self.demodulations[layer]
-
-    def painting(self, level: int) -> tuple[Painting, Tensor]:
-        """(layer, modulation)."""
-        return cast(Painting, self.network.paintings[level]), self.paints[level]
-
-    def whole(self, features: list[Tensor], ask: Callable[[], object] | None = None) -> tuple[Tensor, Tensor]:
-        """(features, picture). features: the encoder's, from the largest resolution down to 4; taken out to free their memory.
-
-        ask: see FusedGenerator.forward().
-        """
-        feature = features.pop()
-        x = self.network.constant.expand(feature.shape[0], -1, -1, -1)
-        layer, modulation, demodulation = self.styled(0)
-        x = layer.finish(layer.convolve(x, modulation), demodulation, feature)
-        picture: Tensor | None = None
-        level = 0
-        while True:
-            if ask:
-                ask()
-            painting, modulation = self.painting(level)
-            picture = cast(Tensor, painting(x, modulation, picture))
-            if not features:
-                return x, picture
-            feature = features.pop()
-            for n in (2 * level + 1, 2 * level + 2):
-                layer, modulation, demodulation = self.styled(n)
-                y = layer.convolve(x, modulation)
-                room = None if layer.up else x  # of the same size as the result, and not needed any more
-                del x  # these maps are what most memory goes into
-                x = layer.finish(y, demodulation, feature, room)
-                del y, room
-            level += 1
+            return tiles.run_in_strips(self, x, whole=min(tiles.SPARING if tiled else tiles.FAST, self.size // 2), ask=ask)
+        return self.whole(x, ask)
 
 
 # Either form, for what only runs one.

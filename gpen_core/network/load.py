@@ -58,18 +58,19 @@ def load_network(
     *,
     models_dir: Path | None = None,
     extra_folders: Sequence[Path] = (),
+    waits_on: str | torch.device | None = None,
 ) -> FusedGenerator:
     """A GPEN generator, ready to run: `y = network(x)` with x (N, 3, S, S), RGB in -1..1, and y of the same shape.
 
     path_or_name: a .pth, .safetensors or .onnx file, a catalogue name (fetched where missing), or "auto".
     dtype: float32 where None; x must have it too. The size, channel multiplier and narrow are read off the tensors.
+    waits_on: for hosts that move networks by themselves, see place().
     Raises WeightsError (wrong or damaged file), WeightsMissingError (not on disk and not to be had) or SettingsError.
     """
-    import torch
-
     from ..weights.checkpoint import read_generator
     from .build import build_fused
+    from .place import place
 
     where = pick_device(device)
     found = find_model(path_or_name, models_dir, extra_folders=extra_folders)
-    return build_fused(read_generator(found.path)).to(device=where, dtype=dtype or torch.float32)
+    return place(build_fused(read_generator(found.path)), where, dtype, waits_on=waits_on)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .fused import Decoding, Encoding, FusedGenerator, depthwise_fir
+from .layers import Ask, Decoding, Encoding, Layers, depthwise_fir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 # Sides of the largest maps that are computed at once (half the picture at most).
 FAST = 512
@@ -24,19 +24,17 @@ SPARING = 256  # a seventh slower at 2048, and a tenth of the process's memory l
 STRIP_BYTES = 256  # of one column of the result: 64 rows of float32; neighbours of about eight rows are computed twice
 
 
-def run_in_strips(
-    network: FusedGenerator, x: Tensor, *, whole: int | None = None, strip: int | None = None, ask: Callable[[], object] | None = None
-) -> Tensor:
-    """What `network(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once.
+def run_in_strips(layers: Layers, x: Tensor, *, whole: int | None = None, strip: int | None = None, ask: Ask | None = None) -> Tensor:
+    """What `layers.whole(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once.
 
     strip: rows of the result that are computed at once. ask: called before each strip; what it raises ends the work.
     """
-    size = network.size
+    size = layers.size
     whole = whole or min(FAST, size // 2)
     strip = strip or STRIP_BYTES // x.element_size()
     if size <= whole:
-        return network(x, tiled=False, ask=ask)
-    encoder = _Encoder(network, x)
+        return layers.whole(x, ask)
+    encoder = _Encoder(layers, x)
     first: list[Tensor] = []
     for a, b in spans(whole, max(1, strip * whole // size)):
         if ask:
@@ -45,9 +43,9 @@ def run_in_strips(
     features = [torch.cat(first, dim=2)]
     del first
     features[0] = features[0].contiguous(memory_format=torch.channels_last)
-    for encoding in list(network.encodings)[encoder.level(whole) + 1 :]:
+    for encoding in list(layers.encodings)[encoder.level(whole) + 1 :]:
         features.append(encoding(features[-1]))
-    decoding = Decoding(network, features[-1])
+    decoding = Decoding(layers, features[-1])
     decoder = _Decoder(decoding, encoder, whole, *decoding.whole(features, ask))
     result = torch.empty_like(x, dtype=torch.float32)
     for a, b in spans(size, strip):
@@ -70,16 +68,16 @@ def padded(x: Tensor, above: int, below: int) -> Tensor:
 class _Encoder:
     """Rows of the encoder's features, computed from the picture when they are asked for."""
 
-    def __init__(self, network: FusedGenerator, picture: Tensor) -> None:
-        self._network, self._picture = network, picture
+    def __init__(self, layers: Layers, picture: Tensor) -> None:
+        self._layers, self._picture = layers, picture
 
     def level(self, resolution: int) -> int:
-        return (self._network.size // resolution).bit_length() - 1
+        return (self._layers.size // resolution).bit_length() - 1
 
     def rows(self, resolution: int, first: int, end: int) -> Tensor:
         """Rows first to end of the feature at that resolution, (N, C, end - first, resolution)."""
         level = self.level(resolution)
-        encoding = cast(Encoding, self._network.encodings[level])
+        encoding = cast(Encoding, self._layers.encodings[level])
         if level == 0:
             return encoding(self._picture[:, :, first:end].contiguous(memory_format=torch.channels_last))
         # Row i of the result sees rows 2i to 2i + 2 of the low-pass, whose row m sees m - 2 to m + 1.

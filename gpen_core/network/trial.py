@@ -21,6 +21,7 @@ from ..errors import GpenError, shown
 from ..pixels import Pixels
 from ..weights.checkpoint import read_generator
 from .build import build_fused
+from .place import place
 from .run import run_network
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def restores(path: Path, folder: Path) -> bool:
 
 def _ask(path: Path) -> bool:
     try:
-        return gives_faces_back(build_fused(read_generator(path)))
+        return gives_faces_back(place(build_fused(read_generator(path)), "cpu"))
     except (GpenError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's, of too little memory
         LOG.debug("'%s' could not be tried: %s", shown(path, 300), shown(error, 300))
         return False

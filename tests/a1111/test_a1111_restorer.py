@@ -178,7 +178,10 @@ class Elsewhere:
     def parameters(self):
         return iter([self])
 
-    def to(self, device: object) -> None:
+    def modules(self):
+        return iter([self])
+
+    def to(self, device: object, dtype: object = None) -> None:
         self.device = torch.device(str(device))
 
 
