@@ -54,6 +54,7 @@ class Engine:
         self._lock = threading.RLock()
         self._key: _Key | None = None
         self._network: FusedGenerator | None = None
+        self._placed: torch.device | None = None  # where the network computes; None where it waits in RAM for it
         self._detector: tuple[str, torch.device, Detector] | None = None
         self._restorer: FaceRestorer | None = None
         self._auto_found = False
@@ -84,6 +85,8 @@ class Engine:
             self._restorer = None
             if self._detector is not None and self._detector[1].type != "cpu":
                 self._detector = None
+            if self._placed is not None and self._placed.type != "cpu":
+                self._placed = None
             if self._network is not None:
                 try:
                     with _own_modes(_CPU):
@@ -131,8 +134,9 @@ class Engine:
             self._progress.say(f"is loading {found.name}")
             self._network = load_network(found.path, device, key.dtype)
             self._key = key
-        else:
+        elif self._placed != device:
             place(self._network, device)
+        self._placed = device
         wanted = dataclasses.replace(options, device=str(device))
         if self._restorer is None or self._restorer.options != wanted:
             self._restorer = FaceRestorer(

@@ -235,6 +235,17 @@ def test_unload_takes_the_detector_off_the_device_as_well(gpu, portrait, detecto
     assert gpu.on_device() == []
 
 
+def test_the_network_takes_the_form_of_the_device_it_comes_back_to(gpu, portrait, monkeypatch):
+    """It waits in RAM as it is; where it computes is place()'s business."""
+    placed: list[torch.device] = []
+    monkeypatch.setattr(gpu.ours("engine"), "place", lambda network, device: placed.append(device) or network.to(device))
+    gpu.opts.face_restoration_unload = True
+    gpu.restore_faces(portrait)
+    assert not placed  # load_network does it
+    gpu.restore_faces(portrait)
+    assert placed == [torch.device("mps")]
+
+
 @pytest.mark.parametrize(
     "error", [torch.cuda.OutOfMemoryError("out of memory"), KeyError("a fault"), SettingsError("too large"), KeyboardInterrupt()]
 )

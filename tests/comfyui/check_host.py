@@ -138,3 +138,17 @@ def test_what_was_left_behind_is_brought_as_well(comfy, torch, model, monkeypatc
     monkeypatch.setattr(host, "load_models_gpu", lambda models, memory_required=0: halves[0].to("meta"))
     sys.modules[type(model).__module__].full_load(patcher, 0)
     assert {parameter.device.type for parameter in halves.parameters()} == {"meta"}
+
+
+def test_the_network_is_made_for_the_device_and_waits_in_ram(comfy, torch, model, monkeypatch):
+    """ComfyUI moves it by itself, so its weights have that device's form from the beginning."""
+    from comfy import model_management as host
+
+    module = sys.modules[type(model).__module__]
+    load = sys.modules[module.__name__.removesuffix("nodes.model") + "gpen_core.network.load"]
+    asked, real = [], load.load_network
+    monkeypatch.setattr(load, "load_network", lambda *given, **more: asked.append((given[1:], more)) or real(*given, **more))
+    monkeypatch.setattr(host, "get_torch_device", lambda: torch.device("meta"))
+    loaded = module.load_model(model.name, "fp32")
+    assert asked == [((torch.device("meta"), torch.float32), {"waits_on": "cpu"})]
+    assert {parameter.device.type for parameter in loaded.network.parameters()} == {"cpu"}
