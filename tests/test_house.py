@@ -18,7 +18,7 @@ FLOORS = (
     {"steps", "faces", "network"},
     {"weights", "pictures"},
     {"runtime", "options"},
-    {"progress", "errors"},
+    {"progress", "errors", "pixels"},
 )
 
 

@@ -27,11 +27,11 @@ Ask = Callable[[], object]
 
 
 def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None) -> Pixels:
-    """The network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_batch()."""
-    return run_batch(network, [picture], centred=centred, tiled=tiled, ask=ask)[0]
+    """The network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_pictures()."""
+    return run_pictures(network, [picture], centred=centred, tiled=tiled, ask=ask)[0]
 
 
-def run_batch(
+def run_pictures(
     network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None
 ) -> list[Pixels]:
     """The network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
