@@ -1,6 +1,6 @@
 """The house's plan: which file of a package imports which, and a drawing of its rooms (the package's folders and files).
 
-    python tests/house.py gpen_core plan.svg
+`python tests/house.py gpen_core plan.svg` writes the drawing.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def drawing(package: Path) -> str:
         )
     height = 60 + (max(floors.values()) + 1) * row
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="sans-serif" fill="#123">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" fill="#123">'
         '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" '
         'orient="auto"><path d="M0 0 8 4 0 8z" fill="#789"/></marker></defs>'
         f'<rect width="{width}" height="{height}" fill="white"/>{"".join(parts)}</svg>\n'

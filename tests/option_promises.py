@@ -215,6 +215,7 @@ PROMISES: tuple[Promise, ...] = (
     Promise("device", ("cpu", "cpu:0"), ONE, coloured(RED, YELLOW)),
 )
 
+
 def _only_background(scene: Scene, images: Sequence[Image]) -> None:
     assert close(images[0], cv2.resize(before(scene), None, fx=2, fy=2, interpolation=cv2.INTER_LANCZOS4), 0.1)
     assert close(images[1], 0.0)

@@ -230,7 +230,9 @@ class RRDBNet(nn.Module):
         assert x.shape[2] % 4 == 0 and x.shape[3] % 4 == 0
         return torch.nn.functional.interpolate(x, scale_factor=self.scale, mode="nearest")
 '''
-TINY_SPANDREL = TINY_RRDBNET + '''
+TINY_SPANDREL = (
+    TINY_RRDBNET
+    + '''
 class ModelLoader:
     """Reads the settings off the tensors, and refuses what it does not know."""
     def __init__(self, device):
@@ -243,6 +245,7 @@ class ModelLoader:
         network.load_state_dict(state)
         return network
 '''
+)
 
 
 @pytest.fixture(params=["spandrel", "basicsr"])

@@ -18,7 +18,7 @@ from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.load import load_network
 from gpen_core.network.modules import Generator
 from gpen_core.network.place import place
-from gpen_core.network.run import run_pictures, run_network
+from gpen_core.network.run import run_network, run_pictures
 from gpen_core.network.tiles import padded, run_in_strips, spans
 from gpen_core.pictures import read_picture
 from gpen_core.runtime import free_memory, is_out_of_memory

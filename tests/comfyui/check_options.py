@@ -131,9 +131,11 @@ def test_the_device_is_comfyuis(comfy, torch, inputs, world, monkeypatch):
         monkeypatch.setattr(model_management, "get_torch_device", lambda: asked.append(given["device"]) or torch.device(given["device"]))
         model = load(comfy, given)
         model.network.to(model.patcher.load_device)
-        return node(comfy, "GPENRestoreFaces").restore(
-            tensor(torch, scene), model=model, **taken(comfy, inputs, "GPENRestoreFaces", given)
-        )[0][0].numpy()
+        return (
+            node(comfy, "GPENRestoreFaces")
+            .restore(tensor(torch, scene), model=model, **taken(comfy, inputs, "GPENRestoreFaces", given))[0][0]
+            .numpy()
+        )
 
     promise.check(world, through)
     assert asked
