@@ -66,12 +66,16 @@ def test_a_box_is_searched_with_half_its_size_around_it() -> None:
         ((x0 - 1, y0 - 1, x0 + 21, y1), 1),  # 11 to the right: beyond its edge
         ((x0 - 1, y0 - 1, x0 + 5, y1), 0),
         ((x0 - 1, y0 - 1, x1, y0 + 8), 0),
+        ((x0 - 1, y0, x0 + 11, y1), 0),  # 17 columns of it are too few
+        ((x0 - 1, y0, x0 + 15, y1), 1),
+        ((x0 - 1, y0, x1, y0 + 16), 0),  # 24 rows of it
+        ((x0 - 1, y0, x1, y0 + 26), 1),
         ((x1 + 4, y0, x1 + 100, y1), 0),  # it is seen, but lies outside the box
         ((x0, y1 + 4, x1, y1 + 94), 0),
     ):
         faces = faces_in_boxes(pixels(scene), [box], MARKS, 0.9)
         assert len(faces) == found, box
-        if found:
+        if found and box[2] > x1 - 4 and box[3] > y1 - 4:
             assert np.abs(np.array(faces[0].box) - (x0 - 0.5, y0 - 0.5, x1 - 0.5, y1 - 0.5)).max() <= 1.5
 
 
@@ -85,8 +89,8 @@ def test_of_two_faces_near_a_box_the_one_that_shares_most_with_it_counts() -> No
 
 def test_boxes_outside_the_picture_and_empty_ones_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     scene = draw((90, 90), Drawn("one", (45, 45)))
-    boxes = [(-50, 10, -20, 40), (10, 95, 40, 190), (40, 40, 40, 40), (20, 20, 70, 70)]
-    assert len(faces_in_boxes(pixels(scene), boxes, MARKS, 0.9)) == 1 and caplog.text.count("no face was found in the box") == 3
+    boxes = [(-50, 10, -20, 40), (10, 110, 40, 150), (110, 10, 150, 40), (40, 40, 40, 40), (20, 20, 70, 70)]
+    assert len(faces_in_boxes(pixels(scene), boxes, MARKS, 0.9)) == 1 and caplog.text.count("no face was found in the box") == 4
     assert "-50, 10, -20, 40" in caplog.text
 
 

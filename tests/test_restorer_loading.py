@@ -145,12 +145,19 @@ def test_a_hosts_own_network_and_detector_are_used_as_they_are(loaded: Any, tmp_
     assert [face.status for face in result.faces] == ["restored"] and result.model == "auto"
 
 
+def test_a_model_in_a_further_folder_is_found(loaded: Any, tmp_path: Path) -> None:
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "GPEN" / OWN).rename(tmp_path / "extra" / "further.safetensors")
+    made(tmp_path, model="further.safetensors").prepare()
+    assert loaded[-1][1][0] == tmp_path / "extra" / "further.safetensors"
+
+
 def test_a_result_says_which_model_and_how_long(loaded: Any, tmp_path: Path) -> None:
     restorer = made(tmp_path, model=OWN)
     result = restorer(from_array(SCENE.pixels))
     assert restorer.weights == tmp_path / "GPEN" / OWN and restorer.note is None
     assert result.model == restorer.model_name == LITE, "a renamed file is known by its content"
-    assert result.seconds > 0
+    assert result.seconds > 0 and result.scale == 1
     aligned = made(tmp_path, aligned=True, output_size="factor", factor=2.0)(SCENE.pixels)
     assert aligned.scale == 2 and aligned.mask.shape == (180, 180) and aligned.mask.min() == 1
     (face,) = aligned.faces

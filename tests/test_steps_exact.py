@@ -201,6 +201,8 @@ def test_a_rectangle_reaches_a_pixel_or_three_beyond_the_mask() -> None:
     assert reach(mask, np.eye(2, 3) * 4, (64, 64)) == (0, 1, 8, 12), "three where it shrinks"
     assert reach(mask, np.eye(2, 3), (30, 12)) == (8, 18, 12, 30), "it ends with the picture"
     assert reach(0 * mask, np.eye(2, 3), (64, 64)) == (0, 0, 0, 0)
+    picture, face = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64, 3), np.float32)
+    assert Compositor(picture).add(face, 0 * mask, np.eye(2, 3)) == (0, 0, 0, 0)
 
 
 def test_a_face_pasted_in_strips_is_whole_and_detail_is_added_to_it() -> None:
