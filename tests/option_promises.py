@@ -232,4 +232,9 @@ ALIGNED: tuple[Promise, ...] = (
     Promise("factor", (2.0, 1.5, 3.0), SQUARE, _factor, {"output_size": "factor"}),
     Promise("background", ("lanczos", "realesrgan"), SQUARE, _only_background, {"output_size": "factor", "factor": 2.0, "strength": 0.0}),
 )
+
+# What a setting promises together with another one.
+TOGETHER: tuple[Promise, ...] = (
+    Promise("feather", (0.0, 0.5, 1.0), draw((160, 160), Drawn("one", (80, 80), 128)), _feather, {"mask": "parsing"}, size=256),
+)
 NAMES = tuple(promise.name for promise in PROMISES)

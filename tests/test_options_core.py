@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from option_promises import ALIGNED, NAMES, PROMISES, Promise, Run
-from option_world import Scene, World, own_model
+import torch
+from option_promises import ALIGNED, NAMES, PROMISES, TOGETHER, Promise, Run
+from option_world import LITE, Scene, Standin, World, own_model, tinted
+from test_restorer import face_at
 
 from gpen_core import FaceRestorer, RestoreOptions
 
@@ -45,3 +47,26 @@ def test_a_setting_keeps_its_promise(promise: Promise, world: World, tmp_path: P
 @pytest.mark.parametrize("promise", ALIGNED, ids=[promise.name for promise in ALIGNED])
 def test_a_setting_keeps_its_promise_for_an_aligned_face(promise: Promise, world: World, tmp_path: Path) -> None:
     promise.check(world, through_the_core(tmp_path, aligned=True))
+
+
+@pytest.mark.parametrize("promise", TOGETHER, ids=[promise.name for promise in TOGETHER])
+def test_a_setting_keeps_its_promise_with_another(promise: Promise, world: World, tmp_path: Path) -> None:
+    promise.check(world, through_the_core(tmp_path))
+
+
+def test_of_a_face_cut_by_the_border_only_what_is_there_is_matched() -> None:
+    """What the network makes of the part beyond the picture is no matter of its colours."""
+
+    def dark_beyond(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+        made = tinted(x, colour)
+        made[..., : x.shape[3] // 2 - 3] = 0
+        return made
+
+    picture = np.full((128, 100, 3), (0.5, 0.4, 0.6), np.float32)
+    as_made, matched = (
+        FaceRestorer(RestoreOptions(device="cpu", colour_match=match), network=Standin(64, dark_beyond, LITE, "cpu"))(  # type: ignore[arg-type]
+            picture, faces=[face_at(-64, 0, 128)]
+        ).image[60:90, 2:16]
+        for match in (False, True)
+    )
+    assert np.abs(as_made - picture[0, 0]).max() > 0.08 and np.abs(matched - picture[0, 0]).max() < 0.02

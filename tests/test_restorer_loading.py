@@ -61,15 +61,15 @@ def test_everything_is_loaded_once_and_only_when_it_is_needed(loaded: Any, tmp_p
 def test_folders_and_devices_reach_what_is_loaded(loaded: Any, tmp_path: Path) -> None:
     for name in ("extra", "GPEN"):
         (tmp_path / name).mkdir(exist_ok=True)
-    made(tmp_path, **ALL, precision="bf16").prepare()
+    made(tmp_path, **ALL, precision="bf16", device="cpu:0").prepare()
     calls = {name: (given, named) for name, given, named in loaded}
     folders = [tmp_path / "extra", *search_folders(tmp_path)]
-    assert calls["detector"] == (("retinaface-mobile",), {"device": "cpu", "weights_folders": folders})
-    assert calls["parser"] == ((folders, torch.device("cpu")), {})
+    assert calls["detector"] == (("retinaface-mobile",), {"device": "cpu:0", "weights_folders": folders})
+    assert calls["parser"] == ((folders, torch.device("cpu:0")), {})
     path, device, dtype = calls["network"][0]
-    assert path.name == f"{LITE}.safetensors" and device == torch.device("cpu") and dtype == torch.bfloat16
+    assert path.name == f"{LITE}.safetensors" and device == torch.device("cpu:0") and dtype == torch.bfloat16
     where, device = calls["upscaler"][0]
-    assert where == tmp_path / "extra" / "RealESRGAN_x2plus.pth" and device == torch.device("cpu")
+    assert where == tmp_path / "extra" / "RealESRGAN_x2plus.pth" and device == torch.device("cpu:0")
     assert "progress" in calls["upscaler"][1]
 
 

@@ -77,7 +77,9 @@ def test_feather_is_a_share_of_the_radius(feather: float, share: float) -> None:
     assert np.flatnonzero(profile)[-1] == pytest.approx(150, abs=1.5)
     full = np.flatnonzero(profile >= 0.999)[-1]
     assert full == pytest.approx(150 * (1 - share), abs=3)
-    if share:
+    if not share:
+        assert 0 < ((mask > 0) & (mask < 1)).sum() < 1500, "an edge of one pixel"
+    else:
         quarter = profile[round(150 * (1 - share / 4))]
         assert quarter == pytest.approx(0.25**2 * (3 - 0.5), abs=0.02), "a smooth step"
 
