@@ -122,7 +122,9 @@ def _pytest(arguments: Sequence[str], plugins: Sequence[object], mutant: Mutant 
 
 def _record(results: Any, files: Sequence[Path], tests: Sequence[str]) -> None:
     recorder = Recorder(files)
-    _pytest(tests, [recorder])
+    code = _pytest(tests, [recorder])
+    if code not in (0, 1):  # 1: tests fail, which are named below
+        recorder.failed.append(f"pytest itself, with {code}: a file that cannot be read?")
     results.put((dict(recorder.lines), dict(recorder.seconds), recorder.failed))
 
 
