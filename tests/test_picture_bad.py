@@ -145,6 +145,29 @@ def test_a_tiff_whose_last_rows_are_missing(tmp_path, monkeypatch, dtype, host_a
     refused(put(tmp_path, "in.tif", data[:count] + struct.pack("<I", half // 2) + data[count + 4 : -half // 2]))
 
 
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_whose_last_rows_are_missing_though_an_end_mark_follows(tmp_path, mode, subsampling):
+    stream, values = io.BytesIO(), np.random.default_rng(5).integers(0, 256, (140, 101, 3)).astype(np.uint8)
+    Image.fromarray(values).convert(mode).save(stream, "JPEG", subsampling=subsampling if mode == "RGB" else -1)
+    whole = stream.getvalue()
+    start = whole.index(b"\xff\xda")
+    after_ff = whole.index(b"\xff\x00", start + 100) + 1  # what comes next decides what that byte means
+    for cut in (*range(start + 200, len(whole) - 200, 1601), after_ff):
+        refused(put(tmp_path, "in.jpg", whole[:cut] + b"\xff\xd9"), "rows of pixels are missing")
+    read_picture(put(tmp_path, "in.jpg", whole))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_whole_jpeg_that_ends_in_middle_grey_is_read(tmp_path, mode, progressive):
+    values = noise(64, 48, 3)
+    values[40:] = 128
+    image = Image.fromarray(values).convert(mode)
+    image.save(tmp_path / "in.jpg", progressive=progressive)
+    read_picture(tmp_path / "in.jpg")
+
+
 def test_a_damaged_png(tmp_path):
     path = tmp_path / "in.png"
     Image.fromarray(noise(64, 64, 3)).save(path)

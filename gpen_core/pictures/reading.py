@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from ..errors import PictureError
 from .form import AnyArray, Form, Picture, build
@@ -183,9 +183,12 @@ def _what_it_is(head: bytes) -> str:
 
 def _jpeg(data: bytes) -> Decoded:
     # Asked of the file and not left to Pillow: hosts switch Pillow's own check off (LOAD_TRUNCATED_IMAGES) for the whole process.
-    if not _jpeg_is_whole(data):
+    end = _end_of_jpeg(data)
+    if end < 0:
         raise PictureError("the file is cut short")
     image = load(JpegImagePlugin.JpegImageFile, data)
+    if _is_filled_up(image, data, end):
+        raise PictureError("the file is cut short (rows of pixels are missing)")
     decoded = from_pillow(image)
     if image.mode != "CMYK":
         sampling = JpegImagePlugin.get_sampling(image)
@@ -195,20 +198,32 @@ def _jpeg(data: bytes) -> Decoded:
     return decoded
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether an end marker follows the picture's own scan (an end marker before it would belong to an embedded thumbnail)."""
+def _end_of_jpeg(data: bytes) -> int:
+    """Where the end marker behind the picture's own scan stands (one before it would belong to an embedded thumbnail), or -1."""
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            return True  # no marker where one should be: for the decoder to judge
+            return len(data)  # no marker where one should be: for the decoder to judge
         marker = data[position + 1]
         if marker == 0xFF:  # padding
             position += 1
             continue
         if marker == 0xDA:
-            return data.find(b"\xff\xd9", position) >= 0
+            return data.find(b"\xff\xd9", position)
         position += 2 if 0xD0 <= marker <= 0xD8 or marker == 0x01 else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return False
+    return -1
+
+
+def _is_filled_up(image: Image.Image, data: bytes, end: int) -> bool:
+    """Whether a scan ends too early though an end marker follows: decoders fill up with middle grey and say nothing.
+
+    Other bytes before the marker then make another picture; behind a whole scan nobody looks at them.
+    """
+    last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
+    if not np.isin(last, (127, 128)).all():
+        return False
+    other = load(JpegImagePlugin.JpegImageFile, data[:end] + bytes(range(128)) + data[end:])
+    return image.tobytes() != other.tobytes()
 
 
 def _tiff(data: bytes) -> Decoded:
