@@ -20,7 +20,7 @@ from picture_help import chunk, put, raw_png, raw_tiff
 from PIL import Image, ImageFile
 
 from gpen_core.errors import PictureError, SettingsError
-from gpen_core.pictures import TextChunk, from_array, read_picture, to_array, write_picture
+from gpen_core.pictures import TextChunk, from_array, pixels_at_most, read_picture, to_array, write_picture
 
 RNG = np.random.default_rng(3)
 # First column and row of each pass of an interlaced PNG, and its steps.
@@ -187,7 +187,7 @@ def test_rubbish_gives_a_picture_or_a_picture_error(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    with contextlib.suppress(PictureError):
+    with contextlib.suppress(PictureError), pixels_at_most(1 << 20):  # a changed size may be allowed, and take minutes
         assert read_picture(path).pixels.shape[2] == 3
 
 

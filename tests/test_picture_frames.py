@@ -12,7 +12,7 @@ from picture_help import chunk, noise, put, raw_png
 from PIL import Image, ImageSequence, features
 
 from gpen_core.errors import PictureError
-from gpen_core.pictures import frame_file, from_array, read_frames, read_picture, to_array, write_picture
+from gpen_core.pictures import frame_file, from_array, pixels_at_most, read_frames, read_picture, to_array, write_picture
 
 
 def images(count, size=(13, 9), mode="RGB"):
@@ -265,6 +265,7 @@ def test_rubbish_gives_frames_or_a_picture_error(tmp_path_factory, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        assert all(picture.pixels.shape[2] == 3 for picture, _ in read_frames(path))
+        with pixels_at_most(1 << 20):  # a changed size may be allowed, and take minutes
+            assert all(picture.pixels.shape[2] == 3 for picture, _ in read_frames(path))
     except PictureError as error:
         assert str(path) in str(error)
