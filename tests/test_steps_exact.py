@@ -284,5 +284,5 @@ def test_a_position_just_beyond_the_last_face_is_passed_over(caplog: pytest.LogC
     assert "2: 2 found" in caplog.text
     tiny = Face((0, 0, 0.5, 0.5), faces[0].landmarks, 0.9)
     assert select_faces([tiny], (90, 140)) == [tiny], "no face is too small by default"
-    with pytest.raises(SettingsError, match="smallest face is -1"):
+    with pytest.raises(SettingsError, match="size is -1"):
         select_faces(faces, (90, 140), min_size=-1)
