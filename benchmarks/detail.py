@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean as mean
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 ROUND = 0.6  # of the face's box that is kept on every side
 WORST = 10
 
-Spoil = Callable[[Pixels, np.random.Generator], np.ndarray]
+Spoil = Callable[[Pixels, np.random.Generator], NDArray[Any]]
 Bytes = NDArray[np.uint8]
 
 
@@ -105,11 +106,11 @@ class Row:
         return self.with_ - self.without
 
 
-def as_float(picture: np.ndarray) -> Pixels:
+def as_float(picture: NDArray[Any]) -> Pixels:
     return picture.astype(np.float32) / np.float32(255)
 
 
-def to_bytes(picture: np.ndarray) -> Bytes:
+def to_bytes(picture: NDArray[Any]) -> Bytes:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from training.degrade import Damage, faded, random_damage, spoil
@@ -16,7 +18,7 @@ from training.plan import Plan
 class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     """Item n is (spoilt, good, mask), the same for the same seed and n in every process."""
 
-    def __init__(self, faces: list[FaceFile], pixels: np.ndarray, plan: Plan, first: int) -> None:
+    def __init__(self, faces: list[FaceFile], pixels: NDArray[Any], plan: Plan, first: int) -> None:
         kept = [n for n, face in enumerate(faces) if not face.held_out]
         self.painted = [n for n in kept if faces[n].watermark]
         self.photos = [n for n in kept if not faces[n].watermark]
@@ -47,11 +49,11 @@ class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         return to_tensor(bad), to_tensor(good), torch.as_tensor(np.ascontiguousarray(mask))[None]
 
 
-def to_tensor(picture: np.ndarray) -> torch.Tensor:
+def to_tensor(picture: NDArray[Any]) -> torch.Tensor:
     """(S, S, 3) uint8 RGB -> (3, S, S) float32 in -1..1, as the official code normalises."""
     return torch.as_tensor(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
 
 
-def to_pixels(pictures: torch.Tensor) -> np.ndarray:
+def to_pixels(pictures: torch.Tensor) -> NDArray[Any]:
     """(N, 3, S, S) in -1..1 -> (N, S, S, 3) uint8 RGB."""
     return ((pictures.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

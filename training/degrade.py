@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ def random_damage(rng: np.random.Generator) -> Damage:
     )
 
 
-def blur_kernel(sigma: float, aspect: float, angle: float) -> np.ndarray:
+def blur_kernel(sigma: float, aspect: float, angle: float) -> NDArray[Any]:
     """Anisotropic Gaussian, (k, k) float64 with sum 1."""
     reach = max(1, math.ceil(3 * sigma))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
@@ -72,7 +73,7 @@ def blur_kernel(sigma: float, aspect: float, angle: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def motion_kernel(length: int, angle: float) -> np.ndarray:
+def motion_kernel(length: int, angle: float) -> NDArray[Any]:
     """A line of the given length, (k, k) float64 with sum 1."""
     side = length | 1
     kernel = np.zeros((side, side), np.float32)
@@ -84,7 +85,7 @@ def motion_kernel(length: int, angle: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float64)
 
 
-def packed_and_unpacked(picture: np.ndarray, quality: int, *, webp: bool = False) -> NDArray[np.uint8]:
+def packed_and_unpacked(picture: NDArray[Any], quality: int, *, webp: bool = False) -> NDArray[np.uint8]:
     """What JPEG or WebP of that quality leaves of a picture, (H, W, 3) uint8 RGB."""
     suffix, setting = (".webp", cv2.IMWRITE_WEBP_QUALITY) if webp else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
     done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [setting, quality])
@@ -93,14 +94,14 @@ def packed_and_unpacked(picture: np.ndarray, quality: int, *, webp: bool = False
     return unpacked(data)
 
 
-def faded(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def faded(picture: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """As an old print: less contrast, blacks lifted, a cast towards yellow and red. (S, S, 3) uint8."""
     contrast, lift = rng.uniform(0.55, 0.95), rng.uniform(0, 40)
     cast = np.array([rng.uniform(0.95, 1.05), rng.uniform(0.9, 1.0), rng.uniform(0.7, 1.0)])
     return np.clip(np.rint((picture * contrast + lift) * cast), 0, 255).astype(np.uint8)
 
 
-def spoil(picture: np.ndarray, damage: Damage, rng: np.random.Generator) -> np.ndarray:
+def spoil(picture: NDArray[Any], damage: Damage, rng: np.random.Generator) -> NDArray[Any]:
     """The damaged picture, (S, S, 3) uint8, enlarged back to the size it had."""
     size = picture.shape[0]
     y = picture

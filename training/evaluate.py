@@ -20,10 +20,12 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gpen_core.faces.detect import Detector
@@ -51,7 +53,7 @@ COLUMNS = {  # name of the figure -> heading, format
 }
 
 
-def run(network: Network, picture: np.ndarray) -> np.ndarray:
+def run(network: Network, picture: NDArray[Any]) -> NDArray[Any]:
     """The network on one (S, S, 3) uint8 RGB face."""
     x = torch.as_tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.inference_mode():
@@ -59,7 +61,7 @@ def run(network: Network, picture: np.ndarray) -> np.ndarray:
     return ((y[0] * 0.5 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).to(torch.uint8).numpy()
 
 
-def unsharp(picture: np.ndarray) -> np.ndarray:
+def unsharp(picture: NDArray[Any]) -> NDArray[Any]:
     """Unsharp mask of radius 1.5 and amount 0.8, what people reach for first."""
     soft = cv2.GaussianBlur(picture, (0, 0), 1.5)
     return cv2.addWeighted(picture, 1.8, soft, -0.8, 0)
@@ -79,7 +81,7 @@ def damages(index: int) -> dict[str, Damage]:
     return {"clean": Damage(), **FIXED, "random": random_damage(np.random.default_rng((SEED, index)))}
 
 
-def spoilt(good: np.ndarray, damage: Damage, index: int, n: int) -> dict[str, np.ndarray]:
+def spoilt(good: NDArray[Any], damage: Damage, index: int, n: int) -> dict[str, NDArray[Any]]:
     """The spoilt face as it is compared: enlarged bilinearly (or, damage "random", as drawn), and by Lanczos and sharpened."""
     bad, lanczos = (
         spoil(good, dataclasses.replace(damage, enlarge=how), np.random.default_rng((SEED, index, n)))
@@ -92,12 +94,12 @@ def evaluate(networks: dict[str, Network], faces: list[FaceFile], yunet: Path | 
     """Means over faces of every figure, for every damage and method."""
     size = next(iter(networks.values())).size
     detectors: dict[str, Detector] = {"landmarks": RetinaFaceMobile()}
-    look: Callable[[np.ndarray], np.ndarray] | None = None
+    look: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     if yunet is not None:
         detectors["landmarks_yunet"] = YuNet(yunet)
         look = quality.YuNetFeatures(yunet)
     rows: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    features: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    features: dict[tuple[str, str], list[NDArray[Any]]] = defaultdict(list)
     for index, face in enumerate(tqdm(faces, desc="evaluating", disable=None)):
         good = face.read(size)
         keep = np.ones(good.shape[:2], bool)
@@ -153,7 +155,7 @@ def table(figures: Figures) -> str:
 
 def sheet(network: Network, faces: list[FaceFile], path: Path) -> None:
     """A picture of rows: original, then input and restored for every fixed damage."""
-    rows: list[np.ndarray] = []
+    rows: list[NDArray[Any]] = []
     for index, face in enumerate(faces):
         good = face.read(network.size)
         cells = [good]

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ class FaceFile:
     def watermark(self) -> tuple[int, int, int, int] | None:
         return next((box for name, box in WATERMARKS.items() if self.source.stem.startswith(name)), None)
 
-    def read(self, size: int) -> np.ndarray:
+    def read(self, size: int) -> NDArray[Any]:
         """The face as (size, size, 3) uint8 RGB."""
         if self.source.is_dir():
             data = (self.source / self.member).read_bytes()
@@ -58,7 +59,7 @@ class FaceFile:
         return decode(data, size)
 
 
-def unpacked(data: bytes | np.ndarray) -> NDArray[np.uint8]:
+def unpacked(data: bytes | NDArray[Any]) -> NDArray[np.uint8]:
     """Picture file to (H, W, 3) uint8 RGB. Raises ValueError."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
@@ -66,7 +67,7 @@ def unpacked(data: bytes | np.ndarray) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
+def decode(data: bytes, size: int) -> NDArray[Any]:
     """Picture file to (size, size, 3) uint8 RGB, shrunk by area averaging where it is larger."""
     picture = unpacked(data)
     if picture.shape[:2] == (size, size):
@@ -89,7 +90,7 @@ def list_faces(data: Path) -> list[FaceFile]:
     return faces
 
 
-def _all_pixels(faces: list[FaceFile], size: int) -> Iterator[np.ndarray]:
+def _all_pixels(faces: list[FaceFile], size: int) -> Iterator[NDArray[Any]]:
     archives: dict[Path, zipfile.ZipFile] = {}
     try:
         for face in faces:
@@ -104,7 +105,7 @@ def _all_pixels(faces: list[FaceFile], size: int) -> Iterator[np.ndarray]:
             archive.close()
 
 
-def decoded(faces: list[FaceFile], size: int, cache: Path) -> np.ndarray:
+def decoded(faces: list[FaceFile], size: int, cache: Path) -> NDArray[Any]:
     """All faces as (N, size, size, 3) uint8, memory-mapped from `cache`, which is made on first use."""
     key = zlib.crc32("\n".join(face.label for face in faces).encode("utf-8"))
     path = cache / f"faces-{size}-{len(faces)}-{key:08x}.npy"

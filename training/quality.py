@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpen_core.faces.detect import Detector
 from gpen_core.faces.onnx_network import OnnxNetwork
@@ -15,16 +17,16 @@ MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MISSED = 0.5  # landmark error of a face that is not found any more, in distances between the eyes
 
 
-def psnr(picture: np.ndarray, good: np.ndarray, keep: np.ndarray) -> float:
+def psnr(picture: NDArray[Any], good: NDArray[Any], keep: NDArray[Any]) -> float:
     """In dB; keep: (S, S) bool, where to look."""
     error = (picture.astype(np.float64) - good)[keep]
     return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-6)))
 
 
-def _similarity(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _similarity(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """SSIM and its part without luminance, (S, S) each, mean over channels; Gaussian window of sigma 1.5 (Wang et al. 2004)."""
 
-    def mean(x: np.ndarray) -> np.ndarray:
+    def mean(x: NDArray[Any]) -> NDArray[Any]:
         return cv2.GaussianBlur(x, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT)
 
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -35,7 +37,7 @@ def _similarity(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ((2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * contrast).mean(axis=2), contrast.mean(axis=2)
 
 
-def ssim(picture: np.ndarray, good: np.ndarray, keep: np.ndarray) -> tuple[float, float]:
+def ssim(picture: NDArray[Any], good: NDArray[Any], keep: NDArray[Any]) -> tuple[float, float]:
     """(SSIM, MS-SSIM (Wang et al. 2003, five scales))."""
     a, b, here = picture.astype(np.float64), good.astype(np.float64), keep.astype(np.float64)
     single, multi = 0.0, 1.0
@@ -50,7 +52,7 @@ def ssim(picture: np.ndarray, good: np.ndarray, keep: np.ndarray) -> tuple[float
     return single, multi
 
 
-def gradient_energy(picture: np.ndarray, keep: np.ndarray) -> float:
+def gradient_energy(picture: NDArray[Any], keep: NDArray[Any]) -> float:
     """Mean absolute difference between neighbouring pixels of the luma."""
     luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64)
     both = keep[1:, 1:]
@@ -58,12 +60,12 @@ def gradient_energy(picture: np.ndarray, keep: np.ndarray) -> float:
     return float((across + down)[both].mean())
 
 
-def colour_shift(picture: np.ndarray, good: np.ndarray, keep: np.ndarray) -> float:
+def colour_shift(picture: NDArray[Any], good: NDArray[Any], keep: NDArray[Any]) -> float:
     """Mean over channels of how far the channel's mean is off, in grey levels."""
     return float(np.abs((picture.astype(np.float64) - good)[keep].mean(axis=0)).mean())
 
 
-def landmarks(detector: Detector, picture: np.ndarray) -> np.ndarray | None:
+def landmarks(detector: Detector, picture: NDArray[Any]) -> NDArray[Any] | None:
     """The five landmarks (5, 2) of the largest face of a face crop, or None. The crop's border is continued, for detectors want room."""
     room = picture.shape[0] // 4
     wide = np.pad(picture, ((room, room), (room, room), (0, 0)), mode="edge").astype(np.float32) / np.float32(255)
@@ -71,7 +73,7 @@ def landmarks(detector: Detector, picture: np.ndarray) -> np.ndarray | None:
     return max(faces, key=lambda face: face.shorter_side).landmarks if faces else None
 
 
-def landmark_error(found: np.ndarray | None, true: np.ndarray) -> float:
+def landmark_error(found: NDArray[Any] | None, true: NDArray[Any]) -> float:
     """Mean distance of the five points, in distances between the eyes."""
     if found is None:
         return MISSED
@@ -86,14 +88,14 @@ class YuNetFeatures:
     def __init__(self, file: Path) -> None:
         self.network = OnnxNetwork(file)
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, picture: NDArray[Any]) -> NDArray[Any]:
         x = torch.as_tensor(np.ascontiguousarray(picture[..., ::-1])).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             maps = [y for _, name, y in self.network.values(x) if name in self.RESULTS]
         return torch.cat([y.mean(dim=(0, 2, 3)) for y in maps]).numpy().astype(np.float64)
 
 
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Between two sets of features, (N, D) each, taken for Gaussian (Heusel et al., NeurIPS 2017)."""
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     ridge = 1e-6 * np.eye(a.shape[1])  # fewer pictures than numbers leave the covariances singular

@@ -21,6 +21,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -89,7 +90,7 @@ class Trainer:
         torch.save(state, part)
         part.replace(self.checkpoint)
 
-    def train(self, faces: list[FaceFile], pixels: np.ndarray) -> None:
+    def train(self, faces: list[FaceFile], pixels: NDArray[Any]) -> None:
         """Trains until the plan is fulfilled, writing checkpoint.pt, log.jsonl and samples/ into the run's folder."""
         plan = self.plan
         data = SpoiltFaces(faces, pixels, plan, self.seen)
@@ -175,7 +176,7 @@ class Trainer:
             told |= self.adversary.learn(shown.detach(), good)
         return told | {"sharpness": float(sharpness(shown.detach(), good))}
 
-    def _write_sheet(self, bad: Tensor, good: np.ndarray) -> None:
+    def _write_sheet(self, bad: Tensor, good: NDArray[Any]) -> None:
         with torch.inference_mode():
             restored = to_pixels(self.average(bad.to(self.device)))
         columns = [np.concatenate(part) for part in (to_pixels(bad), restored, good)]
@@ -193,7 +194,7 @@ def follow(average: nn.Module, network: nn.Module, part: float) -> None:
         mean.lerp_(weight, part)
 
 
-def sample_pairs(faces: list[FaceFile], pixels: np.ndarray, plan: Plan, count: int = 6) -> tuple[Tensor, np.ndarray]:
+def sample_pairs(faces: list[FaceFile], pixels: NDArray[Any], plan: Plan, count: int = 6) -> tuple[Tensor, NDArray[Any]]:
     """(spoilt (N, 3, S, S), good (N, S, S, 3)) of faces kept out of training: photographs first, then painted ones, for the sheets."""
     kept_out = sorted((n for n, face in enumerate(faces) if face.held_out), key=lambda n: (faces[n].watermark is not None, n))
     photos = sum(faces[n].watermark is None for n in kept_out)
