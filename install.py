@@ -57,21 +57,21 @@ def pip(*arguments: str) -> bool:
     command = [sys.executable, "-m", "pip", "install", *options, *arguments]
     if subprocess.run(command, check=False).returncode == 0:
         return True
-    print(f"GPEN: that failed. Install by hand, with the same Python: {' '.join(command[1:])}")
+    print(f"GPEN: that failed. Install it yourself with the same Python: {' '.join(command[1:])}")
     return False
 
 
 def mend_opencv(files_are_there: bool, trouble: str, recorded: dict[str, str]) -> bool:
     """For an OpenCV that is there and cannot be used: a second one is never put beside it. Whether it can be used now."""
     if not recorded:
-        print(f"GPEN: OpenCV is here, not from pip, but does not start: {trouble}")
+        print(f"GPEN: OpenCV is installed (not by pip) but does not start: {trouble}")
         return False
     name, version = next(iter(recorded.items()))
     if not files_are_there:
         print(f"GPEN: the files of {name} {version} are gone (another OpenCV was uninstalled); installing the same version again")
         return pip("--force-reinstall", f"{name}=={version}")
-    print(f"GPEN: OpenCV is here ({name} {version}) but does not start: {trouble}")
-    print("Install what it asks for (on Debian and Ubuntu: apt install libgl1 libglib2.0-0), or take the build that needs no desktop: "
+    print(f"GPEN: OpenCV is installed ({name} {version}) but does not start: {trouble}")
+    print("Install what it needs (on Debian and Ubuntu: apt install libgl1 libglib2.0-0), or use the build that needs no desktop: "
           f'"{sys.executable}" -m pip uninstall -y {" ".join(recorded)}, then '
           f'"{sys.executable}" -m pip install --no-deps "{HEADLESS}"')  # fmt: skip
     return False
@@ -81,7 +81,7 @@ def main() -> int:
     """0: all is there now. 1: something could not be installed; a line says what to do."""
     lacking = missing(THE_HOSTS_OWN)
     if lacking:
-        print(f"GPEN: {', '.join(lacking)} cannot be imported here. Run this with the Python of your WebUI or ComfyUI; "
+        print(f"GPEN: {', '.join(lacking)} cannot be imported. Run this with the Python of your WebUI or ComfyUI; "
               "outside of both, `python quickstart.py` makes an environment of its own.")  # fmt: skip
         return 1
     wanted = missing(INSTALLABLE)

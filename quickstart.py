@@ -172,7 +172,7 @@ def only_one() -> Generator[None, None, None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                say("Another quickstart is at work here; waiting for it ...")
+                say("Another quickstart is running here; waiting for it ...")
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield  # the lock ends with the file
 
@@ -208,12 +208,12 @@ def make_venv() -> None:
     """A new .venv. An old one of ours that is unfinished or does not run is thrown away; one that somebody else made is kept."""
     ours = "{}.{}".format(*sys.version_info[:2])
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        raise Trouble(f"This Python comes without venv. On Debian and Ubuntu: sudo apt install python{ours}-venv; then start again.")
+        raise Trouble(f"This Python has no venv. On Debian and Ubuntu: sudo apt install python{ours}-venv; then start again.")
     if VENV.exists():
         if Path(sys.prefix).resolve() == VENV.resolve():
-            raise Trouble(f"The environment {VENV} has to be made anew, but it is in use: type deactivate, then start again.")
+            raise Trouble(f"The environment {VENV} must be recreated, but it is in use: type deactivate, then start again.")
         if not read_stamp():
-            raise Trouble(f"There is a {VENV} that quickstart did not make, without Python {ours}. Move it away, then start again.")
+            raise Trouble(f"{VENV} was not made by quickstart and has no Python {ours}. Move it away, then start again.")
         shutil.rmtree(VENV)
     say(f"Making the environment {VENV} ...")
     VENV.mkdir()
@@ -241,10 +241,10 @@ def install_torch(requirement: str, index: str) -> None:
         tested = re.search(r"^torch==([0-9.]+)", CONSTRAINTS.read_text("utf-8"), re.MULTILINE)
         if tested and not pip([f"torch=={tested.group(1)}+cpu"]):
             return
-        say("Your package index has no CPU build, so the larger build for NVIDIA GPUs is taken: about 3 GB.")
+        say("Your package index has no CPU build, so the larger build for NVIDIA GPUs will be installed: about 3 GB.")
         say("(Faster: Ctrl-C, then `python quickstart.py --torch-index URL` with the CPU address that pytorch.org shows.)")
     if os.name == "nt" and has_nvidia():
-        say("This is torch for the CPU. For your NVIDIA GPU: `python quickstart.py --torch-index URL`, the address as pytorch.org shows.")
+        say("This is torch for the CPU. For your NVIDIA GPU: `python quickstart.py --torch-index URL` (address: see pytorch.org).")
     install_tested("torch", [requirement])
 
 
@@ -252,10 +252,10 @@ def install_tested(what: str, packages: list[str], options: Sequence[str] = ()) 
     """The tested versions, or where those are not made for this machine, the newest that are. Raises Trouble with pip's words."""
     error = pip(packages, options=options)
     if "No matching distribution" in error or "ResolutionImpossible" in error:
-        say("The tested versions are not to be had here (another system, or no network); trying the newest that are.")
+        say("The tested versions are not available here (another system, or no network); trying the newest ones.")
         error = pip(packages, constraints=None, options=options)
     if error:
-        raise Trouble(f"{what} could not be installed: {last_line(error)}\nIs the network there, and room on the disk? Then start again.")
+        raise Trouble(f"{what} could not be installed: {last_line(error)}\nCheck the network and the disk space, then start again.")
 
 
 def install_opencv() -> None:
@@ -283,10 +283,10 @@ def install_optional() -> None:
         alone = name == "facexlib"
         error = pip([requirement], options=["--no-deps"] if alone else []) or (pip(["torchvision"]) if alone else "")
         if error:
-            say(f"  {name} could not be installed; only its own feature is missing. ({last_line(error)})")
+            say(f"  {name} could not be installed; everything else works without it. ({last_line(error)})")
     code, text = output_of([str(venv_python()), "-c", "import torchvision"])
     if code and "No module" not in last_line(text):
-        say("  torchvision does not fit this build of torch: facexlib's detector and Real-ESRGAN are left out, all else works.")
+        say("  torchvision does not fit this build of torch: facexlib's detector and Real-ESRGAN are not available; everything else works.")
 
 
 def install(wanted: Iterable[str], index: str) -> None:
@@ -352,7 +352,7 @@ def test(pytest_arguments: list[str]) -> int:
     version = "{}.{}".format(*sys.version_info[:2])  # numpy's stubs are written for the Python they are installed in
     types = run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", version])
     if style or types:
-        say("Not in order: " + " and ".join(what for what, code in (("style", style), ("types", types)) if code))
+        say("Failed: " + " and ".join(what for what, code in (("style", style), ("types", types)) if code))
     say("Running the tests ...")
     tests = run([python, "-m", "pytest", *pytest_arguments])
     return tests or style or types
@@ -366,9 +366,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     parser = argparse.ArgumentParser(description="Sets everything up in .venv, then restores a picture or runs the tests.")
     parser.add_argument("picture", nargs="?", type=Path, help="the picture to restore (default: examples/portrait.png)")
-    parser.add_argument("--test", action="store_true", help="check style and types and run all tests; what follows -- goes to pytest")
+    parser.add_argument("--test", action="store_true", help="check style and types and run all tests; arguments after -- go to pytest")
     parser.add_argument("--full", action="store_true", help="install the optional packages too: " + ", ".join(OPTIONAL))
-    parser.add_argument("--torch-index", default="", metavar="URL", help="package index to take torch from (pytorch.org lists them)")
+    parser.add_argument("--torch-index", default="", metavar="URL", help="package index to install torch from (see pytorch.org)")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     asked = parser.parse_args(arguments[:cut])
@@ -383,10 +383,10 @@ def main(arguments: list[str] | None = None) -> int:
         say(str(trouble))
         return 1
     except OSError as error:
-        say(f"This did not work: {error}")
+        say(f"That failed: {error}")
         return 1
     except KeyboardInterrupt:
-        say("Stopped. Start again at any time: what is done is kept.")
+        say("Stopped. Start again at any time: finished steps are kept.")
         return 130
 
 

@@ -68,7 +68,7 @@ def load_av() -> Any:
     try:
         return importlib.import_module("av")
     except Exception as error:  # a broken build raises whatever it likes
-        raise FeatureMissingError(f"videos need PyAV, which cannot be imported here ({error}); install it with: pip install av") from error
+        raise FeatureMissingError(f"videos need PyAV, which cannot be imported ({error}); install it with: pip install av") from error
 
 
 def restore_video(
@@ -88,7 +88,7 @@ def restore_video(
     """
     source, target = Path(source), Path(target)
     if not 0 <= crf <= 51:
-        raise SettingsError(f"crf is between 0 (lossless) and 51; {crf} is not")
+        raise SettingsError(f"crf must be between 0 (lossless) and 51; {crf} is not")
     av = load_av()
     if restorer.options.output_size == "native":
         raise PictureError(f"{source}: the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for videos")
@@ -110,7 +110,7 @@ def restore_video(
             except OSError as error:  # FFmpeg's errors of the disk are OSErrors as well
                 raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
             except av.FFmpegError as error:
-                raise PictureError(f"cannot make the video {target} of {source}: {error}") from error
+                raise PictureError(f"cannot create the video {target} from {source}: {error}") from error
     finally:  # after Ctrl-C too; when all went well there is nothing left to remove
         part.unlink(missing_ok=True)
     return result
@@ -156,9 +156,9 @@ class _Work:
         self.restorer, self.crf, self.progress = restorer, crf, progress
         pictures = [stream for stream in reading.streams.video if not _is_cover(stream)]
         if not pictures:
-            raise PictureError(f"cannot read the video {source}: {_CUT if is_cut_short(source) else 'there are no moving pictures in it'}")
+            raise PictureError(f"cannot read the video {source}: {_CUT if is_cut_short(source) else 'it contains no video track'}")
         if len(pictures) > 1:
-            log.warning("%s: only the first of %d picture tracks is taken", source, len(pictures))
+            log.warning("%s: only the first of %d video tracks is used", source, len(pictures))
         self.video = pictures[0]
         self.result = VideoResult(cut=is_cut_short(source))
         self.encoder: Any = None  # the output's picture track
@@ -178,18 +178,18 @@ class _Work:
             self.result.frames += 1
             self.progress.report(self.result.frames, total, "frame")
         if not self.begun:
-            raise PictureError(f"cannot read the video {self.source}: {_CUT if self.result.cut else 'not one frame of it can be decoded'}")
+            raise PictureError(f"cannot read the video {self.source}: {_CUT if self.result.cut else 'no frame can be decoded'}")
         if self.result.kept == self.result.frames:
-            raise PictureError(f"{self.source}: not one frame could be restored ({self.last_error})") from self.last_error
+            raise PictureError(f"{self.source}: no frame could be restored ({self.last_error})") from self.last_error
         self._mux(self.encoder.encode(None))
         if self.packets != self.result.frames:
             raise PictureError(f"{self.source}: {self.result.frames} frames were read, but {self.packets} written")
         if self.result.cut:
             log.warning("%s: the file is cut short; the %d frames that could be read are kept", self.source, self.result.frames)
         if self.damaged:
-            log.warning("%s: %d damaged places were passed over", self.source, self.damaged)
+            log.warning("%s: %d damaged places were skipped", self.source, self.damaged)
         if self.result.kept:
-            log.warning("%s: %d frames could not be restored and are as they were", self.source, self.result.kept)
+            log.warning("%s: %d frames could not be restored and are unchanged", self.source, self.result.kept)
         return self.result
 
     def _frames(self) -> Generator[Any, None, None]:
@@ -332,9 +332,7 @@ class _Work:
         try:
             return self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
         except ValueError as error:
-            raise FeatureMissingError(
-                "PyAV here was built without the H.264 encoder x264; install the usual one with: pip install av"
-            ) from error
+            raise FeatureMissingError("this PyAV has no H.264 encoder (x264); install the usual PyAV with: pip install av") from error
 
     def _add_copy(self, stream: Any) -> None:
         decoder: Any = stream.codec_context  # None where FFmpeg does not know the format
@@ -344,7 +342,7 @@ class _Work:
                 raise ValueError(name)
             copy = self.writing.add_stream_from_template(stream, opaque=True)
         except (AttributeError, ValueError, self.av.FFmpegError):
-            log.warning("%s: the %s track (%s) does not fit into %s and is left out; .mkv would take it",
+            log.warning("%s: the %s track (%s) cannot be stored in %s and is left out; .mkv can store it",
                         self.source, stream.type, name, self.writing.format.name)  # fmt: skip
             return
         copy.metadata.update(stream.metadata)
