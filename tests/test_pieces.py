@@ -13,6 +13,7 @@ from gpen_core.errors import SettingsError
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.pictures import from_array, read_picture
+from gpen_core.progress import Progress
 from gpen_core.restore.pieces import boxes_mask, crop_faces, face_matrices, faces_in_boxes, faces_mask, paste_faces
 from gpen_core.steps.align import template_points
 
@@ -104,3 +105,18 @@ def test_a_hosts_upscaler_enlarges_the_background():
     restorer = FaceRestorer(RestoreOptions(output_size="factor", factor=2), network=Painter(), detector=Finder([]), upscaler=black)
     result = restorer(picture, faces=[])
     assert asked == [(40, 40, 3)] and result.image.shape == (80, 80, 3) and not result.image.any()
+
+
+def test_pasting_shows_no_faces_that_whoever_made_them_has_seen():
+    class Shown(Progress):
+        def __init__(self) -> None:
+            self.shown: list[np.ndarray] = []
+
+        def report(self, done: int, total: int, what: str, preview: np.ndarray | None = None) -> None:
+            if preview is not None:
+                self.shown.append(preview)
+
+    picture, pasting, restoring = noise((90, 140, 3), np.float32), Shown(), Shown()
+    whole = FaceRestorer(OPTIONS, network=Painter(), detector=Finder([]), progress=restoring)(picture, faces=FACES)
+    paste_faces(from_array(picture), FACES, whole.restored, "gpen", OPTIONS, progress=pasting)
+    assert len(restoring.shown) == len(FACES) and not pasting.shown

@@ -41,11 +41,12 @@ def compose(
     parser: Parser | None = None,
     upscaler: Callable[[Pixels], Pixels] | None = None,
     progress: Progress | None = None,
+    previews: bool = True,
 ) -> RestoreResult:
     """The picture, enlarged as the options say, with every face cut out, made anew and pasted back. Its `image` is a Picture.
 
     sizes: the side in pixels of each face's square. make: gives the new face; what it raises of GpenError leaves that face as it was.
-    parser: ParseNet, for the mask "parsing". upscaler: enlarges what is not a face; None: Lanczos.
+    parser: ParseNet, for the mask "parsing". upscaler: enlarges what is not a face; None: Lanczos. previews: progress gets each new face.
     """
     progress = progress or Progress()
     matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
@@ -86,7 +87,7 @@ def compose(
         result.faces.append(FaceResult(face, index, "restored"))
         result.crops.append(crop)
         result.restored.append(made)
-        progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", made)
+        progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", made if previews else None)
     pixels, result.mask = compositor.result()
     result.image = source.with_pixels(pixels, alpha)
     return result

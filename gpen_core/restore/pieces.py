@@ -76,6 +76,7 @@ def paste_faces(
         parser=parser,
         upscaler=upscaler,
         progress=progress,
+        previews=False,  # whoever made these faces has seen them
     )
 
 

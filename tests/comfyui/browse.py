@@ -57,6 +57,11 @@ FACTOR = """() => {
   app.graph.remove(copy);
   return hidden;
 }"""
+ROWS = """() => {
+  const node = app.graph.nodes.find(n => n.type === 'GPENRestoreFaces');
+  const [size, detail] = ['output_size', 'detail'].map(name => node.widgets.find(w => w.name === name));
+  return detail.y - size.y;
+}"""
 SAVED = """async () => {
   const saved = app.graph.serialize().nodes.find(n => n.type === 'GPENRestoreFaces');
   const sent = Object.values((await app.graphToPrompt()).output).find(n => n.class_type === 'GPENRestoreFaces');
@@ -103,6 +108,7 @@ def main() -> None:
           node.widgets.find(w => w.name === 'faces').value = 'the first one';
         }""")
         seen["reports"] = page.evaluate(REPORTS)
+        seen["rows"] = page.evaluate(ROWS)
         seen["factor"] = page.evaluate(FACTOR)
         seen["saved"] = page.evaluate(SAVED)
         seen["widths"] = page.evaluate(WIDTHS)

@@ -55,6 +55,11 @@ def test_factor_is_shown_where_it_counts(seen):
     assert seen["factor"] == [True, False, True, False]  # fresh, with the output size factor, native, and opened again with factor
 
 
+def test_a_setting_that_is_not_shown_leaves_no_hole(seen):
+    """Output size and Detail, with Factor between them: one row apart (20 pixels and 4 between rows), not two."""
+    assert 0 < seen["rows"] < 30
+
+
 def test_titles_fit_their_nodes(seen):
     assert len(seen["widths"]) > 12 and all(width >= 310 for _, width in seen["widths"])
 

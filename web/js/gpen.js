@@ -53,6 +53,9 @@ function showFactor(node, resize = true) {
   const before = node.computeSize()[1];
   factor.hidden = hidden; // the page drawn on a canvas
   factor.options.hidden = hidden; // the page whose nodes are made by Vue
+  // On a canvas a hidden row still has its room: -4 takes the space between two rows away as well.
+  if (hidden) factor.computeSize = () => [0, -4];
+  else delete factor.computeSize;
   if (resize) node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
   node.setDirtyCanvas?.(true, true);
 }
