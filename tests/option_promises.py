@@ -221,6 +221,11 @@ def _only_background(scene: Scene, images: Sequence[Image]) -> None:
     assert close(images[1], 0.0)
 
 
+def _small_all_new(scene: Scene, images: Sequence[Image]) -> None:
+    """Smaller than the network's square: all of it is the network's, whatever the setting."""
+    assert close(images[0], images[1], 0.005)
+
+
 # The same of a picture that is one aligned face, which takes another way.
 SQUARE = draw((64, 64), Drawn("one", (32, 32), 64, 0.91))
 ALIGNED: tuple[Promise, ...] = (
@@ -230,6 +235,7 @@ ALIGNED: tuple[Promise, ...] = (
     Promise("colour_match", (False, True), SQUARE, _colour_match, {"detail": 0.0}, paint=tinted),
     Promise("output_size", ("keep", "factor", "native"), SQUARE, _output_size, {"factor": 1.5}, size=128),
     Promise("factor", (2.0, 1.5, 3.0), SQUARE, _factor, {"output_size": "factor"}),
+    Promise("detail", (1.0, 0.0), draw((36, 36), Drawn("one", (18, 18), 36), stripes=4), _small_all_new, size=100, paint=flat),
     Promise("background", ("lanczos", "realesrgan"), SQUARE, _only_background, {"output_size": "factor", "factor": 2.0, "strength": 0.0}),
 )
 

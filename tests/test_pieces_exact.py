@@ -80,11 +80,11 @@ def test_a_box_is_searched_with_half_its_size_around_it() -> None:
 
 
 def test_of_two_faces_near_a_box_the_one_that_shares_most_with_it_counts() -> None:
-    scene = draw((100, 200), Drawn("left", (60, 50), 60, 0.92), Drawn("right", (110, 50), 60, 0.99))
-    for x in (60, 110):
-        (face,) = faces_in_boxes(pixels(scene), [(x - 22, 25, x + 22, 75)], MARKS, 0.9)
+    scene = draw((100, 200), Drawn("left", (60, 50), 60, 0.92), Drawn("right", (96, 50), 60, 0.99))
+    for x in (60, 96):
+        (face,) = faces_in_boxes(pixels(scene), [(x - 25, 25, x + 25, 75)], MARKS, 0.9)
         assert abs(face.centre[0] - x) < 2
-    assert faces_in_boxes(pixels(scene), [(38, 25, 82, 75)], MARKS, 0.95) == [], "the threshold counts"
+    assert faces_in_boxes(pixels(scene), [(45, 25, 75, 75)], MARKS, 0.95) == [], "the threshold counts"
 
 
 def test_boxes_outside_the_picture_and_empty_ones_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -257,6 +257,11 @@ def test_stopping_before_the_first_face_gives_the_picture_back(step: str, size: 
         assert len(result.faces) == 3
 
 
+def test_stopping_where_no_face_was_found_yet_is_said() -> None:
+    result = restorer(progress=StopAt("looking"), output_size="factor")(noise((90, 120, 3)))
+    assert result.stopped and result.faces == [] and result.scale == 1
+
+
 def test_an_aligned_face_can_be_stopped_while_it_is_enlarged() -> None:
     picture = noise((200, 200, 3))  # in several strips
     result = restorer(progress=StopAt("enlarging"), aligned=True, output_size="factor", factor=2)(picture)

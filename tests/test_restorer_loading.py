@@ -16,6 +16,7 @@ from gpen_core.network import load
 from gpen_core.pictures import from_array
 from gpen_core.restore import restorer as module
 from gpen_core.steps import background
+from gpen_core.steps.align import template_points
 from gpen_core.weights.folders import search_folders
 
 SCENE = draw((90, 90), Drawn("one", (45, 45)))
@@ -163,6 +164,8 @@ def test_a_result_says_which_model_and_how_long(loaded: Any, tmp_path: Path) -> 
     (face,) = aligned.faces
     assert face.status == "restored" and face.index == 0 and face.face.box == (0, 0, 90, 90) and face.face.score == 1
     assert np.abs(face.face.landmarks.mean(axis=0) / 90 - (0.5, 0.59)).max() < 0.03
+    eyes = template_points(restorer.template, 90)[:2]
+    assert np.abs(face.face.landmarks[:2] - eyes).max() < 1e-4, "the template's"
     assert len(aligned.crops) == len(aligned.restored) == 1 and aligned.crops[0].shape == (64, 64, 3)
 
 

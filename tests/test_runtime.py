@@ -9,7 +9,7 @@ import torch
 
 from gpen_core import runtime
 from gpen_core.errors import PictureError, SettingsError
-from gpen_core.runtime import computes_bf16, is_out_of_memory, pick_device, pick_dtype
+from gpen_core.runtime import computes_bf16, free_memory, is_out_of_memory, pick_device, pick_dtype
 
 CPU = torch.device("cpu")
 
@@ -112,3 +112,37 @@ def test_the_real_errors_of_this_torch_and_opencv() -> None:
 def test_a_device_that_computes_nothing_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="use auto or cpu"):
         pick_device(name)
+
+
+def test_free_memory_of_a_cuda_device_counts_what_torch_holds_and_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3000, 9000))
+    assert free_memory(torch.device("cuda")) == 3500
+
+    def fails(device: torch.device) -> None:
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fails)
+    assert free_memory(torch.device("cuda")) is None
+
+
+def test_free_memory_of_the_processor_is_what_linux_calls_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ["MemTotal:       16000 kB\nMemFree:         100 kB\nMemAvailable:   5000 kB\nBuffers:          7 kB\n"]
+    monkeypatch.setattr(runtime.sys, "platform", "linux")
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: told[0])
+    assert free_memory(CPU) == 5000 * 1024
+    told[0] = "MemTotal:       16000 kB\n"
+    assert free_memory(CPU) is None
+    told[0] = "MemAvailable:   5000 kB\n"
+    assert free_memory(torch.device("mps")) is None, "only the device itself could say"
+
+
+def test_a_device_that_cannot_be_used_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("the first line\nand all the rest of it")
+
+    monkeypatch.setattr(torch, "zeros", fails)
+    with pytest.raises(SettingsError, match="the first line") as caught:
+        pick_device("cpu")
+    assert "rest" not in str(caught.value)
