@@ -343,14 +343,22 @@ def restore(picture: Path) -> int:
     return 0
 
 
+def check_types(python: str) -> int:
+    """0 where they are right, or cannot be checked."""
+    if sys.version_info < (3, 11):
+        say("Types are not checked: numpy for this Python describes its arrays in another way; use Python 3.11 or later.")
+        return 0
+    say("Checking types (pyright) ...")
+    version = "{}.{}".format(*sys.version_info[:2])  # numpy's stubs are written for the Python they are installed in
+    return run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", version])
+
+
 def test(pytest_arguments: list[str]) -> int:
     """Style, types, tests. Returns 0 only when all three are content; pytest's lines come last."""
     python = str(venv_python())
     say("Checking style (ruff) ...")
     style = run([python, "-m", "ruff", "check", "."])
-    say("Checking types (pyright) ...")
-    version = "{}.{}".format(*sys.version_info[:2])  # numpy's stubs are written for the Python they are installed in
-    types = run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", version])
+    types = check_types(python)
     if style or types:
         say("Failed: " + " and ".join(what for what, code in (("style", style), ("types", types)) if code))
     say("Running the tests ...")

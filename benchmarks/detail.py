@@ -17,12 +17,14 @@ it at its own size, and leaves everything finer.
 from __future__ import annotations
 
 import argparse
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean as mean
+from statistics import median
 from typing import Any
 
 import cv2
@@ -100,6 +102,7 @@ class Row:
     sharp_without: float
     sharp_with: float
     pictures: list[Bytes]
+    seconds: float  # that keeping the detail took
 
     @property
     def gain(self) -> float:
@@ -168,7 +171,9 @@ def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]
             picture = as_float(to_bytes(step(picture, rng)))
         crop = crop_face(picture, matrix, network.size)
         restored = network.restore(crop)
+        started = time.perf_counter()
         detail = detail_of_face(picture, crop, restored, mask, matrix, 1.0)
+        seconds = time.perf_counter() - started
         pasted: list[Pixels] = []
         inside = np.zeros(0, bool)
         for extra in (None, detail):
@@ -183,7 +188,7 @@ def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]
         box = np.s_[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
         parts = [to_bytes(part[box]) for part in (good, picture, *pasted)]
         small = [np.asarray(cv2.resize(part, (320, 400), interpolation=cv2.INTER_AREA), np.uint8) for part in parts]
-        yield Row(name, values[0], values[2], values[1], values[3], small)
+        yield Row(name, values[0], values[2], values[1], values[3], small, seconds)
 
 
 def networks(names: list[str]) -> list[Network]:
@@ -221,6 +226,7 @@ def main() -> None:
         + "|"
     )
     spoilt: list[Row] = []
+    times: list[str] = []
     for size in arguments.sizes:
         for network in networks(arguments.networks):
             found = [row for n, (p, f) in enumerate(chosen) for row in rows(*at_size(p, f, size), network, n)]
@@ -234,7 +240,9 @@ def main() -> None:
                     f"| {mean(gains):+.2f} | {min(gains):+.2f} |",
                     flush=True,
                 )
+            times.append(f"{median(row.seconds for row in found):.3f} s ({size} pixels, {network.name})")
             spoilt = sorted([*spoilt, *(row for row in found if row.damage != "sharp")], key=lambda row: row.gain)[:WORST]
+    print("\ndetail_of_face() alone, medians: " + ", ".join(times))
     if arguments.sheet:
         sheet = np.concatenate([np.concatenate(row.pictures, axis=1) for row in spoilt])
         arguments.sheet.write_bytes(cv2.imencode(arguments.sheet.suffix, sheet[..., ::-1])[1].tobytes())

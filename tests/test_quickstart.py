@@ -299,3 +299,13 @@ def test_sheet_of_an_unturned_photograph(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert sheet._read(str(tmp_path / "turned.jpg")).size == (20, 40)
+
+
+@pytest.mark.parametrize(("version", "checked"), [((3, 10, 14), False), ((3, 11, 0), True), ((3, 13, 1), True)])
+def test_types_are_checked_where_numpy_describes_its_arrays_as_the_code_does(quickstart, monkeypatch, capsys, version, checked):
+    commands: list[list[str]] = []
+    monkeypatch.setattr(quickstart, "run", lambda command: commands.append(command) or 1)
+    monkeypatch.setattr(quickstart.sys, "version_info", version)
+    code = quickstart.check_types("python")
+    assert (code, len(commands)) == ((1, 1) if checked else (0, 0))
+    assert ("not checked" in capsys.readouterr().out) is not checked
