@@ -336,9 +336,8 @@ def restore(picture: Path) -> int:
     if done.returncode:
         return done.returncode
     command = [str(venv_python()), str(ROOT / "examples" / "sheet.py"), str(picture), str(target), str(sheet)]
-    drawn = child(command, given=done.stdout)
-    if drawn.returncode:
-        return drawn.returncode
+    if drawn := child(command, given=done.stdout).returncode:
+        return drawn
     say(f"\nRestored:     {target}\nBefore/after: {sheet}")
     return 0
 
@@ -349,16 +348,15 @@ def check_types(python: str) -> int:
         say("Types are not checked: numpy for this Python describes its arrays in another way; use Python 3.11 or later.")
         return 0
     say("Checking types (pyright) ...")
-    version = "{}.{}".format(*sys.version_info[:2])  # numpy's stubs are written for the Python they are installed in
-    return run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", version])
+    # numpy's stubs are written for the Python they are installed in.
+    return run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", "{}.{}".format(*sys.version_info[:2])])
 
 
 def test(pytest_arguments: list[str]) -> int:
     """Style, types, tests. Returns 0 only when all three are content; pytest's lines come last."""
     python = str(venv_python())
     say("Checking style (ruff) ...")
-    style = run([python, "-m", "ruff", "check", "."])
-    types = check_types(python)
+    style, types = run([python, "-m", "ruff", "check", "."]), check_types(python)
     if style or types:
         say("Failed: " + " and ".join(what for what, code in (("style", style), ("types", types)) if code))
     say("Running the tests ...")

@@ -49,9 +49,3 @@ def test_a_wrong_import_would_be_noticed(tmp_path):
     assert wrong(graph) == ["weights.load imports network.run"]
     assert circles(graph) == [["network.load", "network.run"]]
     assert drawing(tmp_path / "core").count("<rect") == 3
-
-
-def test_no_file_is_too_long_to_be_read_at_once():
-    folders = (CORE, ROOT / "nodes", ROOT / "gpen_webui", ROOT / "training", ROOT / "benchmarks", ROOT / "tests")
-    long = {path.name for folder in folders for path in folder.rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 400}
-    assert long == set()
