@@ -13,7 +13,8 @@ from gpen_core.errors import GpenError, SettingsError
 from gpen_core.faces.face import Face
 from gpen_core.options import RestoreOptions
 from gpen_core.pictures import from_array
-from gpen_core.progress import Progress
+from gpen_core.progress import Progress, Stopped
+from gpen_core.restore.compose import compose
 from gpen_core.restore.pieces import boxes_mask, crop_faces, face_matrices, faces_in_boxes, faces_mask, paste_faces
 
 MARKS = Marks("retinaface-mobile", Face)
@@ -114,6 +115,16 @@ def test_pasting_reports_every_face_and_stops_between_them() -> None:
     some = paste_faces(picture, faces, crops, "gpen", RestoreOptions(), progress=Told(2))
     assert some.stopped and [face.status for face in some.faces] == ["restored", "stopped"]
     assert np.array_equal(some.image.pixels[:, 85:], picture.pixels[:, 85:])
+
+
+def test_what_is_interrupted_within_its_only_face_says_so() -> None:
+    def interrupted(index: int, crop: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        raise Stopped
+
+    picture = from_array(noise((90, 90, 3), np.float32))
+    result = compose(picture, [face_at(10, 10, 60)], [32], interrupted, "gpen", RestoreOptions())
+    assert result.stopped and [face.status for face in result.faces] == ["stopped"] and np.array_equal(result.image.pixels, picture.pixels)
+    assert result.mask.shape == (90, 90) and not result.mask.any() and result.scale == 1
 
 
 def test_pasting_takes_a_parser_an_upscaler_and_crops_of_any_side() -> None:

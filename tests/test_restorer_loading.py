@@ -11,7 +11,7 @@ import torch
 from option_world import LITE, OWN, Drawn, World, draw, own_model
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.errors import FeatureMissingError
+from gpen_core.errors import FeatureMissingError, WrongTaskError
 from gpen_core.network import load
 from gpen_core.pictures import from_array
 from gpen_core.restore import restorer as module
@@ -151,6 +151,16 @@ def test_a_model_in_a_further_folder_is_found(loaded: Any, tmp_path: Path) -> No
     (tmp_path / "GPEN" / OWN).rename(tmp_path / "extra" / "further.safetensors")
     made(tmp_path, model="further.safetensors").prepare()
     assert loaded[-1][1][0] == tmp_path / "extra" / "further.safetensors"
+
+
+def test_a_model_of_another_task_is_refused(loaded: Any, tmp_path: Path) -> None:
+    with pytest.raises(WrongTaskError, match="colorize"):
+        made(tmp_path, model="GPEN-Colorization-1024").prepare()
+
+
+def test_an_aligned_face_larger_than_the_network_is_not_enlarged_natively(loaded: Any, tmp_path: Path) -> None:
+    result = made(tmp_path, aligned=True, output_size="native")(SCENE.pixels)
+    assert result.scale == 1 and result.image.shape == SCENE.pixels.shape
 
 
 def test_a_result_says_which_model_and_how_long(loaded: Any, tmp_path: Path) -> None:
