@@ -95,7 +95,7 @@ def test_boxes_outside_the_picture_and_empty_ones_are_logged(caplog: pytest.LogC
     assert "-50, 10, -20, 40" in caplog.text
 
 
-def test_progress_counts_boxes_and_can_stop_between_them() -> None:
+def test_progress_counts_boxes_and_can_stop_between_them(caplog: pytest.LogCaptureFixture) -> None:
     scene = draw((90, 180), Drawn("one", (45, 45)), Drawn("two", (135, 45)))
     boxes = [(20, 20, 70, 70), (110, 20, 160, 70)]
     told = Told()
@@ -104,6 +104,7 @@ def test_progress_counts_boxes_and_can_stop_between_them() -> None:
     assert faces_in_boxes(pixels(scene), boxes, MARKS, 0.9, progress=Told(0)) == []
     whole = told.said.index((1, 2, "box 2/2"))
     assert len(faces_in_boxes(pixels(scene), boxes, MARKS, 0.9, progress=Told(whole))) == 1
+    assert caplog.text == "", "a box that nobody looked into is not missed"
 
 
 def test_pasting_reports_every_face_and_stops_between_them() -> None:
