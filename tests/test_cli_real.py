@@ -33,7 +33,7 @@ def test_restore_with_what_ships(tmp_path):
     assert len(portrait["faces"]) >= 1 and all(face["status"] == "restored" for face in portrait["faces"])
     assert text["output"] is None and empty["faces"] == [] and empty["error"] is None
     lines = done.stderr.splitlines()
-    assert any("GPEN-BFR-2048" in line and "GPEN-BFR-256-lite is used" in line for line in lines)
+    assert any("GPEN-BFR-2048" in line and "using GPEN-BFR-256-lite instead" in line for line in lines)
     assert sum("text.png" in line for line in lines) == 1 and "Traceback" not in done.stderr and "%|" not in done.stderr
 
     before, after = (

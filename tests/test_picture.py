@@ -131,12 +131,12 @@ def test_alpha_is_never_lost():
         (np.zeros((4, 0), np.float32), "empty"),
         (np.zeros((4, 4), np.int64), "int64"),
         (np.zeros((4, 4), bool), "bool"),
-        (np.full((4, 4, 3), 255.0), "from 0 to 1"),
+        (np.full((4, 4, 3), 255.0), "between 0 and 1"),
         (np.full((4, 4, 3), np.nan, np.float32), "finite"),
-        (np.full((4, 4, 3), np.inf, np.float16), "finite|from 0 to 1"),
+        (np.full((4, 4, 3), np.inf, np.float16), "finite|between 0 and 1"),
         ([[1, 2], [3]], "."),
-        ("portrait.png", "no picture"),
-        (None, "no picture"),
+        ("portrait.png", "not a picture"),
+        (None, "not a picture"),
     ],
 )
 def test_what_is_no_picture(values, words):
