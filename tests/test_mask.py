@@ -141,3 +141,19 @@ def test_parsenet_runs_where_facexlib_is(tmp_path):
         expected = network.eval()(x)[0][0].argmax(0).numpy()
     assert classes.shape == (512, 512) and (classes == expected).mean() > 0.999
     assert parsing_mask(parser, face, 64).shape == (64, 64)
+
+
+def test_parsenet_is_taken_out_of_facexlib_alone_and_once(tmp_path, monkeypatch):
+    """Every clone: a stand-in for the package, whose own import would fail as the real one's does beside many a torchvision."""
+    folder = tmp_path / "facexlib" / "parsing"
+    folder.mkdir(parents=True)
+    (tmp_path / "facexlib" / "__init__.py").write_text("raise ImportError('no torchvision')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "facexlib", raising=False)
+    monkeypatch.delitem(sys.modules, "gpen_core._facexlib_parsenet", raising=False)
+    with pytest.raises(FeatureMissingError, match="facexlib"):  # a package without that file
+        masks.need_parsing_package()
+    (folder / "parsenet.py").write_text("class ParseNet:\n    made = 'here'\n", encoding="utf-8")
+    module = masks._facexlib_parsenet()
+    assert module.ParseNet.made == "here" and masks._facexlib_parsenet() is module and "facexlib" not in sys.modules
+    monkeypatch.delitem(sys.modules, "gpen_core._facexlib_parsenet")

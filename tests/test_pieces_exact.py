@@ -156,3 +156,19 @@ def test_a_face_that_fits_no_template_is_refused_where_it_cannot_be_left_out() -
         crop_faces(noise((50, 50, 3), np.float32), [], "no such template", 64)
     result = paste_faces(from_array(noise((50, 50, 3))), [FLAT], [np.zeros((8, 8, 3), np.float32)], "gpen", RestoreOptions())
     assert [face.status for face in result.faces] == ["failed"] and result.faces[0].reason and not result.mask.any()
+
+
+def test_a_picture_whose_enlarging_was_stopped_has_its_own_size_and_says_so() -> None:
+    class Later(Progress):
+        """Says stop from the second time on: while the picture is enlarged."""
+
+        asked = 0
+
+        def stop(self) -> bool:
+            self.asked += 1
+            return self.asked > 1
+
+    picture = from_array(noise((40, 60, 3), np.float32))
+    options = RestoreOptions(output_size="factor", factor=2)
+    result = compose(picture, [], [], lambda index, crop, inside: crop, "gpen", options, progress=Later())
+    assert result.stopped and result.scale == 1 and result.image.pixels.shape == (40, 60, 3)

@@ -286,3 +286,13 @@ def test_a_position_just_beyond_the_last_face_is_passed_over(caplog: pytest.LogC
     assert select_faces([tiny], (90, 140)) == [tiny], "no face is too small by default"
     with pytest.raises(SettingsError, match="size is -1"):
         select_faces(faces, (90, 140), min_size=-1)
+
+
+@pytest.mark.parametrize("period", [48, 64, 96])
+def test_fidelity_keeps_what_a_gaussian_of_a_32nd_of_the_side_lets_through(period: int):
+    size = 256
+    wave = 0.25 * np.sin(2 * np.pi * np.arange(size) / period, dtype=np.float32)
+    original = np.repeat(np.broadcast_to(0.5 + wave, (size, size))[..., None], 3, axis=2).astype(np.float32)
+    kept = keep_low_frequencies(np.full_like(original, 0.5), original, 1.0)[128, 64:192, 0] - 0.5
+    share = float(kept @ wave[64:192] / (wave[64:192] @ wave[64:192]))
+    assert share == pytest.approx(np.exp(-2 * (np.pi * size / 32 / period) ** 2), abs=0.004)
