@@ -158,15 +158,16 @@ def test_a_face_that_fits_no_template_is_refused_where_it_cannot_be_left_out() -
     assert [face.status for face in result.faces] == ["failed"] and result.faces[0].reason and not result.mask.any()
 
 
-def test_a_picture_whose_enlarging_was_stopped_has_its_own_size_and_says_so() -> None:
+@pytest.mark.parametrize("times", [0, 1])
+def test_a_picture_whose_enlarging_was_stopped_has_its_own_size_and_says_so(times: int) -> None:
     class Later(Progress):
-        """Says stop from the second time on: while the picture is enlarged."""
+        """Says stop from the first time on, or from the second: before the picture is enlarged, or while it is."""
 
         asked = 0
 
         def stop(self) -> bool:
             self.asked += 1
-            return self.asked > 1
+            return self.asked > times
 
     picture = from_array(noise((40, 60, 3), np.float32))
     options = RestoreOptions(output_size="factor", factor=2)

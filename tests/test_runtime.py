@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -146,3 +147,18 @@ def test_a_device_that_cannot_be_used_is_told_in_one_line(monkeypatch: pytest.Mo
     with pytest.raises(SettingsError, match="the first line") as caught:
         pick_device("cpu")
     assert "rest" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "xpu", "wanted"),
+    [
+        (True, True, True, "cuda"), (True, False, False, "cuda"), (False, True, True, "mps"), (False, False, True, "xpu"),
+        (False, False, False, "cpu"), (False, False, None, "cpu"),
+    ],
+)  # fmt: skip
+def test_auto_is_the_first_accelerator_there_is(cuda: bool, mps: bool, xpu: bool | None, wanted: str, monkeypatch: pytest.MonkeyPatch):
+    """xpu: None for a torch that does not know them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch, "xpu", None if xpu is None else SimpleNamespace(is_available=lambda: xpu), raising=False)
+    assert pick_device("auto").type == wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 
@@ -64,8 +63,6 @@ def paste_faces(
     for crop in crops:
         if crop.shape[0] != crop.shape[1]:
             raise SettingsError(f"A cropped face must stay square; this one is {crop.shape[1]}x{crop.shape[0]}.")
-    # The colours are those of whoever worked on the crops.
-    options = dataclasses.replace(options, colour_match=False)
     return compose(
         picture,
         faces,
