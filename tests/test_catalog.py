@@ -53,7 +53,7 @@ def test_names_in_any_case_and_file_names(catalog, name):
 def test_unknown_name_tells_the_nearest(catalog):
     with pytest.raises(SettingsError, match="did you mean GPEN-BFR-2048"):
         catalog.get("GPEN-BFR-2084")
-    with pytest.raises(SettingsError, match="known are: GPEN-BFR-256"):
+    with pytest.raises(SettingsError, match="known models: GPEN-BFR-256"):
         catalog.get("xyz")
 
 

@@ -100,7 +100,7 @@ def test_auto_takes_no_file_that_does_not_restore(models, no_network, seen, capl
     assert find_model("auto", models, offline=True).path == small
     assert find_model("auto", models, offline=True).path == small
     told = [record.getMessage() for record in caplog.records if "GPEN-Seg2face-512" in record.getMessage()]
-    assert len(told) == 1 and other.name in told[0] and "passed over" in told[0]
+    assert len(told) == 1 and other.name in told[0] and "skipped" in told[0]
     assert seen == [other]
     assert find("GPEN-BFR-512", models) == other  # asked for by name, it is what the user says it is
 

@@ -141,7 +141,7 @@ def test_other_zip_archives(tmp_path):
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "x")
-    assert "not of torch.save" in refusal(path)
+    assert "not from torch.save" in refusal(path)
 
 
 class Evil:

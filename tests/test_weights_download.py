@@ -254,7 +254,7 @@ def test_ctrl_c_leaves_only_the_part(server, folder):
 def test_too_little_space(server, folder, monkeypatch):
     usage = shutil.disk_usage(folder.parent.parent)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(WeightsError, match="free some"):
+    with pytest.raises(WeightsError, match="free space"):
         download(entry_for(server.url()), folder)
 
 
@@ -320,7 +320,7 @@ def test_auto_survives_a_failing_download(monkeypatch, server, folder, tmp_path)
     folder.mkdir(parents=True)
     torch.save(tiny_state(2 / 64, size=128), folder / "GPEN-BFR-512.pth")
     found = find_model("auto", folder.parent)
-    assert found.entry.name == "GPEN-BFR-512" and "no mirror gave it" in found.note
+    assert found.entry.name == "GPEN-BFR-512" and "no mirror delivered it" in found.note
 
 
 def test_a_name_is_fetched_or_refused(monkeypatch, server, folder):

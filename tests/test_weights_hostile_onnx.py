@@ -61,7 +61,7 @@ SEARCH = node("Conv", ["input", "w"], ["y"])
 
 def test_a_circle(tmp_path):
     path = model(tmp_path / "a.onnx", node("Identity", ["b"], ["a"]), node("Identity", ["a"], ["b"]), node("Conv", ["input", "a"], ["y"]))
-    assert "follow one another" in refusal(path, read_shapes)
+    assert "out of order" in refusal(path, read_shapes)
     assert "follow one another" in refusal(model(path, node("Reshape", ["w", "s"], ["w"]), SEARCH), read_shapes)
     assert "two of them" in refusal(model(path, node("Relu", ["input"], ["w"]), node("Relu", ["input"], ["w"]), SEARCH), read_shapes)
 
@@ -78,14 +78,14 @@ def test_long_chains(tmp_path):
     searches = [node("Conv", ["input", "v2000"], [f"y{n}"]) for n in range(200)]
     refusal(model(tmp_path / "a.onnx", node("Relu", ["input"], ["v0"]), *forms, *searches), read_shapes)
     path = model(tmp_path / "b.onnx", *forms, v0=ONE)
-    with pytest.raises(WeightsError, match="more calculating"):  # and no RecursionError
+    with pytest.raises(WeightsError, match="more calculation"):  # and no RecursionError
         constants(path).array("v2000")
 
 
 def test_large_constants_are_not_calculated_again_and_again(tmp_path):
     doubled = [node("Add", [f"v{n}", f"v{n}"], [f"v{n + 1}"]) for n in range(30)]
     path = model(tmp_path / "a.onnx", *doubled, v0=np.ones(300_000, np.float32))
-    with pytest.raises(WeightsError, match="more calculating"):
+    with pytest.raises(WeightsError, match="more calculation"):
         constants(path).array("v30")
 
 

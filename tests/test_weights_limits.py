@@ -86,13 +86,13 @@ def test_no_mirror_is_asked_after_the_whole_time(server, folder):
 
 def test_what_never_ends_is_cut_at_the_largest_size(server, folder, data):
     entry = entry_for(server.url("endless"), tensor_bytes=len(data))
-    assert f"more than the {2 * len(data)} bytes" in refused(entry, folder)
+    assert f"more than {2 * len(data)} bytes" in refused(entry, folder)
     assert left(folder) == []
     assert server.sent < 2 * len(data) + (32 << 20), "what was on its way in buffers, no more"
 
 
 def test_what_is_offered_too_large_is_not_begun(server, folder, data):
-    assert "no more than" in refused(entry_for(server.url(), tensor_bytes=len(data) // 3), folder)
+    assert "at most" in refused(entry_for(server.url(), tensor_bytes=len(data) // 3), folder)
     assert left(folder) == []
 
 
@@ -121,7 +121,7 @@ def test_redirects_are_followed_but_not_for_ever(server, folder, data):
 
 
 def test_a_redirect_with_an_endless_body(server, folder):
-    assert "does not end" in refused(entry_for(server.url("redirect-endless")), folder)
+    assert "header of its answer is too long" in refused(entry_for(server.url("redirect-endless")), folder)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_redirect_never_gives_up_encryption(old, new, allowed):
     if allowed:
         assert follow().full_url == f"{new}://example.org/b"
     else:
-        with pytest.raises(FetchError, match="not followed"):
+        with pytest.raises(FetchError, match="not allowed"):
             follow()
 
 

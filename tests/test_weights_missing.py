@@ -70,7 +70,7 @@ def test_probing_tells_of_each_that_gave_nothing(server):
     assert first_answering(entry_for(server.url("gone"), server.url("page")), 5, failures) is None
     assert [failure.url for failure in failures] == [server.url("gone"), server.url("page")]
     assert summary(failures) == (
-        "no mirror gave it: 127.0.0.1: it answered 404 Not Found; 127.0.0.1: it answered with an HTML page instead of the file"
+        "no mirror delivered it: 127.0.0.1: it answered 404 Not Found; 127.0.0.1: it answered with an HTML page instead of the file"
     )
     assert summary([Failure("http://a/", "no answer within 2 s"), Failure("http://b/", "no answer within 2 s")]) == (
         "no server answered within 2 s"

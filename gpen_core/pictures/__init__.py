@@ -1,7 +1,7 @@
-"""Pictures in and out of the core: files, arrays and PIL images become a `Picture`, and go out the way they came in.
+"""Picture input and output: converts files, arrays and PIL images to a `Picture` and back to their original form.
 
-A Picture is float32 RGB in 0..1 with its alpha beside it; `Picture.form` remembers everything else (numbers, grey, EXIF, ICC profile,
-text chunks). A picture whose pixels were not touched leaves bit-identical in every lossless format.
+A Picture is float32 RGB in 0..1 with a separate alpha; `Picture.form` keeps everything else (dtype, grey, EXIF, ICC profile, text
+chunks). A picture with unchanged pixels is written bit-identical in every lossless format.
 """
 
 from __future__ import annotations

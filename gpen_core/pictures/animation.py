@@ -1,6 +1,6 @@
-"""Animations and TIFFs of several pages, written frame by frame: each is encoded as a still picture and put into the common container.
+"""Writes animations and multi-page TIFFs frame by frame: encodes each frame as a still picture and puts it into the container.
 
-Every frame is written whole and replaces the one before, so there is nothing to dispose of or to blend.
+Every frame is complete and replaces the previous one, so nothing needs disposal or blending.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class Writer(Protocol):
     def __init__(self, file: BinaryIO, form: Form, quality: int) -> None: ...
 
     def add(self, picture: Picture, milliseconds: float) -> None:
-        """The next frame, and how long it is shown."""
+        """Adds the next frame and its display time."""
         ...
 
     def finish(self) -> None:
-        """No more frames will come."""
+        """Completes the file after the last frame."""
         ...
 
 
 class _Apng:
-    """An animated PNG. Where the frames came from another format, colours, depth and notes are those of the first."""
+    """An animated PNG. Colours, depth and metadata are those of the first frame."""
 
     def __init__(self, file: BinaryIO, form: Form, quality: int) -> None:
         self._file, self._form = file, form
@@ -58,7 +58,7 @@ class _Apng:
         seconds = min(max(0.0, milliseconds / 1000), 65535.0)
         delay = Fraction(seconds).limit_denominator(max(1, min(1000, int(65535 / max(seconds, 1)))))
         height, width = values.shape[:2]
-        # 0, 0: the next frame replaces this one, and this one the one before
+        # 0, 0: each frame replaces the previous one
         content = struct.pack(">IIIIHHBB", width, height, 0, 0, delay.numerator, delay.denominator, 0, 0)
         return png_chunk(b"fcTL", self._next_number() + content)
 
@@ -99,7 +99,7 @@ class _AnimatedWebp:
         if "icc_profile" in self._notes:
             self._flags |= self._ICC
             self._file.write(_webp_chunk(b"ICCP", self._notes["icc_profile"]))
-        background = bytes(4)  # is never seen, for every frame covers all
+        background = bytes(4)  # never visible, because every frame covers it
         self._file.write(_webp_chunk(b"ANIM", background + struct.pack("<H", min(self._form.plays, 65535))))
 
     def _head(self, length: int = 0) -> bytes:
@@ -112,21 +112,21 @@ class _AnimatedWebp:
             self._file.write(_webp_chunk(b"EXIF", self._notes["exif"].removeprefix(EXIF_PREFIX)))
         length = self._file.tell() - 8
         self._file.seek(0)
-        self._file.write(self._head(length))  # now that the length and what there is are known
+        self._file.write(self._head(length))  # now that the length and the flags are known
 
 
 class _TiffPages:
-    """Pages may differ in size, depth and notes."""
+    """A multi-page TIFF. Pages may differ in size, depth and metadata."""
 
     def __init__(self, file: BinaryIO, form: Form, quality: int) -> None:
         self._file = file
         self._file.write(b"II*\0\0\0\0\0")
-        self._link = 4  # where the place of the next page is to be written
+        self._link = 4  # where to write the offset of the next page
 
     def add(self, picture: Picture, milliseconds: float) -> None:
         start = self._file.seek(0, 2)
         table, entries, pixels = tiff_page(picture, start)
-        self._file.write(table + pixels + b"\0" * (len(pixels) % 2))  # tables begin at even places
+        self._file.write(table + pixels + b"\0" * (len(pixels) % 2))  # tables begin at even offsets
         self._file.seek(self._link)
         self._file.write(struct.pack("<I", start))
         self._link = start + 2 + 12 * entries
@@ -137,7 +137,7 @@ class _TiffPages:
 
 def _check_alike(first: object, this: object) -> None:
     if first != this:
-        raise PictureError("its frames differ in size, depth or transparency, which the format cannot keep")
+        raise PictureError("its frames differ in size, depth or transparency, which the format does not support")
 
 
 def _webp_chunk(name: bytes, content: bytes) -> bytes:
@@ -152,5 +152,5 @@ WRITERS: dict[str, type[Writer]] = {".png": _Apng, ".webp": _AnimatedWebp, ".tif
 
 
 def suffixes_for(form: Form) -> tuple[str, ...]:
-    """How the name of a file must end that keeps the frames, or pages, of a picture of that form."""
+    """The file suffixes that can store all frames or pages of a picture of that form."""
     return (".tif", ".tiff") if form.format == "TIFF" else (".png", ".webp")

@@ -1,4 +1,4 @@
-"""Arrays and PIL images into Pictures and back."""
+"""Converts arrays and PIL images to Pictures and back."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ log = logging.getLogger(__name__)
 
 _DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 _UINT8 = np.dtype(np.uint8)
-# Modes whose numbers can be taken as they stand; the others are converted first.
+# Modes whose values can be used directly; all others are converted first.
 _PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
 def from_array(array: Any) -> Picture:
-    """A Picture of an array or a PIL image.
+    """Makes a Picture from an array or a PIL image.
 
     Arrays: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16 (0..65535) or float16/32/64 (0..1; a small overshoot is
-    kept). The dtype alone says what the numbers mean. Anything numpy can take without copying from a device is an array (a CPU tensor).
-    PIL images: any mode; they are not turned by their EXIF (the size stays), and their EXIF, ICC profile and texts are kept as they are.
-    PictureError for every other shape or dtype, an empty picture, NaN, and floats that are plainly not 0..1.
+    kept). The dtype alone sets the value range. Everything that numpy can read without a device copy counts as an array (a CPU tensor).
+    PIL images: any mode; the EXIF orientation is not applied (the size stays), and EXIF, ICC profile and texts are kept unchanged.
+    Raises PictureError for every other shape or dtype, an empty picture, invalid values (NaN), and floats clearly outside 0..1.
     """
     if isinstance(array, Image.Image):
         return _from_pil(array)
@@ -50,9 +50,9 @@ def from_array(array: Any) -> Picture:
 
 
 def _check_range(values: AnyArray) -> None:
-    """Refuse floats that are plainly 0..255: taken for 0..1 they would give a white picture."""
+    """Raises PictureError for floats that are clearly in 0..255, which would give a white picture."""
     if values.dtype.kind == "f" and values.size and (values.max() > 2 or values.min() < -1):
-        raise PictureError(f"Floats must be between 0 and 1; these run from {values.min():g} to {values.max():g}. Scale them first.")
+        raise PictureError(f"Floats must be between 0 and 1; these range from {values.min():g} to {values.max():g}. Scale them first.")
 
 
 def _from_pil(image: Image.Image) -> Picture:
@@ -62,7 +62,7 @@ def _from_pil(image: Image.Image) -> Picture:
         exif = prefixed_exif(image.getexif().tobytes() if "exif" not in info and len(image.getexif()) else info.get("exif"))
     except PictureError:
         raise
-    except Exception as error:  # Pillow loads late, so anything a damaged file can do happens here
+    except Exception as error:  # Pillow loads lazily, so a damaged file can raise anything here
         raise PictureError(f"The PIL image cannot be read: {error}") from error
     _check_range(values)
     texts = tuple(
@@ -82,9 +82,9 @@ def _from_pil(image: Image.Image) -> Picture:
 
 
 def pil_numbers(image: Image.Image) -> AnyArray:
-    """(H, W) or (H, W, 2..4) uint8, uint16 or float32 numbers of a PIL image of any mode.
+    """The values of a PIL image of any mode as an array: (H, W) or (H, W, 2..4) of uint8, uint16 or float32.
 
-    Palettes become RGB (RGBA where anything is transparent), CMYK becomes sRGB through its ICC profile. PictureError for 32-bit numbers.
+    Palettes become RGB (RGBA if anything is transparent), CMYK becomes sRGB through its ICC profile. PictureError for 32-bit integers.
     """
     mode = image.mode
     if mode == "CMYK":
@@ -120,12 +120,12 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
             if converted is not None:
                 return converted
         except (ImageCms.PyCMSError, OSError, ValueError) as error:
-            log.warning("The CMYK profile of the picture cannot be used (%s); converted without it.", error)
+            log.warning("The picture's CMYK profile is unusable (%s); the colours are converted without it.", error)
     return image.convert("RGB")
 
 
 def tidy_dpi(dpi: Any) -> tuple[float, float] | None:
-    """(x, y) dots per inch, or None where they are missing or make no sense."""
+    """(x, y) dots per inch, or None if they are missing or invalid."""
     try:
         x, y = (float(value) for value in dpi)
     except (TypeError, ValueError, ZeroDivisionError):
@@ -134,19 +134,19 @@ def tidy_dpi(dpi: Any) -> tuple[float, float] | None:
 
 
 def to_array(picture: Picture) -> AnyArray:
-    """The picture as an array of the dtype and the channels that came in: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    """The picture as an array with its original dtype and channels: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
 
-    uint8 and uint16 are rounded half to even and clipped, floats stay floats (float64: the numbers that came in wherever the picture
-    was not touched, float32 accuracy elsewhere). Grey with alpha, which only files and PIL images have, is (H, W, 2).
+    uint8 and uint16 are rounded half to even and clipped; floats stay floats (float64: the original values where the picture is
+    unchanged, float32 accuracy elsewhere). Grey with alpha, which only files and PIL images have, is (H, W, 2).
     """
     values = numbers(picture, picture.form.dtype)
     return values if picture.form.channel_axis or values.shape[2] > 1 else values[:, :, 0]
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """The picture as a PIL image: L, LA, RGB or RGBA; grey of 16 bits is I;16 (I where it came so) and grey floats are F.
+    """The picture as a PIL image: L, LA, RGB or RGBA; 16-bit grey is I;16 (I if it was I) and grey floats are F.
 
-    PIL has no colour deeper than 8 bits: such pictures are rounded. EXIF, ICC profile, dpi and texts are in `.info`, as PIL has them.
+    PIL has no colour deeper than 8 bits, so deeper pictures are rounded. `.info` holds EXIF, ICC profile, dpi and texts, as usual in PIL.
     """
     form = picture.form
     deep_grey = form.grey and picture.alpha is None and form.dtype != _UINT8

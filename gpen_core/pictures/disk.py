@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their target under a name of our own, then moved onto it."""
+"""Writes files whole or not at all: under a temporary name beside their target, then renamed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..errors import OutputExistsError, PictureError
 
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
-_ABANDONED = 24 * 60 * 60  # seconds: nothing writes to one file so seldom
+_ABANDONED = 24 * 60 * 60  # seconds; any active writer is faster than that
 
 
 def part_beside(target: Path) -> Path:
-    """A name in the folder of `target` that nothing has, for what is not whole yet."""
+    """A new temporary name in the folder of `target`, for a file that is still incomplete."""
     return target.with_name(f".{uuid.uuid4().hex}.part")
 
 
 def remove_abandoned_parts(folder: Path) -> None:
-    """Removes what a run that was killed left in the folder: files named as `part_beside` names them, untouched for a day."""
+    """Removes files that a killed run left in the folder: named by `part_beside` and unchanged for a day."""
     oldest = time.time() - _ABANDONED
-    with suppress(OSError), os.scandir(folder) as entries:  # whatever cannot be looked at or removed is in nobody's way
+    with suppress(OSError), os.scandir(folder) as entries:  # files that cannot be read or removed do no harm
         for entry in entries:
             with suppress(OSError):
                 is_ours = _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
@@ -36,7 +36,7 @@ def remove_abandoned_parts(folder: Path) -> None:
 
 
 def check_free(target: Path, overwrite: bool) -> None:
-    """PictureError where nothing can be written to `target`: a folder, or a file that is kept."""
+    """Raises PictureError if `target` is a folder, or an existing file that must be kept."""
     if target.is_dir():
         raise PictureError(f"Cannot write {target}: it is a folder.")
     if target.exists() and not overwrite:
@@ -45,9 +45,9 @@ def check_free(target: Path, overwrite: bool) -> None:
 
 @contextmanager
 def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]:
-    """A file to write to, which gets the name `target` when the block ends well and is gone when it does not (after Ctrl-C too).
+    """Opens a file for writing. It gets the name `target` if the block succeeds and is removed otherwise (also after Ctrl-C).
 
-    Missing folders are made. PictureError where it cannot be written, and for a target that exists and may not be replaced.
+    Creates missing folders. Raises PictureError if the file cannot be written, or if the target exists and must be kept.
     """
     check_free(target, overwrite)
     folder, part = target.parent, part_beside(target)
@@ -60,7 +60,7 @@ def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]
                 part.replace(target)
             else:
                 _place_new(part, target)
-        finally:  # when all went well there is nothing left to remove
+        finally:  # after success there is nothing left to remove
             part.unlink(missing_ok=True)
     except FileExistsError as error:
         if folder.is_dir():
@@ -77,7 +77,7 @@ def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]
 
 
 def _place_new(part: Path, target: Path) -> None:
-    """Give `part` the name `target`; FileExistsError if somebody else took that name meanwhile."""
+    """Gives `part` the name `target`. Raises FileExistsError if that name exists meanwhile."""
     try:
         target.hardlink_to(part)  # unlike a rename, this never replaces a file
     except FileExistsError:

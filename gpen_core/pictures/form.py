@@ -1,4 +1,4 @@
-"""The picture as the core sees it, and the form it came in."""
+"""`Picture`, the picture inside the core, and `Form`, its original form."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from .metadata import TextChunk
 
 AnyArray = NDArray[Any]
 
-# The largest value of each whole-number kind; floats run from 0 to 1.
+# The largest value of each integer type; floats range from 0 to 1.
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
-_ROWS = 16  # are converted at once: they stay in the processor's cache on their way through several steps
+_ROWS = 16  # rows converted at once, few enough to stay in the processor's cache through several steps
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a picture came in, so that it can go out the same way."""
+    """The original form of a picture, so that it can be written the same way."""
 
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))  # uint8, uint16, float16, float32 or float64
     grey: bool = False
     channel_axis: bool = True  # False: a grey array of shape (H, W)
     format: str = ""  # of a file: PNG, JPEG, WEBP, TIFF, BMP, GIF, AVIF
     mode: str = ""  # of a PIL image
-    frames: int = 1  # of an animation, or pages of a TIFF: this is the first of so many
-    plays: int = 0  # how often an animation is shown; 0: for ever
+    frames: int = 1  # number of frames of an animation or pages of a TIFF; this picture is the first
+    plays: int = 0  # how often an animation plays; 0: for ever
     icc_profile: bytes | None = None
-    exif: bytes | None = None  # begins with b"Exif\0\0"; from a file the orientation in it is 1, because the pixels are turned already
+    exif: bytes | None = None  # begins with b"Exif\0\0"; from a file its orientation is 1, because the pixels are already turned
     text: tuple[TextChunk, ...] = ()  # of a PNG; the comment of a JPEG is the text "Comment"
-    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, as they stand: sRGB, gAMA, cHRM, cICP
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, unchanged: sRGB, gAMA, cHRM, cICP
     dpi: tuple[float, float] | None = None
     jpeg_subsampling: int | None = None  # 0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0
     lossless: bool = False  # of a WebP
-    # float64 does not fit into float32: the numbers that came in, (H, W, C), are put back wherever the picture was not touched.
+    # The original float64 values (H, W, C), restored wherever the picture is unchanged, because float32 cannot hold them exactly.
     original: AnyArray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass
 class Picture:
-    """A picture on its way through the core.
+    """A picture inside the core.
 
     `pixels`: float32 (H, W, 3), RGB, 0..1, C-contiguous (a float picture may overshoot; grey has three equal channels).
-    `alpha`: float32 (H, W), 0..1, or None. Never multiplied into the pixels.
+    `alpha`: float32 (H, W), 0..1, or None. Never premultiplied into the pixels.
     """
 
     pixels: Pixels
@@ -55,19 +55,19 @@ class Picture:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Height in pixels."""
         return self.pixels.shape[0]
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Width in pixels."""
         return self.pixels.shape[1]
 
     def with_pixels(self, pixels: AnyArray, alpha: AnyArray | None = None) -> Picture:
         """The same picture with other pixels (H, W, 3), 0..1.
 
-        Without `alpha` the picture keeps its own; where the size has changed, the alpha (H, W) at the new size must be given
-        (PictureError otherwise: alpha is never lost).
+        Without `alpha` the picture keeps its own. If the size has changed, give the alpha (H, W) at the new size (otherwise
+        PictureError: alpha is never lost).
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3:
             raise PictureError(f"Pixels must have the shape (height, width, 3), not {pixels.shape}.")
@@ -82,32 +82,32 @@ class Picture:
         )
 
     def in_colour(self) -> Picture:
-        """The same picture, which leaves in colour even if it came in grey (for colourising)."""
+        """The same picture, to be written in colour even if it was grey (for colourising)."""
         form = replace(self.form, grey=False, channel_axis=True, original=None, icc_profile=colour_profile(self.form.icc_profile))
         return Picture(self.pixels, self.alpha, form)
 
 
 def colour_profile(profile: bytes | None) -> bytes | None:
-    """`profile` where it describes RGB pixels; a grey or CMYK profile on RGB pixels would be an error, so None."""
+    """Returns `profile` if it describes RGB pixels, otherwise None: a grey or CMYK profile would be wrong for them."""
     return profile if profile is not None and profile[16:20] == b"RGB " else None
 
 
 def fitting_profile(form: Form) -> bytes | None:
-    """The ICC profile that fits the channels that are written."""
+    """The ICC profile that fits the written channels, or None."""
     return form.icc_profile if form.grey else colour_profile(form.icc_profile)
 
 
 def build(array: Any, form: Form) -> Picture:
-    """A Picture of (H, W) or (H, W, 1..4) uint8, uint16 or float numbers; 2 channels are grey and alpha. `form` gets dtype and grey.
+    """Makes a Picture from a (H, W) or (H, W, 1..4) array of uint8, uint16 or float; 2 channels are grey and alpha. Sets the form's dtype.
 
-    PictureError for an empty picture and for floats that are not finite.
+    Raises PictureError for an empty picture and for invalid values (NaN or infinity).
     """
     values: Any = array[:, :, None] if array.ndim == 2 else array
     height, width, channels = values.shape
     if height == 0 or width == 0:
         raise PictureError(f"The picture is empty (height {height}, width {width}).")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise PictureError("The picture contains values that are not finite (NaN or infinity).")
+        raise PictureError("The picture contains invalid values (NaN or infinity).")
     scale = np.float32(_FULL_SCALE.get(values.dtype.name, 1.0))
     colours = values[:, :, : 3 if channels >= 3 else 1]
     pixels = np.empty((height, width, 3), dtype=np.float32)
@@ -120,7 +120,7 @@ def build(array: Any, form: Form) -> Picture:
 
 
 def numbers(picture: Picture, dtype: Any) -> AnyArray:
-    """The picture as (H, W, C) numbers of `dtype`: C is 1 (grey) or 3, one more with alpha. Whole numbers are rounded half to even."""
+    """The picture as a (H, W, C) array of `dtype`: C is 1 (grey) or 3, plus 1 with alpha. Integers are rounded half to even."""
     dtype = np.dtype(dtype)
     colours: Any = grey_of(picture.pixels)[:, :, None] if picture.form.grey else picture.pixels
     if picture.alpha is not None:
@@ -137,7 +137,7 @@ def numbers(picture: Picture, dtype: Any) -> AnyArray:
 
 
 def _put_back(result: AnyArray, colours: Pixels, original: AnyArray | None) -> AnyArray:
-    """`result` (float) with the original float64 numbers wherever the float32 picture still equals them."""
+    """`result` (float) with the original float64 values wherever the float32 picture is unchanged."""
     if original is not None and result.dtype.itemsize == 8 and original.shape == result.shape:
         untouched = colours == original.astype(np.float32)
         result[untouched] = original[untouched]
@@ -145,7 +145,7 @@ def _put_back(result: AnyArray, colours: Pixels, original: AnyArray | None) -> A
 
 
 def grey_of(pixels: Any) -> Pixels:
-    """(H, W) Rec. 601 luma of (H, W, 3); where the three channels are equal, exactly their value."""
+    """(H, W) Rec. 601 luma of (H, W, 3); exact where the three channels are equal."""
     red, green, blue = pixels[:, :, 0], pixels[:, :, 1], pixels[:, :, 2]
     luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     np.copyto(luma, red, where=(red == green) & (green == blue))

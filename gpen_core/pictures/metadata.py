@@ -1,4 +1,4 @@
-"""What travels beside the pixels: EXIF with its orientation, texts of image generators."""
+"""Picture metadata: EXIF with its orientation, and the texts of image generators."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image
 
 log = logging.getLogger(__name__)
 
-# Of log lines that are true of many pictures of a run: a door may tell the first and leave out the others.
+# For log lines that apply to many pictures of a run: a door may show only the first.
 ONCE = {"once": True}
-COMMENT = "Comment"  # the text that a JPEG's comment is
+COMMENT = "Comment"  # the text key of a JPEG's comment
 EXIF_PREFIX = b"Exif\0\0"
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
@@ -30,9 +30,9 @@ class TextChunk(NamedTuple):
 
 
 def take_orientation(tiff: bytes) -> tuple[bytes, int]:
-    """(`tiff` with orientation 1, the orientation it had, 1..8) for EXIF data or a whole TIFF file, which begin alike.
+    """(`tiff` with orientation 1, its original orientation, 1..8) for EXIF data or a whole TIFF file, which begin alike.
 
-    Only the one number is overwritten: everything else, maker notes included, stays byte for byte. Damaged data counts as orientation 1.
+    Changes only this number: everything else, including maker notes, keeps every byte. Damaged data counts as orientation 1.
     """
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
@@ -61,7 +61,7 @@ def take_orientation(tiff: bytes) -> tuple[bytes, int]:
 
 
 def turn(array: Any, orientation: int) -> Any:
-    """`array` (H, W, ...) as a viewer shows it that obeys the EXIF `orientation` (1..8)."""
+    """Applies the EXIF `orientation` (1..8) to `array` (H, W, ...)."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -72,10 +72,10 @@ def turn(array: Any, orientation: int) -> Any:
 
 
 def exif_with_texts(exif: bytes | None, texts: tuple[TextChunk, ...], *, comfy: bool) -> bytes | None:
-    """EXIF that also carries what image generators wrote into the PNG, where their own programs look for it.
+    """EXIF that also holds the texts of image generators from a PNG, where their own programs look for them.
 
-    `parameters` goes into UserComment as A1111 does; with `comfy`, `prompt` and `workflow` into Model and Make as ComfyUI does in WebP.
-    What is in the EXIF already is kept.
+    `parameters` goes into UserComment, as in A1111; with `comfy`, `prompt` and `workflow` go into Model and Make, as in ComfyUI's WebP.
+    Existing EXIF entries are kept.
     """
     values = {text.key: text.value for text in texts}
     wanted = {"parameters", "prompt", "workflow"} if comfy else {"parameters"}
@@ -96,7 +96,7 @@ def exif_with_texts(exif: bytes | None, texts: tuple[TextChunk, ...], *, comfy: 
 
 
 def parsed_exif(data: bytes) -> Image.Exif:
-    """EXIF data read, with the camera's own part; raises whatever Pillow raises where it is damaged."""
+    """Parses EXIF data, including the camera's own part. Raises any error of Pillow if it is damaged."""
     exif = Image.Exif()
     exif.load(data)
     exif.get_ifd(EXIF_IFD)
@@ -104,7 +104,7 @@ def parsed_exif(data: bytes) -> Image.Exif:
 
 
 def say_lost_texts(format_name: str, texts: tuple[TextChunk, ...], *kept: str) -> None:
-    """One line about the texts (and comments) that a format has no place for."""
+    """Logs one line about the texts (and comments) that a format cannot store."""
     lost = sorted({text.key for text in texts}.difference(kept))
     if lost:
         names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
@@ -112,7 +112,7 @@ def say_lost_texts(format_name: str, texts: tuple[TextChunk, ...], *kept: str) -
 
 
 def or_none(read: Callable[[], Any]) -> Any:
-    """What `read` gives, or None (and a log line): a picture is worth more than a damaged note in it."""
+    """The result of `read`, or None (and a log line): damaged metadata must not lose the picture."""
     try:
         return read()
     except Exception as error:
@@ -121,7 +121,7 @@ def or_none(read: Callable[[], Any]) -> Any:
 
 
 def prefixed_exif(data: bytes | None) -> bytes | None:
-    """EXIF data beginning with b"Exif\\0\\0", whether it came with that prefix or not; None where there is none."""
+    """EXIF data with the prefix b"Exif\\0\\0", added if missing; None if there is no data."""
     if not data:
         return None
     return data if data.startswith(EXIF_PREFIX) else EXIF_PREFIX + data

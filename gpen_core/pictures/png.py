@@ -1,4 +1,4 @@
-"""PNG: its chunks, reading it at full depth, writing it with all that travels along."""
+"""PNG: its chunks, reading it at full depth, and writing it with its metadata."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .metadata import EXIF_PREFIX, TextChunk, prefixed_exif, take_orientation
 log = logging.getLogger(__name__)
 
 _PALETTE, _GREY_AND_ALPHA = 3, 4  # colour types
-_SAMPLE = 16  # rows, four times
+_SAMPLE = 16  # rows in each of four samples
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MOST_NOTE, _MOST_NOTES = 16 << 20, 64 << 20  # bytes that one text or profile, and all together, may unpack to
+_MOST_NOTE, _MOST_NOTES = 16 << 20, 64 << 20  # limits in bytes for one unpacked text or profile, and for all together
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, content) of each chunk of the PNG `data` up to IEND. PictureError where the file is cut short or damaged."""
+    """(type, content) of each chunk of the PNG `data` up to IEND. Raises PictureError if the file is cut short or damaged."""
     position = len(PNG_SIGNATURE)
     while True:
         if position + 12 > len(data):
@@ -48,17 +48,17 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
-    """One PNG chunk as it stands in a file."""
+    """Encodes one PNG chunk."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def _pixel_chunks(packed: bytes) -> list[bytes]:
-    """IDAT chunks of at most 1 MiB: OpenCV balks at very long ones."""
+    """Splits pixel data into IDAT chunks of at most 1 MiB, because OpenCV refuses very long ones."""
     return [png_chunk(b"IDAT", packed[start : start + 2**20]) for start in range(0, len(packed), 2**20)]
 
 
 class _Notes:
-    """The texts and the profile of one PNG. What they unpack to is limited, each and together: a few kilobytes can become gigabytes."""
+    """The texts and the profile of one PNG. Limits the unpacked size of each and of all: a few kilobytes can become gigabytes."""
 
     def __init__(self) -> None:
         self.texts: list[TextChunk] = []
@@ -66,23 +66,23 @@ class _Notes:
         self._lost: list[str] = []
 
     def profile(self, content: bytes) -> bytes | None:
-        """The ICC profile in an iCCP chunk; None where it is damaged."""
+        """The ICC profile in an iCCP chunk; None if it is damaged."""
         return self._tried("the colour profile", lambda: self._inflate(content.split(b"\0", 1)[1][1:]))
 
     def add_text(self, kind: bytes, content: bytes) -> None:
-        """The text in a tEXt, zTXt or iTXt chunk."""
+        """Adds the text in a tEXt, zTXt or iTXt chunk."""
         text = self._tried("a text", lambda: self._text(kind, content))
         self.texts += [text] if text else []
 
     def say_what_is_lost(self) -> None:
-        """One line, however many there are."""
+        """Logs one line for all lost entries."""
         if self._lost:
             log.warning("%d metadata entries are damaged or too long and left out (%s).", len(self._lost), self._lost[0])
 
     def _tried(self, what: str, read: Callable[[], Any]) -> Any:
         try:
             return read()
-        except (ValueError, IndexError, zlib.error) as error:  # a picture is worth more than its notes
+        except (ValueError, IndexError, zlib.error) as error:  # damaged metadata must not lose the picture
             self._lost.append(f"{what}: {error}")
             return None
 
@@ -107,13 +107,13 @@ class _Notes:
 
     def _taken(self, data: bytes) -> bytes:
         if len(data) > self._left:
-            raise ValueError(f"together more than {_MOST_NOTES >> 20} MiB")
+            raise ValueError(f"more than {_MOST_NOTES >> 20} MiB in total")
         self._left -= len(data)
         return data
 
 
 def text_chunk(text: TextChunk) -> bytes:
-    """`text` as a PNG chunk: of its own kind, or iTXt where its letters ask for it."""
+    """`text` as a PNG chunk: of its own kind, or iTXt if its characters need it."""
     key = text.key.encode("latin-1", "replace")[:79]
     try:
         value = text.value.encode("latin-1")
@@ -130,8 +130,8 @@ def text_chunk(text: TextChunk) -> bytes:
 
 
 def decode_png(data: bytes) -> Decoded:
-    """The PNG `data`: uint8 or uint16 numbers, and all that travels along. PictureError where it is cut short or damaged."""
-    # OpenCV gets the bare picture only: texts, animation and colour chunks would make it warn, convert or refuse.
+    """Decodes the PNG `data`: a uint8 or uint16 array and the metadata. Raises PictureError if it is cut short or damaged."""
+    # OpenCV gets only the bare picture: texts, animation and colour chunks would make it warn, convert or refuse.
     bare = [PNG_SIGNATURE]
     form: dict[str, Any] = {}
     notes = _Notes()
@@ -169,21 +169,21 @@ def decode_png(data: bytes) -> Decoded:
 
 
 def animated_part(data: bytes) -> bytes:
-    """The PNG `data` with pixels, palette and animation, and nothing else."""
+    """The PNG `data` reduced to pixels, palette and animation."""
     kept = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
     return b"".join([PNG_SIGNATURE, *(png_chunk(kind, content) for kind, content in png_chunks(data) if kind in kept)])
 
 
 def _pixels(plain: bytes, head: bytes) -> AnyArray:
-    """The numbers of a PNG that has nothing but pixels."""
-    array = opencv(plain)  # which knows colours of 16 bits and refuses rows that are missing; Pillow does neither
-    return array[:, :, 2:] if head[9] == _GREY_AND_ALPHA else array  # which OpenCV spreads over four channels
+    """The array of a PNG that holds only pixels."""
+    array = opencv(plain)  # unlike Pillow, it reads 16-bit colour and refuses missing rows
+    return array[:, :, 2:] if head[9] == _GREY_AND_ALPHA else array  # OpenCV expands grey and alpha to four channels
 
 
 def _with_transparent_colour(array: AnyArray, transparent: bytes, depth: int) -> AnyArray:
-    """`array` with an alpha channel that is 0 where the pixel has the one `transparent` colour of a PNG."""
+    """`array` with an alpha channel that is 0 for pixels of the PNG's `transparent` colour."""
     colour = np.frombuffer(transparent, dtype=">u2").astype(np.int64)
-    if depth < 8:  # OpenCV spreads 1, 2 and 4 bits over 0..255
+    if depth < 8:  # OpenCV scales 1, 2 and 4 bits to 0..255
         colour = colour * (255 // (2**depth - 1))
     values = array if array.ndim == 3 else array[:, :, None]
     if colour.size != values.shape[2]:
@@ -197,22 +197,22 @@ def _with_transparent_colour(array: AnyArray, transparent: bytes, depth: int) ->
 
 
 def encode_png(picture: Picture) -> bytes:
-    """A PNG of `picture`: 8 bits where 8 came in, otherwise 16, with ICC profile, EXIF, dpi and texts."""
+    """Encodes `picture` as PNG: 8 bits if the original had 8, otherwise 16, with ICC profile, EXIF, dpi and texts."""
     values = png_numbers(picture)
     return b"".join([*head_of_png(picture.form, values), *_pixel_chunks(packed_pixels(values)), png_chunk(b"IEND", b"")])
 
 
 def packed_pixels(values: AnyArray) -> bytes:
-    """(H, W, 1..4) uint8 or uint16 numbers as the zlib stream of a PNG's IDAT."""
+    """Packs an (H, W, 1..4) uint8 or uint16 array into the zlib stream of a PNG's IDAT."""
     channels = values.shape[2]
-    if channels == 2:  # which OpenCV does not write
+    if channels == 2:  # OpenCV cannot write two channels
         pixels = values.astype(values.dtype.newbyteorder(">")).view(np.uint8)
         rows = np.diff(pixels, axis=1, prepend=np.uint8(0)).reshape(len(pixels), -1)
-        return zlib.compress(np.insert(rows, 0, 1, axis=1).tobytes())  # each begins with its filter: 1, the pixel on the left taken away
+        return zlib.compress(np.insert(rows, 0, 1, axis=1).tobytes())  # each row begins with its filter: 1, the difference to the left
     if channels > 1:
         values = cv2.cvtColor(values, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
-    # Deflate's search for repeats finds next to none in photographs, and takes most of the time: there only runs are looked for. A sample
-    # tells which is shorter. `python -m benchmarks.png` measures it.
+    # In photographs Deflate's search for repeats takes most of the time and finds almost nothing, so run lengths suffice. A sample shows
+    # which strategy is shorter. `python -m benchmarks.png` measures it.
     tops = np.linspace(0, max(0, len(values) - _SAMPLE), 4, dtype=int)
     sample = np.concatenate([values[top : top + _SAMPLE] for top in tops])
     strategies = (cv2.IMWRITE_PNG_STRATEGY_RLE, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
@@ -225,12 +225,12 @@ def _by_opencv(values: AnyArray, strategy: int) -> bytes:
 
 
 def png_numbers(picture: Picture) -> AnyArray:
-    """(H, W, 1..4) uint8 numbers where 8 bits came in, else uint16."""
+    """An (H, W, 1..4) array: uint8 if the original had 8 bits, otherwise uint16."""
     return numbers(picture, np.dtype(np.uint8 if picture.form.dtype == np.uint8 else np.uint16))
 
 
 def head_of_png(form: Form, values: AnyArray) -> list[bytes]:
-    """What stands in a PNG of these numbers before the pixels."""
+    """The signature and all chunks before the pixels of a PNG with these values."""
     height, width, channels = values.shape
     header = struct.pack(">IIBBBBB", width, height, 8 * values.itemsize, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
     chunks = [PNG_SIGNATURE, png_chunk(b"IHDR", header)]

@@ -1,4 +1,4 @@
-"""Reading picture files: what a file is is told by its content, never by its name, and nothing is read by half."""
+"""Reads picture files. The content decides the format, never the name, and incomplete files are refused."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 _HEAD = 64 * 1024
-_MOST_BYTES = 8 << 30  # of a file
+_MOST_BYTES = 8 << 30  # largest file
 
 
 def is_picture_path(path: str | os.PathLike[str]) -> bool:
-    """Whether the name ends like a picture's (see SUFFIXES). macOS's shadow files ("._name.jpg") are none."""
+    """True if the name has a picture suffix (see SUFFIXES). macOS's shadow files ("._name.jpg") do not count."""
     path = Path(path)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """Read PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF at the full depth of the file; of an animation or several pages the first.
+    """Reads PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF at the file's full depth; for animations and pages, the first.
 
-    The pixels are turned as the file's EXIF says; the ICC profile is kept and not applied, except that CMYK becomes sRGB.
-    PictureError, one sentence with the path and the reason, for whatever cannot be read whole. At most MAX_PIXELS pixels.
+    Turns the pixels by the EXIF orientation; keeps the ICC profile without applying it, except that CMYK becomes sRGB.
+    Raises PictureError, one sentence with path and reason, for anything that cannot be read whole. At most MAX_PIXELS pixels.
     """
     path = Path(path)
     with _explained(path):
         name, decode, data = _content(path)
         decoded = decode(data)
         return _picture(decoded.array, name, decoded)
-    raise AssertionError  # not reached: what goes wrong is raised
+    raise AssertionError  # not reached: `_explained` raises every error
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]:
-    """Every frame of an animation as it is seen, with the milliseconds it is shown; every page of a TIFF; of other files the one picture.
+    """Yields (picture, milliseconds) for every frame of an animation as displayed, or every page of a TIFF; otherwise the one picture.
 
-    One is in memory at a time, beside the file itself. Otherwise as read_picture, of which each frame has the form.
+    Holds one frame in memory at a time, besides the file itself. Otherwise like read_picture; each frame has its form.
     """
     path = Path(path)
     with _explained(path):
@@ -87,7 +87,7 @@ def _content(path: Path) -> tuple[str, Callable[[bytes], Decoded], bytes]:
     """(name of the format, its decoder, all bytes) of a file."""
     if path.is_dir():
         raise PictureError("it is a folder")
-    if path.exists() and not path.is_file():  # opening it may wait for ever for somebody who writes
+    if path.exists() and not path.is_file():  # opening a pipe may wait for ever for a writer
         raise PictureError("it is a pipe or a device, not a file")
     with path.open("rb") as handle:
         if os.fstat(handle.fileno()).st_size > _MOST_BYTES:
@@ -99,7 +99,7 @@ def _content(path: Path) -> tuple[str, Callable[[bytes], Decoded], bytes]:
 
 @contextmanager
 def _explained(path: Path) -> Generator[None, None, None]:
-    """Whatever goes wrong inside as a PictureError of one sentence."""
+    """Turns every error inside into a PictureError of one sentence."""
     try:
         yield
         return
@@ -111,7 +111,7 @@ def _explained(path: Path) -> Generator[None, None, None]:
         reason = str(error).rstrip(".")
     except MemoryError:
         reason = "there is not enough memory"
-    except Exception as error:  # decoders meet damaged files with every kind of exception
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged files
         reason = _damage(error)
         log.debug("Reading %s failed", path, exc_info=True)
     raise PictureError(f"Cannot read the picture {path}: {reason}.") from None
@@ -133,7 +133,7 @@ _REFUSED = (
     (b"\0\0\0\x0cJXL ", "JPEG XL is not supported; save it as PNG"),
     (b"\xff\x0a", "JPEG XL is not supported; save it as PNG"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000 is not supported; save it as PNG"),
-    (b"version https://git-lfs", "it is only a Git LFS pointer; fetch the real file with `git lfs pull`"),
+    (b"version https://git-lfs", "it is only a Git LFS pointer; download the real file with `git lfs pull`"),
     (b"<!doctype html", "it is a web page, not a picture (the download answered with a page)"),
     (b"<html", "it is a web page, not a picture (the download answered with a page)"),
     (b"<svg", "SVG drawings are not supported; save it as PNG"),
@@ -141,7 +141,7 @@ _REFUSED = (
 
 
 def _decoder(head: bytes) -> tuple[str, Callable[[bytes], Decoded]]:
-    """(name, decoder) for a file that begins with `head`; PictureError says what it is where it is no picture."""
+    """(name, decoder) for a file that begins with `head`. Raises PictureError that says what other files are."""
     if head.startswith(PNG_SIGNATURE):
         return "PNG", decode_png
     if head.startswith(b"\xff\xd8\xff"):
@@ -178,11 +178,11 @@ def _what_it_is(head: bytes) -> str:
     return "it is not in a supported format (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF)"
 
 
-# --- decoders: one a format ------------------------------------------------------------------------------------------
+# --- decoders: one per format ----------------------------------------------------------------------------------------
 
 
 def _jpeg(data: bytes) -> Decoded:
-    # Asked of the file and not left to Pillow: hosts switch Pillow's own check off (LOAD_TRUNCATED_IMAGES) for the whole process.
+    # Checked here because hosts switch Pillow's own check off (LOAD_TRUNCATED_IMAGES) for the whole process.
     end = _end_of_jpeg(data)
     if end < 0:
         raise PictureError("the file is cut short")
@@ -199,11 +199,11 @@ def _jpeg(data: bytes) -> Decoded:
 
 
 def _end_of_jpeg(data: bytes) -> int:
-    """Where the end marker behind the picture's own scan stands (one before it would belong to an embedded thumbnail), or -1."""
+    """Offset of the end marker after the picture's own scan (an earlier one belongs to an embedded thumbnail), or -1."""
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            return len(data)  # no marker where one should be: for the decoder to judge
+            return len(data)  # a marker is missing: the decoder decides
         marker = data[position + 1]
         if marker == 0xFF:  # padding
             position += 1
@@ -215,9 +215,9 @@ def _end_of_jpeg(data: bytes) -> int:
 
 
 def _is_filled_up(image: Image.Image, data: bytes, end: int) -> bool:
-    """Whether a scan ends too early though an end marker follows: decoders fill up with middle grey and say nothing.
+    """True if a scan ends too early although an end marker follows: decoders silently fill the rest with middle grey.
 
-    Other bytes before the marker then make another picture; behind a whole scan nobody looks at them.
+    In that case other bytes before the marker change the picture; after a complete scan they are ignored.
     """
     last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height)))
     if not np.isin(last, (127, 128)).all():
@@ -254,7 +254,7 @@ def _avif(data: bytes) -> Decoded:
     return from_pillow(load(AvifImagePlugin.AvifImageFile, data))
 
 
-# What opens the animations of each format.
+# The plugin that opens the animations of each format.
 _ANIMATED: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
     "GIF": GifImagePlugin.GifImageFile,

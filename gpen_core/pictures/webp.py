@@ -1,4 +1,4 @@
-"""WebP: its chunks, reading it, writing it."""
+"""WebP: its chunks, reading and writing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_PIXELS_A_SIDE = 16383
 
 
 def webp_chunks(data: bytes, start: int = 12) -> Iterator[tuple[bytes, bytes]]:
-    """(name, content) of each chunk of a WebP, or of what begins at `start`."""
+    """(name, content) of each chunk of a WebP, from offset `start` on."""
     position = start
     while position + 8 <= len(data):
         length = int.from_bytes(data[position + 4 : position + 8], "little")
@@ -25,7 +25,7 @@ def webp_chunks(data: bytes, start: int = 12) -> Iterator[tuple[bytes, bytes]]:
 
 
 def decode_webp(data: bytes) -> Decoded:
-    """The WebP `data`, of an animation its first frame. PictureError where it is cut short or damaged."""
+    """Decodes the WebP `data`; the first frame of an animation. Raises PictureError if it is cut short or damaged."""
     if len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise PictureError("the file is cut short")
     chunks = dict(webp_chunks(data))
@@ -33,18 +33,18 @@ def decode_webp(data: bytes) -> Decoded:
         decoded = from_pillow(load(WebPImagePlugin.WebPImageFile, data))
     except TOO_BIG_FOR_PILLOW:
         decoded = with_info(opencv(data), {"exif": chunks.get(b"EXIF"), "icc_profile": chunks.get(b"ICCP")})
-    frame = chunks.get(b"ANMF", b"")  # 16 bytes say where and for how long, then come the chunks of a still picture
+    frame = chunks.get(b"ANMF", b"")  # 16 bytes of position and duration, then the chunks of a still picture
     decoded.form["lossless"] = b"VP8L" in chunks or b"VP8L" in dict(webp_chunks(frame, 16))
     return decoded
 
 
 def encode_webp(picture: Picture, quality: int) -> bytes:
-    """A WebP of `picture`; lossless where it came so, else in that quality."""
+    """Encodes `picture` as WebP: lossless if the original was, otherwise with `quality`."""
     if max(picture.width, picture.height) > MOST_PIXELS_A_SIDE:
         raise PictureError(f"WebP allows at most {MOST_PIXELS_A_SIDE} pixels per side; save as PNG instead.")
     image = eight_bit_image(picture)
-    if picture.form.grey:  # WebP knows colour only
+    if picture.form.grey:  # WebP has only colour
         image = image.convert("RGB" if picture.alpha is None else "RGBA")
-    # exact: the colours under transparent pixels stay
+    # exact: keep the colours of transparent pixels
     settings = {"lossless": True, "exact": True} if picture.form.lossless else {"quality": quality, "method": 4}
     return pillow_save(image, "WEBP", replace(picture.form, grey=False), comfy=True, **settings)

@@ -1,4 +1,4 @@
-"""Writing picture files: encoded in memory, written beside the target, then moved onto it, so that nothing is ever half-written."""
+"""Writes picture files: encodes in memory, writes beside the target, then renames, so that no file is ever incomplete."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 
 def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: bool = False, quality: int = 95) -> Path:
-    """Write `picture` in the format the name ends with (WRITE_SUFFIXES); returns the path.
+    """Writes `picture` in the format of the path's suffix (WRITE_SUFFIXES) and returns the path.
 
-    ICC profile, EXIF, dpi and (PNG) texts go along; pictures of more than 8 bits stay so in PNG (floats: 16 bits) and TIFF. JPEG has no
-    alpha: the picture is laid on white. `quality` (1..100) is JPEG's and lossy WebP's. Missing folders are made. An existing file is kept
-    unless `overwrite`. PictureError where it cannot be written; then, and after Ctrl-C, nothing is left behind.
+    Keeps ICC profile, EXIF, dpi and (PNG) texts; PNG (floats: 16 bits) and TIFF keep more than 8 bits. JPEG has no alpha: the background
+    becomes white. `quality` (1..100) is for JPEG and lossy WebP. Creates missing folders. Keeps an existing file unless `overwrite`.
+    Raises PictureError if the file cannot be written; then, and after Ctrl-C, nothing is left behind.
     """
     target = Path(path)
     if not 1 <= quality <= 100:
@@ -51,7 +51,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: 
 
 
 def check_frames(form: Form, target: Path) -> None:
-    """PictureError where `target` cannot keep all frames (or pages) of the picture `form` is of."""
+    """Raises PictureError if `target` cannot store all frames (or pages) of a picture of that form."""
     suffixes = animation.suffixes_for(form)
     if form.frames > 1 and target.suffix.lower() not in suffixes:
         what = "pages" if form.format == "TIFF" else "frames"
@@ -62,10 +62,10 @@ def check_frames(form: Form, target: Path) -> None:
 def frame_file(
     form: Form, path: str | os.PathLike[str], *, overwrite: bool = False, quality: int = 95
 ) -> Generator[Callable[[Picture, float], None], None, None]:
-    """An animation (or a TIFF of several pages) like the picture `form` is of: give each frame and its milliseconds to what this yields.
+    """Writes an animation (or a multi-page TIFF) of that form: yields a function that takes each frame and its milliseconds.
 
-    No more than one frame is kept in memory. Otherwise as write_picture: the file appears whole, or not at all. PictureError where the
-    format cannot keep the frames, and where they do not come to as many as `form` says.
+    Holds one frame in memory. Otherwise like write_picture: the file appears whole or not at all. Raises PictureError if the format
+    cannot store the frames, or if their number differs from `form.frames`.
     """
     target, count = Path(path), 0
     check_frames(form, target)
@@ -88,21 +88,21 @@ def frame_file(
 
 @contextmanager
 def _encoding(target: Path) -> Generator[None, None, None]:
-    """Whatever an encoder raises as a PictureError that names the file. What the disk raises goes through."""
+    """Turns every error of an encoder into a PictureError that names the file. Lets disk errors through."""
     try:
         yield
     except PictureError as error:
         raise PictureError(f"Cannot write {target}: {error}") from error
     except MemoryError as error:
         raise PictureError(f"Cannot write {target}: there is not enough memory.") from error
-    except Exception as error:  # libraries meet strange notes and sizes with every kind of exception
+    except Exception as error:  # libraries raise all kinds of exceptions for unusual metadata and sizes
         if isinstance(error, OSError) and error.errno is not None:
             raise
         log.debug("Encoding %s failed", target, exc_info=True)
         raise PictureError(f"Cannot write {target}: the picture does not fit the format ({error}).") from error
 
 
-# --- encoders: one a format ------------------------------------------------------------------------------------------
+# --- encoders: one per format ----------------------------------------------------------------------------------------
 
 
 def _jpeg(picture: Picture, quality: int) -> bytes:
@@ -143,7 +143,7 @@ def _bmp(picture: Picture, quality: int) -> bytes:
         buffer = io.BytesIO()
         image.save(buffer, "BMP", dpi=picture.form.dpi or (96.0, 96.0))
         return buffer.getvalue()
-    # Pillow's BMP writes alpha without the header that says so, and it would be lost: a BITMAPV4HEADER with four masks.
+    # Pillow writes BMP alpha without the header that declares it, so alpha would be lost: write a BITMAPV4HEADER with four masks.
     colours: Any = np.asarray(image.convert("RGBA"))
     pixels = colours[::-1, :, [2, 1, 0, 3]].tobytes()
     start = 14 + 108

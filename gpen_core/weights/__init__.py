@@ -1,1 +1,1 @@
-"""Weights: where they live (files), fetching them (download), reading them safely (checkpoint). Imports nothing heavy."""
+"""Weights: finding them (files), downloading them (download), reading them safely (checkpoint). Imports nothing heavy."""

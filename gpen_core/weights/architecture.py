@@ -1,4 +1,4 @@
-"""What shape a GPEN generator has, read off its tensors. Imports nothing heavy.
+"""The architecture of a GPEN generator, read from the shapes of its tensors. Imports nothing heavy.
 
 Source: official `face_model/gpen_model.py` (FullGenerator); paper: Yang et al., CVPR 2021, section 3.
 """
@@ -13,7 +13,7 @@ from ..errors import WeightsError, shown
 
 SMALLEST_SIZE = 64
 LARGEST_SIZE = 2048
-# The official networks have 512 channels, a style of 512 numbers and 8 mapping layers at most; far beyond that lies no GPEN.
+# The official networks have at most 512 channels, 512 style dimensions and 8 mapping layers; no GPEN goes far beyond that.
 MOST_CHANNELS = 4096
 MOST_LAYERS = 32
 
@@ -24,9 +24,9 @@ Shape = tuple[int, ...]
 class Architecture:
     """The five numbers that define a GPEN generator.
 
-    size: side of the square picture in and out, in pixels (a power of two, 64 to 2048).
-    channel_multiplier: factor on the channels at resolutions of 64 and above (official: 1 at size 256, else 2).
-    narrow: factor on all channels (official: 0.5 at size 256, else 1).
+    size: side of the square input and output, in pixels (a power of two, 64 to 2048).
+    channel_multiplier: factor on the channels at resolutions of 64 and above (official: 1 at size 256, otherwise 2).
+    narrow: factor on all channels (official: 0.5 at size 256, otherwise 1).
     style_dim: length of the style vector w. n_mlp: number of mapping layers.
     """
 
@@ -43,25 +43,25 @@ class Architecture:
         channels = [self.channels(resolution) for resolution in self.resolutions]
         if not (1 <= self.style_dim <= MOST_CHANNELS and min(channels) >= 1 and max(channels) <= MOST_CHANNELS):
             raise WeightsError(
-                f"a GPEN generator has 1 to {MOST_CHANNELS} channels everywhere and a style of as many numbers; this one would have "
-                f"{min(channels)} to {max(channels)} channels and a style of {self.style_dim} numbers"
+                f"a GPEN generator has 1 to {MOST_CHANNELS} channels in every layer and as many style dimensions; this one would have "
+                f"{min(channels)} to {max(channels)} channels and {self.style_dim} style dimensions"
             )
         if self.n_mlp > MOST_LAYERS:
             raise WeightsError(f"a GPEN generator has at most {MOST_LAYERS} mapping layers; this one would have {self.n_mlp}")
 
     def channels(self, resolution: int) -> int:
-        """Channels of the feature maps at a resolution (4, 8, ... size)."""
+        """Number of channels of the feature maps at a resolution (4, 8, ... size)."""
         if resolution <= 32:
             return int(512 * self.narrow)
         return int((16384 // resolution) * self.channel_multiplier * self.narrow)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """All resolutions of the decoder, 4 to size."""
+        """All resolutions of the decoder, from 4 to size."""
         return tuple(2**k for k in range(2, int(math.log2(self.size)) + 1))
 
     def state_shapes(self) -> dict[str, Shape]:
-        """Shape of every tensor of the official state dict, in the official order, FIR kernels included."""
+        """Shapes of all tensors of the official state dict, in the official order, including the FIR kernels."""
         shapes: dict[str, Shape] = {}
         g = "generator."
         for i in range(1, self.n_mlp + 1):
@@ -113,15 +113,15 @@ class Architecture:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, Shape]) -> Architecture:
-        """Read the architecture off the tensors' shapes (keys as in the official state dict; FIR kernels may be missing).
+        """Derives the architecture from tensor shapes (keys as in the official state dict; FIR kernels may be missing).
 
-        Raises WeightsError, in one sentence, where they are not those of one whole GPEN generator.
+        Raises WeightsError, in one sentence, unless they are the shapes of one complete GPEN generator.
         """
         for key, sides in (("generator.input.input", 4), ("ecd0.0.0.weight", 4), ("final_linear.0.weight", 2)):
             if key not in shapes:
                 raise WeightsError(f"the tensor '{key}' of a GPEN generator is missing")
             if len(shapes[key]) != sides or not all(1 <= side <= 16 * MOST_CHANNELS for side in shapes[key]):
-                raise WeightsError(f"the tensor '{key}' has the shape {shown(tuple(shapes[key]))}, which no GPEN generator has there")
+                raise WeightsError(f"the tensor '{key}' has the shape {shown(tuple(shapes[key]))}, which no GPEN generator uses")
         encoder_blocks = sum(1 for key in shapes if key.startswith("ecd") and key.endswith(".weight"))
         decoder_blocks = sum(1 for key in shapes if key.startswith("generator.to_rgbs.") and key.endswith(".conv.weight"))
         n_mlp = sum(1 for key in shapes if key.startswith("generator.style.") and key.endswith(".weight"))
@@ -130,12 +130,12 @@ class Architecture:
         if decoder_blocks + 2 != encoder_blocks + 1:
             raise WeightsError(
                 f"the encoder takes {2 ** (encoder_blocks + 1)} pixels and the decoder gives {2 ** (decoder_blocks + 2)}; "
-                "only GPEN generators with equal sizes in and out are supported"
+                "only GPEN generators with equal input and output sizes are supported"
             )
         size = 2 ** (encoder_blocks + 1)
         narrow = shapes["generator.input.input"][1] / 512
         top = shapes["ecd0.0.0.weight"][0]
-        # Rounding down (int(...) in the official code) is undone by taking the multiplier from the widest map at 64 and above.
+        # The official code rounds channels down with int(...), so the multiplier comes from the widest map at 64 and above.
         at_64 = (shapes.get(f"ecd{int(math.log2(size)) - 6}.0.1.weight") or (top,))[0] if size > 64 else top
         architecture = cls(
             size=size,
@@ -152,8 +152,8 @@ class Architecture:
                 raise WeightsError(f"the tensor '{key}' of a GPEN generator of size {size} is missing")
             if tuple(shapes[key]) != shape:
                 raise WeightsError(
-                    f"the tensor '{key}' has the shape {shown(tuple(shapes[key]))}; a GPEN generator of size {size} (channel multiplier "
-                    f"{architecture.channel_multiplier}, narrow {architecture.narrow}) has {shape} there"
+                    f"the tensor '{key}' has the shape {shown(tuple(shapes[key]))}; in a GPEN generator of size {size} (channel multiplier "
+                    f"{architecture.channel_multiplier}, narrow {architecture.narrow}) it is {shape}"
                 )
         unknown = [key for key in shapes if key not in wanted]
         if unknown:
@@ -162,5 +162,5 @@ class Architecture:
 
 
 def _plain(value: float) -> float:
-    """2.0 -> 2, 0.5 stays: these numbers are shown to people."""
+    """Turns 2.0 into 2 and keeps 0.5, because users see these numbers."""
     return int(value) if value == int(value) else value

@@ -1,7 +1,7 @@
-"""ONE typed table of every weight file: it drives look-up, download, verification, docs and tests.
+"""The typed table of all weight files, used for look-up, download, verification, docs and tests.
 
-Figures and addresses: public sources, collected 2026-11-21 (docs/weights.md says where from). No sha256 of an official .pth is published
-anywhere; `weights.download` records the sum of the first download and refuses changes afterwards.
+Figures and addresses come from public sources, collected 2026-11-21 (listed in docs/weights.md). Nobody publishes the sha256 of an
+official .pth; `weights.download` records the sum of the first download and refuses changes afterwards.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx")
 
 @dataclass(frozen=True)
 class OtherForm:
-    """The same weights in another file, as other programs have them on disk.
+    """The same weights in another file, as used by other programs.
 
-    filename: the name there. size_bytes: exact length, where known. sha256: lower-case hex. source: who carries it.
-    urls: addresses it can be fetched from, where they are public and stable.
+    filename: its name in those programs. size_bytes: exact length, if known. sha256: lower-case hex. source: the programs that use it.
+    urls: download addresses that are public and stable.
     """
 
     filename: str
@@ -57,8 +57,8 @@ class WeightFile:
     """One set of weights.
 
     name: what users type. filename: the file in models/GPEN. size: side of the square picture, in pixels.
-    template: how a face is aligned for this network. urls: mirrors, best first. sha256, size_bytes: of the whole file, None where nobody
-    published them. parameters: learnable numbers. tensor_bytes: float32 bytes of all tensors, the FIR kernels included.
+    template: the alignment template of this network. urls: mirrors, best first. sha256, size_bytes: of the whole file, None if
+    unpublished. parameters: number of learnable parameters. tensor_bytes: float32 bytes of all tensors, including the FIR kernels.
     embedded: ships with the project (in gpen_core/weights/embedded). known_onnx: other files with the same weights.
     """
 
@@ -80,7 +80,7 @@ class WeightFile:
 
     @property
     def filenames(self) -> tuple[str, ...]:
-        """Names under which the file is looked for first: its own, the mirrors' names for it, and the ONNX forms'."""
+        """File names to search for first: its own, the mirrors' names for it, and those of its ONNX forms."""
         stem = Path(self.filename).stem
         mirrors = (url.rsplit("/", 1)[1] for url in self.urls)
         own = (self.filename, *(f"{stem}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".onnx")))
@@ -88,32 +88,32 @@ class WeightFile:
 
     @property
     def known_sums(self) -> frozenset[str]:
-        """sha256 sums (lower-case hex) of every file known to hold these weights."""
+        """sha256 sums (lower-case hex) of all files known to hold these weights."""
         own = (self.sha256,) if self.sha256 else ()
         return frozenset((*own, *(form.sha256 for form in self.known_onnx)))
 
 
 class Catalog:
-    """All weight files, in order. Iterate over it, or ask by name: `Catalog.default().get("gpen-bfr-2048")`."""
+    """All weight files, in order. Iterate over it, or look up a name: `Catalog.default().get("gpen-bfr-2048")`."""
 
     def __init__(self, files: Iterable[WeightFile]) -> None:
-        """Raises SettingsError where a name, a file name or a sha256 occurs twice."""
+        """Raises SettingsError if a name, a file name or a sha256 occurs twice."""
         self._files = tuple(files)
         seen: dict[str, str] = {}
         for entry in self._files:
             for mark in {entry.name.lower(), entry.filename.lower(), *entry.known_sums}:
                 if mark in seen:
-                    raise SettingsError(f"the catalogue holds '{mark}' twice: in {seen[mark]} and in {entry.name}")
+                    raise SettingsError(f"the catalogue lists '{mark}' twice: for {seen[mark]} and for {entry.name}")
                 seen[mark] = entry.name
         self._keys: dict[str, WeightFile] = {}
         for entry in self._files:
-            # A mirror's own name such as pytorch_model.pt says nothing: only names that begin like GPEN are names to ask by.
+            # A mirror's file name such as pytorch_model.pt is too general; only names that begin with "gpen" can be looked up.
             for key in (entry.name, *(name for name in entry.filenames if name.lower().startswith("gpen"))):
                 self._keys.setdefault(_key(key), entry)
 
     @classmethod
     def default(cls) -> Catalog:
-        """The catalogue of this project. No network, no torch; reads one small JSON file."""
+        """The catalogue of this project. Needs no network and no torch; reads one small JSON file."""
         return cls((*_official(), _embedded()))
 
     def __iter__(self) -> Iterator[WeightFile]:
@@ -129,22 +129,22 @@ class Catalog:
         return self.get(name)
 
     def get(self, name: str) -> WeightFile:
-        """The entry of that name or file name, in any case, with or without extension. Raises SettingsError with the nearest names."""
+        """The entry with that name or file name, in any case, with or without extension. Raises SettingsError that suggests near names."""
         found = self._keys.get(_key(name))
         if found is not None:
             return found
         near = difflib.get_close_matches(_key(name), [_key(entry.name) for entry in self._files], n=3, cutoff=0.5)
         names = [self._keys[key].name for key in near]
-        hint = f"did you mean {' or '.join(names)}?" if names else f"known are: {', '.join(self.names())}."
+        hint = f"did you mean {' or '.join(names)}?" if names else f"known models: {', '.join(self.names())}."
         raise SettingsError(f"unknown model '{name}'; {hint}")
 
     def names(self, task: Task | None = None) -> list[str]:
-        """Names in the catalogue's order, of one task or of all."""
+        """Names in catalogue order, for one task or for all tasks."""
         return [entry.name for entry in self._files if task is None or entry.task == task]
 
 
 def _key(name: str) -> str:
-    """Names are compared in lower case, without a weight file's extension."""
+    """The form in which names are compared: lower case, without a weight file's extension."""
     lower = name.strip().lower()
     for suffix in _WEIGHT_SUFFIXES:
         if lower.endswith(suffix):
@@ -175,7 +175,7 @@ def _official() -> tuple[WeightFile, ...]:
             parameters=71_005_223, tensor_bytes=284_022_236,
             known_onnx=(
                 _facefusion(512, 284_340_240, "d5f066b9068a8b74217f9712e28e875a6144629b108a6f7355acbdb3a2832c54"),
-                # Another text gives 284,449,835 bytes for this one, so the length is not relied on.
+                # Another source gives 284,449,835 bytes, so the length is left out.
                 OtherForm("GPEN-BFR-512.onnx", None, "0960f836488735444d508b588e44fb5dfd19c68fde9163ad7878aa24d1d5115e", others),
                 OtherForm("GPEN-BFR-512.onnx", 284_244_491, "bf80acb8e91ba8852e3f012505be2c3b6cd6b3eed5ec605e3db87863c4e74d4e", "ReActor"),
             ),
@@ -191,7 +191,7 @@ def _official() -> tuple[WeightFile, ...]:
         ),
         WeightFile(
             "GPEN-BFR-2048", "GPEN-BFR-2048.pth", "restore", 2048, 2, 1, "gpen",
-            # The authors' own copy beside the 512 one was taken down in 2022.
+            # The authors took down their own copy in 2022.
             urls=(f"{_MODELSCOPE}pytorch_model-2048.pt", f"{_FOOOCUS}GPEN-BFR-2048.pt"),
             parameters=71_294_769, tensor_bytes=285_180_804,
             known_onnx=(
@@ -215,7 +215,7 @@ def _official() -> tuple[WeightFile, ...]:
 
 
 def _embedded() -> WeightFile:
-    """The weights that ship with the project. The JSON beside them holds the figures that change when they are retrained."""
+    """The weights that ship with the project. The JSON file beside them holds the figures that change with each training."""
     name = "GPEN-BFR-256-lite"
     sidecar = EMBEDDED_FOLDER / f"{name}.json"
     facts: dict[str, Any] = {}

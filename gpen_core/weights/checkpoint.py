@@ -1,6 +1,6 @@
-"""Reads tensors from .safetensors, .pth (both layouts of torch.save) and .onnx files, told apart by their content.
+"""Reads tensors from .safetensors, .pth (both layouts of torch.save) and .onnx files, recognised by their content.
 
-No file can run code here: safetensors and ONNX hold none, and .pth goes through `pickle_reader`, which can build tensors and nothing else.
+No file can run code here: safetensors and ONNX hold none, and `pickle_reader`, which reads .pth files, can only build tensors.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("gpen_core.weights")
 Shape = tuple[int, ...]
 
-# Where programs put the weights inside a checkpoint; the running average comes first, for it is the better network.
+# Keys under which checkpoints hold the weights; the running average comes first because it is the better network.
 _CONTAINERS = ("g_ema", "params_ema", "params", "state_dict")
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """All tensors of a weight file by name, on the CPU, in the type they were saved in.
 
-    Containers (g_ema, params_ema, params, state_dict) and a common "module." prefix are taken off; an ONNX file gives a GPEN generator's
-    official names. Raises WeightsError, in one sentence, where the file holds no tensors, is damaged, or asks to run code.
+    Containers (g_ema, params_ema, params, state_dict) and a common "module." prefix are removed; an ONNX file gives a GPEN generator's
+    official names. Raises WeightsError, in one sentence, if the file holds no tensors, is damaged, or asks to run code.
     """
     with _opened(path) as (_shapes, load):
         return load()
 
 
 def read_shapes(path: str | Path) -> dict[str, Shape]:
-    """Names and shapes of the tensors, as `read_state_dict` would give them, from the file's head alone; torch is not imported.
+    """Names and shapes of the tensors, as in `read_state_dict`. Reads only the file's header and does not import torch.
 
-    Raises WeightsError as `read_state_dict` does, except for damage that only the numbers themselves show.
+    Raises WeightsError as `read_state_dict` does, except for damage that only shows when the tensor data is read.
     """
     with _opened(path) as (shapes, _load):
         return shapes
 
 
 def read_architecture(path: str | Path) -> Architecture:
-    """What GPEN generator a file holds, from its head alone. Raises WeightsError, which says what the file is, where it holds none."""
+    """The architecture of the GPEN generator in a file, from its header alone. Raises WeightsError that says what another file is."""
     return _architecture(Path(path), read_shapes(path))
 
 
 def read_generator(path: str | Path) -> dict[str, torch.Tensor]:
     """The state dict of a GPEN generator, official names (the FIR kernels may be missing), in the type it was saved in.
 
-    Raises WeightsError with one sentence that says what the file is and what was wanted.
+    Raises WeightsError with one sentence that says what the file is and what is needed.
     """
     with _opened(path) as (shapes, load):
-        _architecture(Path(path), shapes)  # first: a wrong file of gigabytes is refused before its numbers are read
+        _architecture(Path(path), shapes)  # first, to refuse a wrong file of gigabytes before reading its data
         return load()
 
 
 @contextmanager
 def _opened(path: str | Path) -> Generator[tuple[dict[str, Shape], Callable[[], dict[str, torch.Tensor]]], None, None]:
-    """(names and shapes, what reads the numbers) of a file, whose head is read once."""
+    """(names and shapes, function that reads the tensors) of a file. Reads its header once."""
     path = Path(path)
     with _reading(path):
         kind = file_kind(path)
@@ -89,7 +89,7 @@ def _tensors_of(parameters: Mapping[str, Parameter]) -> dict[str, torch.Tensor]:
 
 
 def _loaded(file: TorchFile, specs: Mapping[str, TensorSpec]) -> dict[str, torch.Tensor]:
-    # Tensors may share their numbers, but some must be copied to lie as they should: thousands, of a file of a megabyte.
+    # Tensors may share data, but each may become a copy: thousands of copies from a file of a megabyte.
     if sum(spec.bytes for spec in specs.values()) > 2 * file.length:
         raise WeightsError("its tensors share the same data many times, which no weight file does")
     return {key: file.load(spec) for key, spec in specs.items()}
@@ -100,13 +100,13 @@ def _architecture(path: Path, shapes: Mapping[str, Shape]) -> Architecture:
         return Architecture.from_shapes(shapes)
     except WeightsError as error:
         whole = {"generator.input.input", "ecd0.0.0.weight", "final_linear.0.weight"} <= set(shapes)
-        what = f"a GPEN generator of a kind that cannot be used ({error})" if whole else describe_keys(shapes)
+        what = f"an unsupported GPEN generator ({error})" if whole else describe_keys(shapes)
         raise WeightsError(f"'{shown(path, 300)}' is {what}; {WANTED} is needed.") from error
 
 
 @contextmanager
 def _reading(path: Path) -> Generator[None, None, None]:
-    """Whatever a file does to its reader ends in WeightsError with the file's name. Readers refuse what they know; the rest ends here."""
+    """Turns every error of a reader into WeightsError with the file's name, including errors that no reader expected."""
     name = shown(path, 300)
     try:
         yield
@@ -127,11 +127,11 @@ def _reading(path: Path) -> Generator[None, None, None]:
 
 
 def _specs(path: Path, file: TorchFile) -> dict[str, TensorSpec]:
-    """The tensors of an opened torch file, container and prefix taken off. Raises WeightsError for code, or where there are none."""
+    """The tensors of an opened torch file, without container and prefix. Raises WeightsError if it holds code or no tensors."""
     name = shown(path, 300)
     tensors = _unwrapped(file.root)
     if file.foreign:
-        # Old checkpoints of Stable Diffusion hold objects of their trainer: better called by their name than dangerous.
+        # Old Stable Diffusion checkpoints hold objects of their trainer; naming the model helps more than a warning alone.
         what = describe_keys(tensors) if tensors else ""
         known = f"is {what}, and " if what and "unknown" not in what else "cannot be used: "
         raise WeightsError(f"'{name}' {known}{code_message(file.foreign[0])}; {WANTED} is needed.")
@@ -145,7 +145,7 @@ def _specs(path: Path, file: TorchFile) -> dict[str, TensorSpec]:
 
 
 def _unwrapped(root: Any) -> dict[str, TensorSpec]:
-    """The state dict inside whatever torch.save was given; empty where there is none."""
+    """The state dict inside the object given to torch.save; empty if there is none."""
     if not isinstance(root, dict):
         return {}
     content = cast("dict[Any, Any]", root)
@@ -163,7 +163,7 @@ def _tensors(content: dict[Any, Any]) -> dict[str, TensorSpec]:
 
 
 def _without_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Takes off "module.", which DataParallel puts before every name."""
+    """Removes "module.", which DataParallel puts before every name."""
     if tensors and all(key.startswith("module.") for key in tensors):
         return {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors

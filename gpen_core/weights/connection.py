@@ -1,6 +1,6 @@
-"""Connections that come to an end: what a server sends is timed and counted from its first byte on, headers and redirects included.
+"""HTTP connections with time and speed limits on everything a server sends, including headers and redirects.
 
-The timeout of a socket counts anew with every byte, so that a server which sends one byte a second would hold it for ever.
+A socket's timeout starts again with every byte, so a server that sends one byte a second could hold a connection for ever.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _HEAD_BYTES = 1 << 20
 
 
 class FetchError(Exception):
-    """An address did not give the file.
+    """An address did not deliver the file.
 
-    again: the same address may give the rest when asked once more. restart: what is there already does not belong to its file.
+    again: a new request to the same address may deliver the rest. restart: the bytes on disk belong to another version of the file.
     """
 
     def __init__(self, message: str, *, again: bool = False, restart: bool = False) -> None:
-        # Part of it is the server's own words, which may be long and may steer a terminal.
+        # The message may quote the server, whose text may be long or hold terminal control characters.
         words = " ".join(message.split())
         words = "".join(character if character.isprintable() else "?" for character in words)
         super().__init__(words if len(words) <= 600 else f"{words[:600]}…")
@@ -37,10 +37,10 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Within which a download goes on. silent: seconds without a byte. head: seconds until an answer begins, redirects included.
+    """The limits of a download. silent: seconds without a byte. head: seconds until an answer begins, including redirects.
 
-    least_speed: bytes a second, over every `window` seconds of waiting for the server. whole: seconds for a file in all, all mirrors
-    together. pause: seconds before the same address is asked again; doubled each time it brings nothing new.
+    least_speed: bytes per second, over every `window` seconds of waiting for the server. whole: seconds for one file over all mirrors.
+    pause: seconds before asking the same address again; doubled after each attempt without new bytes.
     """
 
     silent: float = 10.0
@@ -53,7 +53,7 @@ class Limits:
 
 
 class Watch:
-    """Stops one request that takes too long, by FetchError. deadline: the clock's time at which all ends."""
+    """Stops a request that takes too long, with FetchError. deadline: clock time at which the download ends."""
 
     def __init__(self, limits: Limits, deadline: float) -> None:
         self._limits, self._deadline = limits, deadline
@@ -62,16 +62,16 @@ class Watch:
         self._bytes, self._waited = 0, 0.0
 
     def head_is_over(self) -> None:
-        """From now on the speed counts."""
+        """Marks the end of the header; from now on the speed limit applies."""
         self._in_head = False
         self._bytes, self._waited = 0, 0.0
 
     def ask(self) -> None:
-        """Something is waited for."""
+        """Marks the start of a wait for the server."""
         self._asked = self._limits.clock()
 
     def got(self, count: int) -> None:
-        """So many bytes came. Only waiting counts as the server's time: a slow disk, or a caller that thinks, is not its fault."""
+        """Counts received bytes and checks the limits. Only waiting counts: a slow disk or a busy caller is not the server's fault."""
         limits, now = self._limits, self._limits.clock()
         self._bytes += count
         self._waited += now - self._asked
@@ -81,7 +81,7 @@ class Watch:
             if now - self._start >= limits.head:
                 raise FetchError(f"no answer within {limits.head:g} s")
             if self._bytes > _HEAD_BYTES:
-                raise FetchError("its answer's head does not end")
+                raise FetchError("the header of its answer is too long")
         elif self._waited >= limits.window:
             if self._bytes < limits.least_speed * self._waited:
                 raise FetchError(f"it is too slow: {self._bytes} bytes in {self._waited:.0f} s")
@@ -89,7 +89,7 @@ class Watch:
 
 
 def open_url(request: urllib.request.Request, limits: Limits, watch: Watch) -> Any:
-    """As urllib's urlopen, watched, for http and https only. Raises what that raises, and FetchError."""
+    """Like urllib's urlopen, with limits, for http and https only. Raises what urlopen raises, and FetchError."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -123,7 +123,7 @@ class _Watched(io.RawIOBase):
 
 
 def _watched(kind: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
-    """`kind` of connection, whose answers are watched (a proxy's answer too)."""
+    """A connection of class `kind` whose answers are watched (including a proxy's answer)."""
 
     class Response(http.client.HTTPResponse):
         def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -158,7 +158,7 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https, but never from https to what anybody on the way can change."""
+    """Follows redirects to http and https, but never from https to http, which others could change on the way."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -166,12 +166,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         kind = newurl.split(":", 1)[0].lower()
         if kind != "https" and (kind != "http" or req.type == "https"):
             fp.close()
-            raise FetchError(f"it leads to {newurl}, an address of a kind that is not followed from {req.type}")
+            raise FetchError(f"it redirects to {newurl}, which is not allowed from {req.type}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # pyright: ignore[reportArgumentType]
 
 
 def _certificates() -> ssl.SSLContext:
-    """The system's certificates, and certifi's where it is installed: Python on macOS comes without any."""
+    """The system's certificates, plus certifi's if installed, because Python on macOS comes without any."""
     context = ssl.create_default_context()
     with contextlib.suppress(ImportError, OSError):
         context.load_verify_locations(cast("Any", importlib.import_module("certifi")).where())

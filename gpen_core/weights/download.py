@@ -1,8 +1,8 @@
-"""Fetches weight files: mirrors in order, resuming, one process at a time, verified before the file gets its name.
+"""Downloads weight files: tries mirrors in order, resumes, locks out other processes, and verifies a file before naming it.
 
-urllib of the standard library does the fetching. The mirrors are plain addresses (an object store, ModelScope, GitHub, Hugging Face), and
-all of them answer ranges, so one short loop resumes on each. huggingface_hub resumes for its own addresses only and keeps a cache and a
-layout of its own; torch.hub.download_url_to_file does not resume. The lock is `filelock`, which torch and huggingface_hub require anyway.
+It uses urllib of the standard library. The mirrors are plain addresses (an object store, ModelScope, GitHub, Hugging Face) that all
+answer range requests, so one short loop resumes on each. huggingface_hub resumes only from its own addresses and uses its own cache and
+layout; torch.hub.download_url_to_file does not resume. The lock is `filelock`, which torch and huggingface_hub require anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOG = logging.getLogger("gpen_core.weights")
 DownloadProgress = Callable[[int, "int | None"], None]
 
 _RETRIES = 20  # per mirror
-_BARREN_RETRIES = 2  # of these, one after another without new bytes
+_BARREN_RETRIES = 2  # in a row without new bytes
 _SPARE_BYTES = 32 << 20
 NOTICE_FILE = "LICENCE-NOTICE.txt"
 
@@ -48,14 +48,14 @@ def download(
     first: Source | None = None,
     limits: Limits | None = None,
 ) -> Path:
-    """Fetches weights into a folder and returns the file. Nothing happens where it is already there and as it should be.
+    """Downloads weights into a folder and returns the file. Does nothing if the file is already there and correct.
 
-    progress(bytes so far, bytes in all or None): an exception it raises stops the download; what is there is kept and resumed next time.
-    Without it a bar is shown where stderr is a terminal. notice: is given the licence's text before the first download into a folder
-    (None: a log line). first: the address to begin with. limits: when a server is given up.
+    progress(bytes so far, total bytes or None): if it raises, the download stops; the next call resumes it. Without it, a terminal on
+    stderr shows a bar. notice: receives the licence text before the first download into a folder (None: a log line).
+    first: the address to begin with. limits: when to give up on a server.
 
-    Raises ModelMissingError, which knows file, folder, addresses and sums, where no mirror gives the file; WeightsFolderError where the
-    folder cannot be written or the disk is full; WeightsError where a file of that name is there that changed since it was fetched.
+    Raises ModelMissingError, which knows file, folder, addresses and sums, if no mirror delivers the file; WeightsFolderError if the
+    folder is not writable or the disk is full; WeightsError if a file of that name has changed since it was downloaded.
     """
     folder, limits = Path(folder), limits or Limits()
     with _writing(folder):
@@ -65,7 +65,7 @@ def download(
         present = _present(entry, folder, log)
         if present is not None:
             return present
-        Record(folder).read()  # nothing that is fetched could be compared with a damaged one
+        Record(folder).read()  # a damaged record raises here, before the download
         _give_notice(entry, folder, notice, log)
         listed = sources(entry)
         if first is not None and first in listed:
@@ -86,7 +86,7 @@ def download(
 
 
 def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | None:
-    """The file, where it is there (another process may have fetched it while this one waited) and is what it should be."""
+    """The file, if it exists (another process may have downloaded it meanwhile) and is correct; otherwise None."""
     for name in dict.fromkeys(source.filename for source in sources(entry)):
         path = folder / name
         if not path.is_file():
@@ -96,7 +96,7 @@ def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | Non
         except _OtherGenerator as error:
             raise WeightsError(f"{shown(path, 300)} is not what its name says: {error}; rename it.") from error
         except WeightsError as error:
-            # Nobody can use it: fetched anew, and replaced once the new file is whole.
+            # The file is useless: the download replaces it once the new file is complete.
             log.warning("%s Downloading it again.", error)
             continue
         result = verify(path, entry)
@@ -107,7 +107,7 @@ def _present(entry: WeightFile, folder: Path, log: logging.Logger) -> Path | Non
 
 
 def _fetch(source: Source, entry: WeightFile, folder: Path, tell: DownloadProgress, limits: Limits, deadline: float) -> Path:
-    """Fetches from one address, verifies, and gives the file its name. Raises FetchError where the next address should be tried."""
+    """Downloads from one address, verifies, and gives the file its name. Raises FetchError to go on to the next address."""
     part = folder / f"{source.filename}.part"
     total = _fetch_part(source, part, tell, limits, deadline)
     size = _length(part)
@@ -140,11 +140,11 @@ def _fetch(source: Source, entry: WeightFile, folder: Path, tell: DownloadProgre
 
 
 class _OtherGenerator(WeightsError):
-    """A GPEN generator, but not the one that was wanted."""
+    """A GPEN generator, but not the requested one."""
 
 
 def _check_content(part: Path, entry: WeightFile) -> None:
-    """Only the head is read, by readers that cannot run code; the sum was compared before where one is known."""
+    """Checks that a file holds the entry's generator, from its header alone. Raises WeightsError. The readers cannot run code."""
     from .checkpoint import read_architecture
 
     found = read_architecture(part)
@@ -153,7 +153,7 @@ def _check_content(part: Path, entry: WeightFile) -> None:
 
 
 def _fetch_part(source: Source, part: Path, tell: DownloadProgress, limits: Limits, deadline: float) -> int | None:
-    """Brings the .part to its full length, resuming as often as new bytes arrive. Returns the length the server told, if any."""
+    """Downloads the whole .part file, resuming as long as new bytes arrive. Returns the length that the server stated, if any."""
     state = part.with_name(part.name + ".json")
     attempts = barren = 0
     most = _length(part) if Answer.recalled(state, source.url) else 0
@@ -182,7 +182,7 @@ def _fetch_part(source: Source, part: Path, tell: DownloadProgress, limits: Limi
 
 
 def _length(part: Path) -> int:
-    """Bytes of the part that can be gone on with. What is a link, or has a second name, is never written into."""
+    """Bytes of the .part file that can be resumed: 0 for a link or a file with a second name, which are never written to."""
     return part.stat().st_size if is_plain(part) else 0
 
 
@@ -192,7 +192,7 @@ def _check_space(part: Path, answer: Answer) -> None:
         free = shutil.disk_usage(part.parent).free
     if free < needed:
         lacking = f"{free / 1e6:.0f} MB free, but {needed / 1e6:.0f} MB are needed"
-        raise WeightsFolderError(f"{part.parent} has {lacking}; free some or choose another folder.", reason=f"the disk has {lacking}")
+        raise WeightsFolderError(f"{part.parent} has {lacking}; free space or choose another folder.", reason=f"the disk has {lacking}")
 
 
 def _write(source: Source, answer: Answer, part: Path, state: Path, tell: DownloadProgress) -> None:
@@ -220,7 +220,7 @@ def _write(source: Source, answer: Answer, part: Path, state: Path, tell: Downlo
             file.close()
     if done > most:
         _discard(part)
-        raise FetchError(f"it sends more than the {most} bytes that the file can have")
+        raise FetchError(f"it sends more than {most} bytes, the limit for this file")
     if done == 0:
         raise FetchError("it answered with an empty file")
     if answer.total is not None and done < answer.total:
@@ -235,7 +235,7 @@ def _discard(part: Path) -> None:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Generator[None, None, None]:
-    """What the system says of the folder, as our own error."""
+    """Turns the system's errors about the folder into WeightsFolderError."""
     try:
         yield
     except OSError as error:
@@ -248,12 +248,12 @@ def _not_written(folder: Path, error: OSError) -> WeightsFolderError:
         return WeightsFolderError(message, reason="the disk is full")
     problem = error.strerror or str(error)
     message = f"{folder} cannot be written to ({problem}); choose another folder."
-    return WeightsFolderError(message, reason=f"the folder of the weights cannot be written ({problem})")
+    return WeightsFolderError(message, reason=f"the weights folder cannot be written to ({problem})")
 
 
 def _check_writable(folder: Path) -> None:
-    """Raises OSError where no file can be made there. The lock alone would wait for ever: Windows says of such a folder what it says of a
-    file that is in use."""
+    """Raises OSError if no file can be created in the folder. The lock alone would wait for ever, because Windows reports such a folder
+    like a file in use."""
     trial = folder / f".{uuid.uuid4().hex}.part"
     trial.open("xb").close()
     trial.unlink()
@@ -261,7 +261,7 @@ def _check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: Path, filename: str, progress: DownloadProgress | None, log: logging.Logger) -> Generator[None, None, None]:
-    """Lets one process at a time fetch a file."""
+    """Lets only one process at a time download a file."""
     path = folder / f".{filename}.lock"
     told = False
     with contextlib.ExitStack() as stack:
@@ -274,7 +274,7 @@ def _lock(folder: Path, filename: str, progress: DownloadProgress | None, log: l
             except OSError as error:
                 raise _not_written(folder, error) from error
             if not told:
-                log.warning("another process is downloading %s; waiting for it (delete %s if there is none)", filename, path)
+                log.warning("another process is downloading %s; waiting for it (if there is none, delete %s)", filename, path)
                 told = True
             if progress is not None:
                 progress(0, None)  # gives the caller a chance to stop
@@ -282,7 +282,7 @@ def _lock(folder: Path, filename: str, progress: DownloadProgress | None, log: l
 
 
 def _give_notice(entry: WeightFile, folder: Path, notice: Callable[[str], None] | None, log: logging.Logger) -> None:
-    """Shows the licence once per folder, and leaves it there."""
+    """Shows the licence once per folder and writes it to a file there."""
     path = folder / NOTICE_FILE
     content = b""
     with contextlib.suppress(OSError):
@@ -295,14 +295,14 @@ def _give_notice(entry: WeightFile, folder: Path, notice: Callable[[str], None] 
         notice(entry.licence)
     else:
         log.warning("%s", entry.licence)
-    # Where it cannot be written it is shown again next time: no reason to fetch nothing.
+    # A notice that cannot be written must not stop the download; it is shown again next time.
     with contextlib.suppress(OSError), path.open("ab" if is_plain(path) else "xb") as file:
         file.write(f"{entry.licence}\n".encode())
 
 
 @contextlib.contextmanager
 def _bar(filename: str, progress: DownloadProgress | None) -> Generator[DownloadProgress, None, None]:
-    """The caller's progress, else a bar on a terminal, else nothing; nothing too where only errors are to be told of (--quiet)."""
+    """The caller's progress, otherwise a bar on a terminal, otherwise nothing; also nothing if only errors are logged (--quiet)."""
     if progress is not None:
         yield progress
         return

@@ -1,4 +1,4 @@
-"""From what a user types to a weight file on disk: a path, a name, or `auto`."""
+"""Turns what a user types (a path, a name, or `auto`) into a weight file on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AUTO = "auto"
 AUTO_MODEL = "GPEN-BFR-2048"
 PROBE_SECONDS = 10.0
 
-# Words in a file's name that tell weights of one shape but different tasks apart.
+# Words in file names that distinguish weights of the same shape but different tasks.
 _TASK_WORDS: dict[str, Task] = {"color": "colorize", "colour": "colorize", "inpaint": "inpaint", "seg2face": "seg2face"}
 
 Restores = Callable[[Path, Path], bool]  # (a file, models/GPEN) -> whether its network restores faces
@@ -30,7 +30,7 @@ Restores = Callable[[Path, Path], bool]  # (a file, models/GPEN) -> whether its 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A weight file on disk. entry: its row in the catalogue, None for a file of the user's own. note: what the user should know."""
+    """A weight file on disk. entry: its catalogue entry, None for a user's own file. note: what the user should know."""
 
     path: Path
     entry: WeightFile | None
@@ -38,12 +38,12 @@ class Resolved:
 
     @property
     def name(self) -> str:
-        """The catalogue's name; the file's, without its extension, where it is not in the catalogue."""
+        """The name in the catalogue, or the file name without its extension for other files."""
         return self.entry.name if self.entry is not None else self.path.stem
 
     @property
     def task(self) -> Task:
-        """What the model is made for. A file of the user's own is taken to restore."""
+        """The task of the model; "restore" for a user's own file."""
         return self.entry.task if self.entry is not None else "restore"
 
     @property
@@ -52,7 +52,7 @@ class Resolved:
         return self.entry.template if self.entry is not None else "gpen"
 
     def made_for(self, task: Task) -> Resolved:
-        """Itself. Raises WrongTaskError where it was made for another task."""
+        """Returns itself. Raises WrongTaskError if the model was made for another task."""
         if self.task != task:
             raise _wrong_task(self.name, self.task, task)
         return self
@@ -64,16 +64,16 @@ def _wrong_task(name: str, task: Task, wanted: Task) -> WrongTaskError:
 
 
 def find(name_or_entry: str | WeightFile, models_dir: Path | None = None, extra: Iterable[Path] = ()) -> Path | None:
-    """The file on disk that holds these weights, or None. Known by its tensors: a renamed file is found, a wrong one passed over.
+    """The file on disk that holds these weights, or None. Recognises it by its tensors: finds renamed files and skips wrong ones.
 
-    Raises SettingsError where the name is not in the catalogue. No network; only heads of files are read. Whatever one file does, the
-    others are found; one that is damaged, or not what its name says, is named in the log, once.
+    Raises SettingsError if the name is not in the catalogue. Uses no network and reads only file headers. A bad file never hides the
+    others; the log names each file that is damaged or not what its name says, once.
     """
     return _find(name_or_entry, models_dir, extra)
 
 
 def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Iterable[Path], restores: Restores | None = None) -> Path | None:
-    """restores: asked where shape and name do not tell a file's task; None: not asked, the file is taken."""
+    """Does the work of `find`. restores: called if shape and name leave a file's task open; None: the file is accepted."""
     catalog = Catalog.default()
     entry = catalog.get(name_or_entry) if isinstance(name_or_entry, str) else name_or_entry
     if entry.embedded:
@@ -82,7 +82,7 @@ def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Itera
     folders = search_folders(models_dir, extra)
     known = {name.lower() for name in entry.filenames}
     files = [path for folder in folders for path in weight_files(folder)]
-    # Files of a known name first; a file of another name is looked into only when none of those fits.
+    # Files with a known name first; other files are opened only if none of those fits.
     files.sort(key=lambda path: (path.name.lower() not in known, path.suffix.lower() == ".onnx"))
     for path in files:
         try:
@@ -90,7 +90,7 @@ def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Itera
         except WeightsError as error:
             ours = path.name.lower().startswith("gpen") or path.parent == gpen_folder(models_dir)
             if path.name.lower() in known or (ours and isinstance(error, DamagedWeightsError)):
-                _say_once(path, f"passed over: {error}")
+                _say_once(path, f"skipped: {error}")
             continue
         if found is None or found.name != entry.name:
             continue
@@ -99,19 +99,19 @@ def _find(name_or_entry: str | WeightFile, models_dir: Path | None, extra: Itera
             return path
         _say_once(
             path,
-            f"passed over: '{shown(path, 300)}' has the shape of {entry.name}, but does not restore a test face: it may be "
-            f"{' or '.join(others)}. Rename it to what it is, or choose it by its path to use it all the same.",
+            f"skipped: '{shown(path, 300)}' has the shape of {entry.name}, but does not restore a test face: it may be "
+            f"{' or '.join(others)}. Rename it to what it is, or choose it by its path to use it anyway.",
         )
     return None
 
 
 def _other_tasks(entry: WeightFile, catalog: Catalog) -> list[str]:
-    """Names of the weights that have the same shape and another task."""
+    """Names of the weights with the same shape but another task."""
     return [other.name for other in catalog if _shape(other) == _shape(entry) and other.task != entry.task]
 
 
 def _task_is_known(path: Path, entry: WeightFile) -> bool:
-    """True where the file's name says that it restores, or its checksum is published. Sums are published of ONNX files alone."""
+    """True if the file's name says that it restores, or its checksum is published. Only ONNX files have published sums."""
     lower = path.name.lower()
     if "bfr" in lower or lower in {name.lower() for name in entry.filenames}:
         return True
@@ -122,11 +122,11 @@ _said: set[tuple[str, int, int]] = set()
 
 
 def _say_once(path: Path, text: str) -> None:
-    """A line of the log; `auto` alone looks at every file several times."""
+    """Logs a warning about a file once, because `auto` alone checks every file several times."""
     try:
         key = _stamp(path)
     except OSError:
-        return  # it went meanwhile
+        return  # the file was deleted meanwhile
     if key not in _said:
         _said.add(key)
         LOG.warning("%s", text)
@@ -136,16 +136,16 @@ _identified: dict[tuple[str, int, int], WeightFile | WeightsError | None] = {}
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
-    """What changes when a file does."""
+    """A key that changes when the file does: path, length and time."""
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 def identify(path: Path, catalog: Catalog | None = None) -> WeightFile | None:
-    """The catalogue's row for a file, by its tensors; None for a GPEN generator of another shape.
+    """The catalogue entry for a file, by its tensors; None for a GPEN generator of another shape.
 
-    Weights of one shape for different tasks are told apart by the file's name. Raises WeightsError, which says what the file is, where it
-    holds no GPEN generator. Answers are remembered for as long as the file does not change.
+    The file's name distinguishes weights of the same shape but different tasks. Raises WeightsError, which says what the file is, if it
+    holds no GPEN generator. Answers are cached until the file changes.
     """
     try:
         key = _stamp(path)
@@ -155,7 +155,7 @@ def identify(path: Path, catalog: Catalog | None = None) -> WeightFile | None:
         try:
             _identified[key] = _identify(path, catalog or Catalog.default())
         except WeightsError as error:
-            _identified[key] = type(error)(str(error))  # without what hangs on it: the frames of the readers
+            _identified[key] = type(error)(str(error))  # a copy, because the original keeps the readers' frames alive
     answer = _identified[key]
     if isinstance(answer, WeightsError):
         raise type(answer)(str(answer))
@@ -190,18 +190,18 @@ def resolve(
 ) -> Resolved:
     """The weight file for what the user typed: a path, a file name in one of the folders, a catalogue name, or "auto".
 
-    A text without a separator is a name, and is looked for in the folders only: in the working directory it might be anybody's file, and
-    texts come from settings and over the network as well. "./NAME", or a Path, is a path.
+    A text without a separator is a name and is searched for only in the folders: in the working directory it could be anybody's file,
+    and texts also come from settings and over the network. "./NAME" or a Path is a path.
 
-    models_dir: the folder `models` (None: see the function of that name). folder: where downloads go, if not into its GPEN.
-    offline: True forbids the network, None asks the environment.
-    task: what the weights must be made for, None: any. Asked before anything is fetched.
-    restores: asked for `auto` where shape and name do not tell a file's task (see network.load.find_model, which doors call).
-    wait: seconds within which a server must answer for `auto`. progress(bytes so far, bytes in all or None) is called while fetching.
+    models_dir: the folder `models` (None: see the function of that name). folder: where downloads go, if not into models/GPEN.
+    offline: True forbids the network, None uses the environment variables.
+    task: the task the weights must be made for (None: any), checked before any download.
+    restores: called for `auto` if shape and name leave a file's task open (see network.load.find_model, which doors call).
+    wait: seconds within which a server must answer for `auto`. progress(bytes so far, total bytes or None) reports a download.
 
-    A catalogue name that is not on disk is fetched into models/GPEN. `auto` is GPEN-BFR-2048, on disk or fetched; where that cannot be, the
-    best restoration weights on disk, else the embedded ones, and `note` says so. Raises SettingsError for an unknown name,
-    WrongTaskError for weights made for another task, WeightsMissingError where the file cannot be had (a model asked for by name is never
+    A catalogue name that is not on disk is downloaded into models/GPEN. `auto` means GPEN-BFR-2048, from disk or by download; failing
+    that, the best restoration weights on disk, finally the embedded ones, and `note` says so. Raises SettingsError for an unknown name,
+    WrongTaskError for weights made for another task, WeightsMissingError if the file is not available (a model chosen by name is never
     replaced), WeightsError for a wrong file.
     """
     text = str(name_or_path).strip()
@@ -224,9 +224,9 @@ def resolve(
 
 
 def check_name(model: str, task: Task) -> None:
-    """Raises SettingsError for a name that no weights have, WrongTaskError for one of weights made for another task; nothing is looked for.
+    """Raises SettingsError for an unknown model name and WrongTaskError for a model made for another task. Searches no folder.
 
-    Whether weights are on disk, and what is in a file, is seen when they are needed.
+    Whether the weights are on disk, and what a file holds, is checked when they are needed.
     """
     path, catalog = Path(model), Catalog.default()
     if model.lower() == AUTO or path.is_file() or (model not in catalog and (path.name != model or path.suffix.lower() in SUFFIXES)):
@@ -241,7 +241,7 @@ def _is_offline(offline: bool | None) -> bool:
 
 
 def _own_file(text: str, models_dir: Path | None, extra: Sequence[Path], is_path: bool) -> Resolved | None:
-    """A file the user points at, by path, or by its name in one of the folders."""
+    """A file that the user names by its path, or by its file name in one of the folders."""
     path = Path(text)
     places: list[Path] = []
     try:
@@ -250,7 +250,7 @@ def _own_file(text: str, models_dir: Path | None, extra: Sequence[Path], is_path
         if path.name == text and path.suffix.lower() in SUFFIXES and text not in Catalog.default():
             places += [folder / text for folder in search_folders(models_dir, extra)]
         found = next((place for place in places if place.is_file()), None)
-    except (OSError, RuntimeError, ValueError):  # longer than any file's name, or in the home of a user that there is not
+    except (OSError, RuntimeError, ValueError):  # too long for a file name, or in the home of an unknown user
         return None
     return None if found is None else Resolved(found, identify(found))
 
@@ -261,13 +261,13 @@ def _entry(text: str, folder: Path) -> WeightFile:
     except SettingsError as error:
         path = Path(text)
         if path.name != text or path.suffix.lower() in SUFFIXES:
-            elsewhere = f" (of a file elsewhere give the path, as in ./{text})" if path.name == text else ""
-            told = f"there is no weight file '{shown(text, 300)}', and none of that name in {folder}{elsewhere}; {error}"
+            elsewhere = f" (for a file elsewhere give the path, as in ./{text})" if path.name == text else ""
+            told = f"there is no weight file '{shown(text, 300)}', and none with that name in {folder}{elsewhere}; {error}"
             raise WeightsMissingError(told) from error
         raise
 
 
-# When `auto` last got nothing, and why, by folder; asked again only after a while, or every picture of a batch would wait ten seconds.
+# When and why `auto` last failed to download, by folder. It waits before trying again, or every picture of a batch would take ten seconds.
 _unreachable: dict[str, tuple[float, str]] = {}
 _ASK_AGAIN_SECONDS = 300.0
 
@@ -309,7 +309,7 @@ def _best_on_disk(
     wanted: WeightFile, models_dir: Path | None, extra: Sequence[Path], folder: Path, reason: str, log: logging.Logger, restores: Restores
 ) -> Resolved:
     others = [entry for entry in Catalog.default() if entry.task == "restore" and entry.name != wanted.name]
-    # Those that ship with the project last, whatever their size: they are the smallest network.
+    # The embedded weights last, whatever their size: they are the smallest network.
     others.sort(key=lambda entry: (entry.embedded, -entry.size))
     for entry in others:
         found = _find(entry, models_dir, extra, restores)

@@ -1,4 +1,4 @@
-"""Where weight files lie: models/GPEN, other programs' folders, and what in them could be one."""
+"""The folders that hold weight files (models/GPEN and other programs' folders) and the candidate files in them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx"})
-# Beside models/GPEN: ReActor and facerestore (ComfyUI, A1111), then where people put such files by hand.
+# Beside models/GPEN: the folders of ReActor and facerestore (ComfyUI, A1111), then those that people use by hand.
 _SIBLINGS = ("facerestore_models", "face_restore", "facerestore", "GFPGAN", "Codeformer", "CodeFormer", "gpen", "")
 _FACEFUSION = Path(".assets") / "models"
 _SMALLEST_BYTES = 4_000_000
 
 
 def models_dir(explicit: Path | None = None) -> Path:
-    """The folder `models`: the given one, else the environment's GPEN_MODELS_DIR, else ./models. Our files are in its folder GPEN."""
+    """The folder `models`: the given one, otherwise GPEN_MODELS_DIR, otherwise ./models. Our files are in its subfolder GPEN."""
     if explicit is not None:
         return Path(explicit)
     named = os.environ.get("GPEN_MODELS_DIR", "").strip()
     return Path(named).expanduser() if named else Path.cwd() / "models"
 
 
-# So that parameters can be called models_dir too.
+# A second name, because parameters below are called models_dir too.
 _root = models_dir
 
 
 def gpen_folder(models_dir: Path | None = None) -> Path:
-    """models/GPEN: where downloads go."""
+    """The folder for downloads: models/GPEN."""
     return _root(models_dir) / "GPEN"
 
 
 def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[Path]:
-    """Folders to look in, those that exist, in this order: models/GPEN, `extra`, GPEN_EXTRA_MODELS, other programs', FaceFusion's."""
+    """The existing folders to search, in order: models/GPEN, `extra`, GPEN_EXTRA_MODELS, other programs', FaceFusion's."""
     root = _root(models_dir)
-    # Not Path.expanduser: it raises where a user's home is not known, and one wrong name would hide all folders.
+    # Not Path.expanduser: it raises if a user's home is unknown, and one wrong name would hide all folders.
     named = (Path(os.path.expanduser(item)) for item in os.environ.get("GPEN_EXTRA_MODELS", "").split(os.pathsep) if item.strip())  # noqa: PTH111
     wanted = [root / "GPEN", *map(Path, extra), *named, *(root / name for name in _SIBLINGS)]
     wanted += [Path.cwd() / _FACEFUSION, root.parent / _FACEFUSION]
@@ -43,23 +43,23 @@ def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -
             if folder.is_dir() and not any(folder.samefile(known) for known in folders):
                 folders.append(folder)
         except (OSError, ValueError):
-            continue  # not ours to read, or a name that no system takes
+            continue  # not readable, or an invalid name
     return folders
 
 
 def weight_files(folder: Path) -> Iterator[Path]:
-    """Files of a folder that could hold a GPEN generator, by extension and length, in order of name. Folders inside are not entered."""
+    """Files in a folder that could hold a GPEN generator, judged by extension and length, sorted by name. Ignores subfolders."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     except OSError:
         return
     for path in paths:
-        named = path.name.lower().startswith("gpen")  # said to be ours: looked into whatever its length, so that damage is reported
+        named = path.name.lower().startswith("gpen")  # checked whatever its length, to report damaged files
         try:
             if path.is_file() and (named or path.stat().st_size >= _SMALLEST_BYTES):
                 yield path
         except OSError:
-            continue  # it went meanwhile, or may not be read: the others are still there
+            continue  # deleted meanwhile or not readable
 
 
 def offline_switch() -> str | None:

@@ -1,4 +1,4 @@
-"""Where weights can be fetched from: all addresses, which of them answers, and what to say where none does."""
+"""The download addresses of weights: lists them, finds one that answers, and words the error if none does."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .catalog import WeightFile
 from .web import Answer, Fetch, FetchError, Limits, real_address
 
 _GRACE_SECONDS = 1.0
-_LARGEST_BYTES = 1 << 30  # of a file of which nothing is known
+_LARGEST_BYTES = 1 << 30  # limit for a file of unknown length
 
 
 @dataclass(frozen=True)
 class Source:
-    """One address of one file. filename: what it is called on disk; sha256, size_bytes: where known; most_bytes: more it never has."""
+    """One address of one file. filename: its name on disk; sha256, size_bytes: if known; most_bytes: upper limit of its length."""
 
     url: str
     filename: str
@@ -30,14 +30,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an address did not give its file, in words."""
+    """An address that did not deliver its file, and the reason in words."""
 
     url: str
     reason: str
 
 
 def sources(entry: WeightFile) -> list[Source]:
-    """All addresses of these weights, in the order they are tried: the official form first, then the same weights as ONNX."""
+    """All addresses of these weights in the order to try: the official file first, then the same weights as ONNX."""
     most = 2 * entry.tensor_bytes if entry.tensor_bytes else _LARGEST_BYTES
     listed = [(url, entry.filename, entry.sha256, entry.size_bytes) for url in entry.urls]
     for form in entry.known_onnx:
@@ -46,10 +46,10 @@ def sources(entry: WeightFile) -> list[Source]:
 
 
 def first_answering(entry: WeightFile, wait: float = Limits.silent, failures: list[Failure] | None = None) -> Source | None:
-    """The address to begin with: all are asked at once, and of those that answer the foremost is taken.
+    """The address to begin with: asks all at once and returns the first in the list that answers.
 
-    None where none answers within `wait` seconds. Connections are closed at once. After the first answer those before it in order have one
-    more second. failures: a list that is given what became of the others.
+    None if none answers within `wait` seconds. Closes connections at once. After the first answer, addresses earlier in the list have
+    one more second. failures: a list that receives the reasons of all others.
     """
     asked = sources(entry)
     answers: queue.Queue[tuple[int, str | None]] = queue.Queue()
@@ -64,7 +64,7 @@ def first_answering(entry: WeightFile, wait: float = Limits.silent, failures: li
             answers.put((place, str(error)))
 
     for place in range(len(asked)):
-        # Daemon threads: looking a name up can hang for minutes, and must not keep the program from ending.
+        # Daemon threads: a DNS look-up can hang for minutes and must not keep the program from ending.
         threading.Thread(target=ask, args=(place,), daemon=True, name="gpen-probe").start()
     end = time.monotonic() + wait
     silent = set(range(len(asked)))
@@ -87,7 +87,7 @@ def first_answering(entry: WeightFile, wait: float = Limits.silent, failures: li
 
 
 def summary(failures: list[Failure]) -> str:
-    """What became of all the addresses, in one short line that names servers, not whole addresses."""
+    """All failures in one short line that names servers instead of whole addresses."""
     servers: dict[str, list[str]] = {}
     for failure in failures:
         server = urllib.parse.urlsplit(failure.url).hostname or failure.url
@@ -99,11 +99,11 @@ def summary(failures: list[Failure]) -> str:
     reasons = list(servers)
     if len(reasons) == 1 and reasons[0].startswith("no answer"):
         return f"no server answered{reasons[0].removeprefix('no answer')}"
-    return "no mirror gave it: " + "; ".join(f"{', '.join(named)}: {reason}" for reason, named in servers.items())
+    return "no mirror delivered it: " + "; ".join(f"{', '.join(named)}: {reason}" for reason, named in servers.items())
 
 
 def missing(entry: WeightFile, folder: Path, failed: str) -> ModelMissingError:
-    """The error that tells a user how to fetch a file by hand. failed: what went wrong, without a place on this machine."""
+    """The error that tells a user how to download a file by hand. failed: what went wrong, without local paths."""
     forms = {entry.filename: WantedFile(entry.filename, entry.size_bytes, entry.sha256, ())}
     for source in sources(entry):
         form = forms.get(source.filename) or WantedFile(source.filename, source.size_bytes, source.sha256, ())
@@ -113,7 +113,7 @@ def missing(entry: WeightFile, folder: Path, failed: str) -> ModelMissingError:
 
 
 def refuse(source: Source, answer: Answer) -> None:
-    """Raises FetchError where an answer cannot be the file."""
+    """Raises FetchError if an answer cannot be the file."""
     if answer.is_page:
         raise FetchError("it answered with an HTML page instead of the file")
     if answer.total == 0:
@@ -121,4 +121,4 @@ def refuse(source: Source, answer: Answer) -> None:
     if source.size_bytes is not None and answer.total is not None and answer.total != source.size_bytes:
         raise FetchError(f"it offers {answer.total} bytes instead of {source.size_bytes}")
     if answer.total is not None and answer.total > source.most_bytes:
-        raise FetchError(f"it offers {answer.total} bytes, and this file has no more than {source.most_bytes}")
+        raise FetchError(f"it offers {answer.total} bytes, but this file has at most {source.most_bytes}")

@@ -1,4 +1,4 @@
-"""Small files beside the weights: read within bounds, written whole and never through a link, by one process at a time."""
+"""Small files beside the weights: reads them with a size limit, writes them whole and never through a link, and locks them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ MOST_BYTES = 1 << 20
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises FileNotFoundError, another OSError, or ValueError where it holds something else."""
+    """The JSON object in a file. Raises FileNotFoundError, another OSError, or ValueError if it holds something else."""
     if path.exists() and not path.is_file():
-        raise ValueError("it is no file")  # a pipe would be waited for without end
+        raise ValueError("it is not a file")  # reading a pipe could wait for ever
     with path.open("rb") as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise ValueError(f"it is longer than {MOST_BYTES:,} bytes")
     try:
-        content: Any = json.loads(data.decode("utf-8-sig"))  # Windows' editors put a mark before the first character
+        content: Any = json.loads(data.decode("utf-8-sig"))  # Windows editors may add a byte order mark
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(content, dict):
-        raise ValueError("it holds no table")
+        raise ValueError("it holds no JSON object")
     return cast("dict[str, Any]", content)
 
 
 def write_table(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON object under a temporary name, then gives it its own. Raises OSError."""
+    """Writes a JSON object under a temporary name, then renames the file. Raises OSError."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with part.open("x", encoding="utf-8") as file:
@@ -42,7 +42,7 @@ def write_table(path: Path, content: dict[str, Any]) -> None:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether there is a file that writing to changes no other: no link, no folder, no pipe."""
+    """True if writing to this path changes no other file: a regular file with one name, not a link, folder or pipe."""
     try:
         status = path.lstat()
     except OSError:
@@ -52,15 +52,15 @@ def is_plain(path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, seconds: float) -> Generator[None, None, None]:
-    """Holds the lock file `path`: of all processes and threads one at a time.
+    """Holds the lock file `path`, one process and thread at a time.
 
-    The system frees the lock when a process dies, but not on file systems without locks, where the file itself is the lock.
-    Raises TimeoutError where another still holds it after `seconds`, and OSError where the file cannot be made.
+    The system frees the lock when a process dies, except on file systems without locks, where the file itself is the lock.
+    Raises TimeoutError if another still holds it after `seconds`, and OSError if the file cannot be created.
     """
     from filelock import FileLock, SoftFileLock, Timeout
 
     if path.is_symlink():
-        path.unlink()  # older versions of filelock empty what it leads to
+        path.unlink()  # older versions of filelock empty the link's target
     lock: Any = FileLock(str(path))
     try:
         try:
@@ -69,7 +69,7 @@ def locked(path: Path, seconds: float) -> Generator[None, None, None]:
             lock = SoftFileLock(f"{path}ed")
             lock.acquire(timeout=seconds)
     except Timeout:
-        raise TimeoutError(f"another process holds {lock.lock_file}; delete that file if none is at work") from None
+        raise TimeoutError(f"another process holds {lock.lock_file}; delete that file if no such process is running") from None
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""sha256 sums of weight files: pinned in the catalogue where published, else recorded at first sight in checksums.json beside the file."""
+"""sha256 sums of weight files: pinned in the catalogue if published, otherwise recorded at first use in checksums.json beside the file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOG = logging.getLogger("gpen_core.weights")
 
 RECORD_FILE = "checksums.json"
 _BLOCK = 1 << 20
-_LOCK_SECONDS = 60.0  # a writer needs a few milliseconds
+_LOCK_SECONDS = 60.0  # a write takes a few milliseconds
 
 
 def sha256_of(path: Path) -> str:
-    """Lower-case hex sum of a file. About a second for the largest weights."""
+    """The sha256 of a file in lower-case hex. Takes about a second for the largest weights."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -31,13 +31,13 @@ def sha256_of(path: Path) -> str:
 
 
 class Record:
-    """checksums.json of a folder: for every file name its sha256, length, address and the day it was first seen."""
+    """The checksums.json of a folder: sha256, length, address and day of first use for every file name."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD_FILE
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """All entries. Raises WeightsError where the file cannot be read: a sum that cannot be compared must not pass as good."""
+        """All entries. Raises WeightsError if the file cannot be read, because an unchecked sum must not pass."""
         try:
             content = read_table(self.path)
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class Record:
         return content
 
     def add(self, filename: str, sha256: str, size_bytes: int, source: str) -> None:
-        """Writes an entry, unless the very same sum is already there. Others that write at the same time lose nothing by it."""
+        """Writes an entry, unless the same sum is already there. Safe when several processes write at the same time."""
         today = datetime.now(timezone.utc).date().isoformat()
         try:
             with locked(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS):
@@ -69,7 +69,7 @@ def _damaged(path: Path, what: str) -> WeightsError:
 
 
 def known_sum(folder: Path, filename: str, pinned: str | None) -> tuple[str | None, str]:
-    """(the sum a file must have, or None; where that is said, in words)."""
+    """(the sum that a file must have, or None; its source in words)."""
     if pinned is not None:
         return pinned, "pinned in the catalogue"
     entry = Record(folder).read().get(filename, {})
@@ -81,7 +81,7 @@ def known_sum(folder: Path, filename: str, pinned: str | None) -> tuple[str | No
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """ok: nothing speaks against the file. basis: what it was compared with ("unknown": nothing to compare). message: for people."""
+    """Result of `verify`. ok: False if the sum differs. basis: the kind of sum compared ("unknown": none). message: for users."""
 
     ok: bool
     path: Path
@@ -93,9 +93,9 @@ class VerifyResult:
 
 
 def verify(path: Path, entry: WeightFile | None = None, *, record: bool = False) -> VerifyResult:
-    """Compares a file's sha256 with the catalogue's, and where that has none, with what was recorded at first sight.
+    """Compares a file's sha256 with the catalogue's, or, if that has none, with the sum recorded at first use.
 
-    record: write the sum down where there was nothing to compare with. Raises WeightsError where the file cannot be read.
+    record: record the sum if there was nothing to compare with. Raises WeightsError if the file cannot be read.
     """
     path = Path(path)
     try:
@@ -104,7 +104,7 @@ def verify(path: Path, entry: WeightFile | None = None, *, record: bool = False)
         raise WeightsError(f"{shown(path, 300)} cannot be read ({error.strerror}).") from error
     if entry is not None and sha256 in entry.known_sums:
         return VerifyResult(True, path, sha256, size, sha256, "pinned", f"{shown(path, 300)}: sha256 {sha256}, as pinned for {entry.name}.")
-    # A pinned sum binds only the file it was published for: the same weights may lie there in a form nobody published a sum of.
+    # A pinned sum applies only to the file it was published for; the same weights also exist in unpublished forms.
     pinned = entry.sha256 if entry is not None and path.name.lower() == entry.filename.lower() else None
     expected, where = known_sum(path.parent, path.name, pinned)
     if expected is None:

@@ -1,4 +1,4 @@
-"""One HTTP request for a file, possibly from its middle on. Standard library only."""
+"""One HTTP request for a file or the rest of a file. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .small_files import read_table, write_table
 
 _BLOCK = 1 << 18
 _HUGGING_FACE = "https://huggingface.co/"
-_BUSY = frozenset({429, 500, 502, 503, 504})  # the server is overloaded or being restarted, says nothing of the file
+_BUSY = frozenset({429, 500, 502, 503, 504})  # the server is overloaded or restarting; the file may still be there
 
 __all__ = ["Answer", "Fetch", "FetchError", "Limits", "real_address"]
 
 
 def real_address(url: str) -> str:
-    """The address to ask: a mirror of Hugging Face where the environment's HF_ENDPOINT names one."""
+    """The address to use: a mirror of Hugging Face if the environment variable HF_ENDPOINT names one."""
     endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")
     if endpoint and url.startswith(_HUGGING_FACE):
         return f"{endpoint}/{url[len(_HUGGING_FACE) :]}"
@@ -31,7 +31,7 @@ def real_address(url: str) -> str:
 
 
 class Answer:
-    """What a server answered. start: the place in the file its bytes begin at; total: the file's length, where told."""
+    """A server's answer. start: offset of its first byte in the file; total: the file's length, if stated."""
 
     def __init__(self, url: str, response: Any, start: int, total: int | None, complete: bool = False) -> None:
         self.url = url
@@ -45,19 +45,19 @@ class Answer:
         self.is_page = start == 0 and (says_page or looks_like_page(self._first[:1024]))
 
     def blocks(self) -> Iterator[bytes]:
-        """The bytes, in blocks of up to 256 kB. Raises FetchError when the connection breaks."""
+        """The bytes, in blocks of up to 256 kB. Raises FetchError if the connection breaks."""
         block = self._first
         while block:
             yield block
             block = _read(self._response)
 
     def remember(self, state: Path) -> None:
-        """Writes down what the bytes belong to, so that a later run resumes only the very same file."""
+        """Records which file the bytes belong to, so that a later run resumes only the same file."""
         write_table(state, {"url": self.url, "mark": _mark(self._response), "total": self.total})
 
     @staticmethod
     def recalled(state: Path, url: str) -> dict[str, Any]:
-        """What `remember` wrote of that address; empty where a download from there cannot be resumed."""
+        """What `remember` recorded for that address; empty if a download from there cannot be resumed."""
         try:
             told = read_table(state)
         except (OSError, ValueError):
@@ -74,10 +74,10 @@ def _read(response: Any) -> bytes:
 
 
 class Fetch:
-    """`with Fetch(url, ...) as answer`: asks for the file from `start` on, and closes the connection at the end.
+    """`with Fetch(url, ...) as answer`: requests the file from `start` on, and closes the connection at the end.
 
-    limits, deadline: when to give up, see Limits. start: bytes that are there already. told: what is known of them, see
-    `Answer.recalled`; the rest is taken only where the file is still the same, else the whole. Raises FetchError.
+    limits, deadline: when to give up, see Limits. start: bytes already downloaded. told: what is known about them, see
+    `Answer.recalled`; if the file on the server has changed, the answer is the whole file. Raises FetchError.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Fetch:
         if self.start:
             headers |= {"Range": f"bytes={self.start}-", "If-Range": str(self.told["mark"])}
         if not self.url.startswith(("https://", "http://")):
-            raise FetchError("it is no web address")
+            raise FetchError("it is not a web address")
         request = urllib.request.Request(self.url, headers=headers)  # noqa: S310 (checked above)
         try:
             self._response = open_url(request, self._limits, self._watch)
@@ -126,11 +126,11 @@ class Fetch:
             match = re.match(r"bytes ([0-9]{1,15})-", span)
             total = _total(span)
             pairs = ((self.told.get("total"), total), (self.told.get("mark"), _mark(response)))
-            same = all(None in pair or pair[0] == pair[1] for pair in pairs)  # many servers pay no heed to If-Range
+            same = all(None in pair or pair[0] == pair[1] for pair in pairs)  # many servers ignore If-Range
             if match and int(match[1]) == self.start and same:
                 return Answer(self.url, response, self.start, total)
-            raise FetchError("it answered with another part of the file than asked for", restart=True)
-        # 200: the whole file, because nothing was there yet, the server knows no ranges, or the file is another one now.
+            raise FetchError("it answered with the wrong part of the file", restart=True)
+        # 200: the whole file, because the download is new, the server does not support ranges, or the file has changed.
         return Answer(self.url, response, 0, _number(_header(response, "Content-Length")))
 
 
@@ -139,7 +139,7 @@ def _header(response: Any, name: str) -> str:
 
 
 def _mark(response: Any) -> str | None:
-    """What tells this very file from a later one of the same address: its ETag, or its date where that promises nothing of the bytes."""
+    """A mark that changes with the file at this address: its ETag, or its date if the ETag is weak or missing."""
     etag = _header(response, "ETag")
     mark = etag if etag and not etag.startswith("W/") else _header(response, "Last-Modified")
     return mark or None
@@ -150,7 +150,7 @@ def _is_sendable(mark: str) -> bool:
 
 
 def _number(text: str) -> int | None:
-    """A length out of a header; None where it is none that a file can have."""
+    """A length from a header; None if it is not a valid file length."""
     return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else None
 
 

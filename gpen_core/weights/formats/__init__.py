@@ -1,1 +1,1 @@
-"""Readers of weight files, one room a format; none can run code."""
+"""Readers of weight files, grouped by format; none can run code."""

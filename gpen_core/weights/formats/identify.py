@@ -1,6 +1,6 @@
-"""Says in a few words what a file is, so that a wrong one is refused with a sentence that helps.
+"""Recognises what a file is, so that the error about a wrong file helps the user.
 
-Two questions: `file_kind` looks at the first bytes, `describe_keys` at the names of the tensors. Nothing is unpickled here.
+`file_kind` checks the first bytes, `describe_keys` the names of the tensors. Nothing is unpickled here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WANTED = "a GPEN generator (.pth, .safetensors or .onnx)"
 
 # First bytes of files that people download instead, and what to call them.
 _MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer: a few lines that stand for the real file, which was not fetched (git lfs pull)"),
+    (b"version https://git-lfs", "a Git LFS pointer: a few lines in place of the real file, which was not downloaded (git lfs pull)"),
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"RIFF", "a WebP picture or a sound"),
@@ -39,15 +39,15 @@ _LARGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 
 
 def looks_like_page(head: bytes) -> bool:
-    """True where the first bytes are those of an HTML or XML page: a server's error message, saved under a weight file's name."""
+    """True if the first bytes are those of an HTML or XML page: a server's error message saved as a weight file."""
     return _HTML.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def file_kind(path: Path) -> FileKind:
-    """What the file's content is; its name is not looked at. Raises WeightsError, which says what it is, where it holds no tensors."""
+    """The kind of a file, by its content, not its name. Raises WeightsError, which says what the file is, if it holds no tensors."""
     name = shown(path, 300)
     try:
-        # Asked before it is opened: opening a pipe waits for whoever may write into it.
+        # Checked before opening, because opening a pipe waits for a writer.
         status = path.stat()
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise WeightsError(f"'{name}' cannot be read (it is a device or a pipe); {WANTED} is needed.")
@@ -55,7 +55,7 @@ def file_kind(path: Path) -> FileKind:
             head = file.read(1024)
     except FileNotFoundError as error:
         raise WeightsError(f"'{name}' does not exist; {WANTED} is needed.") from error
-    except (OSError, ValueError) as error:  # ValueError: a name that no system takes
+    except (OSError, ValueError) as error:  # ValueError: an invalid name
         told = error.strerror if isinstance(error, OSError) else None
         raise WeightsError(f"'{name}' cannot be read ({told or shown(error)}); {WANTED} is needed.") from error
     if not head:
@@ -73,7 +73,7 @@ def file_kind(path: Path) -> FileKind:
             raise WeightsError(f"'{name}' is {what}; {WANTED} is needed.")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
-    # ONNX is protobuf without any magic: field 1 (the version, a small number), then another known field of the model.
+    # ONNX is protobuf without magic bytes: field 1 (the version, a small number), then another known field of the model.
     if (
         head[:1] == b"\x08"
         and b"\x01" <= head[1:2] <= b"\x20"
@@ -90,12 +90,12 @@ def file_kind(path: Path) -> FileKind:
 
 
 def _is_text(head: bytes) -> bool:
-    # The last character may be cut in two, hence "ignore"; control characters other than white space do not occur in text.
+    # "ignore", because the last character may be cut in two. Text holds no control characters except white space.
     text = head.decode("utf-8", "ignore")
     return len(text.encode()) >= len(head) - 3 and all(c.isprintable() or c in "\t\r\n\f" for c in text)
 
 
-# A network is known by names that all occur among its tensors ("*" for anything). The first that fits is taken.
+# A network is recognised by tensor names that must all occur ("*" matches anything). The first match counts.
 _SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Stable Diffusion checkpoint", ("model.diffusion_model.*",)),
     ("a diffusion model", ("double_blocks.*", "single_blocks.*")),
@@ -121,12 +121,12 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-# More names than any network has say nothing more about it.
+# More names than any network has are not worth checking.
 _MOST_NAMES = 20_000
 
 
 def describe_keys(keys: Iterable[str]) -> str:
-    """What network tensors of these names belong to, e.g. "a CodeFormer network"; "unknown ..." where none is recognised."""
+    """The network that tensors with these names belong to, e.g. "a CodeFormer network"; "an unknown network ..." otherwise."""
     names = [key.removeprefix("module.") for key in islice(keys, _MOST_NAMES)]
     for what, patterns in _SIGNATURES:
         if all(_occurs(pattern, names) for pattern in patterns):
@@ -144,7 +144,7 @@ def _occurs(pattern: str, names: list[str]) -> bool:
 
 
 def _fits(name: str, first: str, rest: list[str]) -> bool:
-    """Whether a pattern's parts follow one another in a name. (A regular expression would try every way in which they could.)"""
+    """True if a pattern's parts follow one another in a name. (A regular expression would try every combination.)"""
     place = len(first)
     for part in rest[:-1]:
         place = name.find(part, place)

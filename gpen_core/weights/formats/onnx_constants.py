@@ -1,4 +1,4 @@
-"""A calculator for the constants of an ONNX graph: what exporters leave between a weight and its use."""
+"""Calculates the constants of an ONNX graph: the operations that exporters leave between a weight and its use."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from ...errors import WeightsError, shown
 from .onnx_graph import DTYPES, Array, Graph, Node, Tensor
 
-_SMALL = 1 << 20  # bytes; larger constants are computed anew rather than kept
-_DEEPEST = 32  # operations, one behind another
+_SMALL = 1 << 20  # bytes; larger constants are recomputed instead of cached
+_DEEPEST = 32  # operations in a chain
 _MOST_DIMENSIONS = 16
 
 
 class Constants:
-    """What can be known of a graph without running it: `name in constants`, `constants.array(name)`."""
+    """The values of a graph that can be computed without running it: `name in constants`, `constants.array(name)`."""
 
     def __init__(self, graph: Graph) -> None:
         self._tensors = graph.tensors
         self._makers: dict[str, Node] = {}
         self._known: dict[str, Array] = {}
         self._depth = 0
-        # No constant of a GPEN generator holds more numbers than its file has bytes, and each passes through a few operations.
+        # No constant of a GPEN generator has more elements than its file has bytes, and each passes through few operations.
         self._most = graph.length
         self._left = 16 * graph.length + (16 << 20)
         self._room = 64 << 20
@@ -36,7 +36,7 @@ class Constants:
         return name in self._tensors or name in self._makers
 
     def array(self, name: str) -> Array:
-        """The numbers of a constant. Raises WeightsError where it cannot be calculated."""
+        """The value of a constant. Raises WeightsError if it cannot be calculated."""
         if name in self._tensors:
             return self._spent(self._tensors[name].array(), name)
         if name in self._known:
@@ -71,21 +71,21 @@ class Constants:
 
     @staticmethod
     def _too_much(name: str) -> WeightsError:
-        return WeightsError(f"the constant '{shown(name)}' of the ONNX file takes more calculating than any of a GPEN generator")
+        return WeightsError(f"the constant '{shown(name)}' of the ONNX file needs more calculation than any in a GPEN generator")
 
 
 Inputs = Sequence[Array]
 
 
 def _few(numbers: Any) -> list[int]:
-    """A shape, axes and the like."""
+    """A short list of integers, such as a shape or axes. Raises ValueError if it is too long."""
     if np.size(numbers) > _MOST_DIMENSIONS:
-        raise ValueError("more dimensions than there can be")
+        raise ValueError("too many dimensions")
     return [int(number) for number in np.ravel(numbers)]
 
 
 def _listed(node: Node, inputs: Inputs, name: str, place: int) -> list[int]:
-    """Axes and the like: an attribute in older ONNX, an input in newer."""
+    """A list such as axes: an attribute in older ONNX, an input in newer ONNX."""
     if name in node.attributes:
         return _few(cast("list[int]", node.attributes[name]))
     return _few(inputs[place]) if len(inputs) > place else []
@@ -95,7 +95,7 @@ _ELEMENTWISE = frozenset({"Mul", "Div", "Add", "Sub"})
 
 
 def _size(node: Node, inputs: Inputs) -> int:
-    """How many numbers a result has, known before any memory is asked for."""
+    """The number of elements of a result, known before allocating memory."""
     if node.op == "ConstantOfShape":
         return math.prod(_few(inputs[0]))
     if node.op == "Tile":
@@ -127,7 +127,7 @@ def _slice(node: Node, inputs: Inputs) -> Array:
     steps = _listed(node, inputs, "steps", 4) or [1] * len(starts)
     cut = [slice(None)] * source.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        # Going backwards, an end before the first element is written as a hugely negative number.
+        # With a negative step, ONNX writes an end before the first element as a huge negative number.
         cut[axis] = slice(start, None if step < 0 and end < -source.shape[axis] else end, step)
     return source[tuple(cut)]
 
@@ -136,7 +136,7 @@ def _constant(node: Node, _: Inputs) -> Array:
     for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
         if name in node.attributes:
             return np.array(node.attributes[name], dtype=dtype)
-    raise ValueError("a constant that is no number")
+    raise ValueError("a constant that is not a number")
 
 
 def _constant_of_shape(node: Node, inputs: Inputs) -> Array:
@@ -167,7 +167,6 @@ def _expand(_: Node, inputs: Inputs) -> Array:
     return np.broadcast_to(inputs[0], np.broadcast_shapes(inputs[0].shape, shape))
 
 
-# The operations that exporters leave between a weight and its use.
 _CALCULATE: dict[str, Callable[[Node, Inputs], Any]] = {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,

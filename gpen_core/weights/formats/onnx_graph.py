@@ -1,8 +1,8 @@
-"""An ONNX file as a list of nodes and constants, read with a small protobuf reader of our own.
+"""Reads an ONNX file as a list of nodes and constants, with our own small protobuf reader.
 
-The package `onnx` would be a large dependency for this; the wire format is four rules. Field numbers: onnx/onnx.proto (IR version 3 to 12).
-Numbers stay in the file until they are asked for, so looking at a 285 MB file is quick. Nothing is mapped into memory: a mapped file that
-another program cuts meanwhile ends the process.
+The package `onnx` would be a large dependency; the wire format has four rules. Field numbers: onnx/onnx.proto (IR version 3 to 12).
+Tensor data stays in the file until it is needed, so opening a 285 MB file is quick. Nothing is memory-mapped, because the process would
+crash if another program shortened the file.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ...errors import DamagedWeightsError, WeightsError, shown
 Array = npt.NDArray[Any]
 
 DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
-# A GPEN generator of size 2048 has 40,000 fields; no name in it is longer than a hundred letters.
+# A GPEN generator of size 2048 has 40,000 fields; its names have at most a hundred letters.
 _MOST_FIELDS = 500_000
-_LARGEST_PIECE = 64 << 10  # bytes that are read at once: names, and lists of an attribute
-_SMALL = 4 << 10  # bytes of constants that are read with the graph
+_LARGEST_PIECE = 64 << 10  # most bytes read at once: names and attribute lists
+_SMALL = 4 << 10  # bytes; smaller constants are read with the graph
 _MOST_DIMENSIONS = 16
-EXTERNAL = "the file keeps its numbers in a second file (external data); export it again as one file"
+EXTERNAL = "the file keeps its weights in a second file (external data); export it again as one file"
 
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes of a file that are read when they are asked for. stamp: length and time of the file when its graph was read."""
+    """Bytes of a file, read on demand. stamp: length and time of the file when its graph was read."""
 
     path: Path
     stamp: tuple[int, int]
@@ -44,12 +44,12 @@ class Span:
         return self.length
 
     def read(self) -> Array:
-        """The bytes, in memory of their own. Raises WeightsError where the file has changed."""
+        """A copy of the bytes in memory. Raises WeightsError if the file has changed."""
         with self.path.open("rb") as file:
             data = np.empty(self.length if _stamp(file) == self.stamp else 0, np.uint8)
             file.seek(self.start)
             if cast("Any", file).readinto(data) != self.length:
-                raise DamagedWeightsError("the file was changed while it was read")
+                raise DamagedWeightsError("the file changed while it was being read")
         return data
 
 
@@ -64,7 +64,7 @@ def _content(piece: bytes | Span) -> Array:
 
 @dataclass
 class Tensor:
-    """A constant of the file. raw: its bytes; listed: (number of the field, bytes) where its numbers are listed one by one."""
+    """A constant of the file. raw: its bytes; listed: (field number, bytes) if its elements are listed one by one."""
 
     name: str = ""
     shape: tuple[int, ...] = ()
@@ -74,11 +74,11 @@ class Tensor:
     external: bool = False
 
     def array(self) -> Array:
-        """The numbers. Raises WeightsError."""
+        """The tensor's data. Raises WeightsError."""
         if self.external:
             raise WeightsError(EXTERNAL)
         if self.data_type not in DTYPES:
-            raise WeightsError(f"the file holds numbers of a type that is not read (ONNX type {self.data_type})")
+            raise WeightsError(f"the file holds an unsupported data type (ONNX type {self.data_type})")
         dtype = np.dtype(DTYPES[self.data_type])
         count = math.prod(self.shape)
         if self.raw is not None:
@@ -88,11 +88,11 @@ class Tensor:
         try:
             parts = [_numbers(number, _content(piece)) for number, piece in self.listed]
         except ValueError as error:
-            raise self._wrong("numbers that are none") from error
+            raise self._wrong("invalid numbers") from error
         listed = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
         if listed.size != count:
             raise self._wrong(f"{listed.size} numbers instead of {count}")
-        if self.data_type == 10:  # half precision is listed as the bits of whole numbers
+        if self.data_type == 10:  # half precision is listed as its bits in integers
             return np.reshape(listed.astype("<u2").view("<f2"), self.shape)
         return np.reshape(listed.astype(dtype), self.shape)
 
@@ -102,7 +102,7 @@ class Tensor:
 
 @dataclass
 class Node:
-    """One operation. attributes: numbers, lists, texts (bytes) or Tensor, by name."""
+    """One operation. attributes: numbers, lists, strings (bytes) or Tensor, by name."""
 
     op: str = ""
     inputs: list[str] = field(default_factory=lambda: list[str]())
@@ -112,7 +112,7 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes, each behind those it depends on, and constants by name. length: of the file, in bytes."""
+    """Nodes, each after those it depends on, and constants by name. length: of the file, in bytes."""
 
     nodes: list[Node] = field(default_factory=lambda: list[Node]())
     tensors: dict[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())
@@ -120,7 +120,7 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """The graph of an .onnx file. Raises WeightsError where it is damaged, cut off, or no ONNX."""
+    """The graph of an .onnx file. Raises WeightsError if it is damaged, cut off, or not ONNX."""
     with path.open("rb") as file:
         reader = _Reader(path, file)
         graph: Graph | None = None
@@ -131,24 +131,24 @@ def read_graph(path: Path) -> Graph:
         except (IndexError, ValueError, struct.error, TypeError, AttributeError) as error:
             raise DamagedWeightsError("the ONNX file is damaged or cut off") from error
     if graph is None or not graph.nodes:
-        raise DamagedWeightsError("the file is no ONNX network, or is cut off")
+        raise DamagedWeightsError("the file is not an ONNX network, or is cut off")
     _check_order(graph)
     graph.length = reader.length
     return graph
 
 
 def _check_order(graph: Graph) -> None:
-    """ONNX demands that a node comes after those it depends on. Whoever walks such a graph never walks in a circle."""
+    """Raises DamagedWeightsError unless every node comes after those it depends on, as ONNX requires: such a graph has no cycle."""
     later = {name for node in graph.nodes for name in node.outputs if name}
     for node in graph.nodes:
         mine = {name for name in node.outputs if name}
         if not later.isdisjoint(node.inputs) or not mine <= later:
-            raise DamagedWeightsError("the ONNX file is damaged: its operations do not follow one another, or a value has two of them")
+            raise DamagedWeightsError("the ONNX file is damaged: its operations are out of order, or two of them write the same value")
         later -= mine
 
 
 class _Reader:
-    """Reads protobuf messages out of an open file. A message is where it begins and ends in the file."""
+    """Reads protobuf messages from an open file. A message is given by its (begin, end) in the file."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path = path
@@ -160,13 +160,13 @@ class _Reader:
 
     def _bytes(self, start: int, end: int) -> bytes:
         if end - start > _LARGEST_PIECE:
-            raise ValueError("a text that is too long")
+            raise ValueError("the text is too long")
         if start < self._start or end > self._start + len(self._window):
             self._file.seek(start)
             self._start, self._window = start, self._file.read(_LARGEST_PIECE)
         piece = self._window[start - self._start : end - self._start]
         if len(piece) != end - start:
-            raise ValueError("cut off")
+            raise ValueError("the file is cut off")
         return piece
 
     def _varint(self, place: int, end: int) -> tuple[int, int]:
@@ -175,15 +175,15 @@ class _Reader:
             value |= (byte & 0x7F) << 7 * n
             if byte < 0x80:
                 return value, place + n + 1
-        raise ValueError("no protobuf")
+        raise ValueError("invalid protobuf")
 
     def fields(self, message: tuple[int, int]) -> Iterator[tuple[int, Any]]:
-        """(field number, value): whole numbers as int, the rest as (begin, end) in the file."""
+        """(field number, value) for each field: integers as int, the rest as (begin, end) in the file."""
         place, end = message
         while place < end:
             self._left -= 1
             if self._left < 0:
-                raise ValueError("more operations than any GPEN generator has")
+                raise ValueError("more fields than any GPEN generator has")
             key, place = self._varint(place, end)
             wire = key & 7
             if wire == 0:
@@ -195,9 +195,9 @@ class _Reader:
             elif wire in (1, 5):
                 length = 8 if wire == 1 else 4
             else:
-                raise ValueError("no protobuf")
+                raise ValueError("invalid protobuf")
             if length > end - place:
-                raise ValueError("cut off")
+                raise ValueError("the file is cut off")
             yield key >> 3, (place, place + length)
             place += length
 
@@ -270,7 +270,7 @@ class _Reader:
             elif number == 2:
                 tensor.data_type = int(value)
             elif number in (4, 5, 7, 10):
-                # Packed, or one that stands alone.
+                # A packed list or a single number.
                 tensor.listed.append((number, _unsigned_bytes(value) if type(value) is int else self._piece(value)))
             elif number == 8:
                 tensor.name = self._text(value)
@@ -280,7 +280,7 @@ class _Reader:
                 tensor.external = True
         tensor.shape = tuple(shape)
         if len(shape) > _MOST_DIMENSIONS or any(side < 0 for side in shape):
-            raise ValueError("a shape that is none")
+            raise ValueError("invalid shape")
         return tensor
 
 
@@ -290,7 +290,7 @@ def _signed(value: int) -> int:
 
 
 def _unsigned_bytes(value: int) -> bytes:
-    """A whole number as protobuf writes it."""
+    """Encodes an integer as a protobuf varint."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -299,12 +299,12 @@ def _unsigned_bytes(value: int) -> bytes:
 
 
 def _numbers(field_number: int, data: Array) -> Array:
-    """The numbers of a tensor's list: float32 in field 4, float64 in 10, else whole numbers."""
+    """The elements in a tensor's list: float32 in field 4, float64 in field 10, otherwise integers."""
     return data.view("<f4") if field_number == 4 else data.view("<f8") if field_number == 10 else _varints(data)
 
 
 def _varints(data: Array) -> Array:
-    """Whole numbers of protobuf, seven bits a byte, the lowest first; the last byte of each is below 128."""
+    """Decodes protobuf varints: seven bits per byte, lowest first; the last byte of each is below 128."""
     done: list[Array] = []
     place = 0
     while place < len(data):
@@ -312,7 +312,7 @@ def _varints(data: Array) -> Array:
         ends = np.flatnonzero(chunk < 0x80)
         starts = np.concatenate(([0], ends[:-1] + 1))
         if not ends.size or int((ends - starts).max()) >= 10:
-            raise ValueError("no protobuf")
+            raise ValueError("invalid protobuf")
         values = np.zeros(ends.size, np.uint64)
         for n in range(int((ends - starts).max()) + 1):
             longer = starts + n <= ends

@@ -1,13 +1,13 @@
-"""Reads the parameters of a GPEN generator out of an ONNX file, whoever exported it.
+"""Reads the parameters of a GPEN generator from an ONNX file, whichever program exported it.
 
-Exporters multiply constant factors into the weights, transpose them and rename them (`onnx::MatMul_123`). So names are not relied on. The
-graph is walked along the one path every picture takes:
+Exporters multiply constant factors into the weights, transpose them and rename them (`onnx::MatMul_123`), so names are unreliable.
+Instead the reader follows the main path of the graph:
 
     encoder convolutions -> final_linear -> mapping layers -> conv1 -> convs.0 -> convs.1 -> ...
 
-Each step on it raises the "stage" of everything behind by one, and every bias, noise weight and to_rgb belongs to the stage it is applied
-in. What a constant is worth where it is used is divided by the factor the network applies to it there (1 / sqrt(fan_in), and 0.01 in the
-mapping layers), which gives the parameter as a checkpoint holds it, whether the factor was folded in or not.
+Each step on this path raises the "stage" of everything after it by one. Every bias, noise weight and to_rgb belongs to the stage in which
+it is applied. Each constant, as it is finally applied, is divided by the network's factor for it (1 / sqrt(fan_in), and 0.01 in the
+mapping layers). This gives the parameter as a checkpoint holds it, whether or not the exporter folded the factor in.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .onnx_graph import EXTERNAL, Array, Graph, Node, read_graph
 Shape = tuple[int, ...]
 
 _MAPPING_RATE = 0.01  # official `lr_mlp`: factor on weights and biases of the mapping layers
-_MOST_MODULATED = 64  # of size 2048 there are 29
-_MOST_STEPS = 1000  # between a modulated convolution and its weight and style there are about ten operations
-# Operations that only change the form of their first input.
+_MOST_MODULATED = 64  # size 2048 has 29
+_MOST_STEPS = 1000  # about ten operations lie between a modulated convolution and its weight and style
+# Operations that only change the shape or type of their first input.
 _FORM = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Cast", "CastLike", "Identity", "Expand", "Tile", "Flatten"})
 
 
 @dataclass
 class Parameter:
-    """One tensor: constants of the graph, multiplied, divided by `factor`, and brought into the official shape."""
+    """One tensor: the product of constants of the graph, divided by `factor` and reshaped to the official shape."""
 
     shape: Shape
     constants: Constants
@@ -43,18 +43,18 @@ class Parameter:
     transposed: bool = False
 
     def array(self) -> Array:
-        """A float32 array of its own memory, in the official shape."""
+        """A new float32 array in the official shape."""
         arrays = [self.constants.array(name) for name in self.names]
         arrays.sort(key=lambda item: -item.size)
         product = np.array(arrays[0], dtype=np.float32)
-        with np.errstate(all="ignore"):  # numbers that are none are met where they are used
+        with np.errstate(all="ignore"):  # invalid values (NaN) are reported where they are used
             for other in arrays[1:]:
                 product *= np.float32(np.ravel(other)[0])
             if self.factor != 1.0:
                 product /= np.float32(self.factor)
         if self.transposed:
             product = np.transpose(product)
-        # A batch dimension that an exporter repeated is cut back to the first.
+        # Exporters may repeat the batch dimension; keep the first copy.
         flat = np.ravel(product)[: math.prod(self.shape)]
         return np.ascontiguousarray(np.reshape(flat, self.shape), dtype=np.float32)
 
@@ -62,7 +62,7 @@ class Parameter:
 def read_onnx(path: Path) -> dict[str, Parameter]:
     """The parameters of the GPEN generator in an .onnx file, by official name (without the FIR kernels).
 
-    The numbers are read when `Parameter.array` is called. Raises WeightsError where the graph is not that of a GPEN generator.
+    `Parameter.array` reads the data later. Raises WeightsError if the graph is not that of a GPEN generator.
     """
     graph = read_graph(path)
     if any(tensor.external for tensor in graph.tensors.values()):
@@ -75,7 +75,7 @@ def read_onnx(path: Path) -> dict[str, Parameter]:
 
 @dataclass
 class _Modulation:
-    """A modulated convolution: its weight's constants, and the linear layer that gives its style."""
+    """A modulated convolution: the constants of its weight, and the linear layer that makes its style."""
 
     weights: list[str]
     linear: Node
@@ -112,16 +112,16 @@ class _Walk:
             self._read_bias(node)
             self._read_noise(node)
         for n, node in enumerate(self.encoder):
-            # An optimiser may have moved the bias into the convolution. (Where it did not, some exporters put zeros there.)
+            # An optimiser may have moved the bias into the convolution. (Otherwise some exporters put zeros there.)
             if self._encoder_bias(n) not in self.found and len(node.inputs) > 2:
                 self._add(self._encoder_bias(n), self._shape(node.inputs[1])[:1], node.inputs[2])
-        # Made of few numbers repeated, a file of kilobytes would take gigabytes.
+        # By repeating a few numbers, a file of kilobytes could fill gigabytes of memory.
         if sum(math.prod(parameter.shape) for parameter in self.found.values()) > self.graph.length:
             raise WeightsError("the ONNX network is not a GPEN generator (it has more parameters than the file has bytes)")
         return self._with_original_numbers()
 
     def _stages(self) -> None:
-        """Walks the graph once, and notes the steps of the main path and the stage every value belongs to."""
+        """Walks the graph once and records the steps of the main path and the stage of every value."""
         self.encoder: list[Node] = []
         self.chain: list[Node] = []
         self.styled: list[Node] = []
@@ -147,7 +147,7 @@ class _Walk:
         return node.op in ("Gemm", "MatMul") and node.inputs[1] in self.constants and node.inputs[0] not in self.constants
 
     def _is_filter(self, node: Node) -> bool:
-        """True for the fixed [1, 3, 3, 1] filter, a depthwise 4x4 convolution."""
+        """True for the fixed [1, 3, 3, 1] low-pass filter, a depthwise 4x4 convolution."""
         shape = self._shape(node.inputs[1])
         return len(shape) != 4 or (shape[1] == 1 and shape[2:] == (4, 4))
 
@@ -160,13 +160,13 @@ class _Walk:
     def _kernel_side(self, modulation: _Modulation) -> int:
         return self._shape(modulation.weights[0])[-1]
 
-    # Looking back from a modulated convolution to its weight and style
+    # Tracing a modulated convolution back to its weight and style
 
     def _modulation(self, conv: Node) -> _Modulation:
         weights: list[str] = []
         linears: list[tuple[Node, str | None]] = []
         waiting = [conv.inputs[1]]
-        for _ in range(_MOST_STEPS):  # values may be shared: the ways back through many of them are without number
+        for _ in range(_MOST_STEPS):  # values may be shared, so there can be exponentially many paths back
             if not waiting:
                 break
             name = waiting.pop()
@@ -178,7 +178,7 @@ class _Walk:
                 continue
             if node.op == "Mul":
                 waiting.extend(node.inputs)
-            elif node.op == "Div":  # w / sqrt(...); of 1 / sqrt(...) only a number is left, which is no weight
+            elif node.op == "Div":  # w / sqrt(...); a 1 / sqrt(...) has no weight in it
                 if node.inputs[0] not in self.constants:
                     waiting.append(node.inputs[0])
             else:
@@ -186,14 +186,14 @@ class _Walk:
                 if linear is not None:
                     linears.append(linear)
         if waiting:
-            raise WeightsError("the ONNX network is not a GPEN generator (a weight that takes too many operations)")
+            raise WeightsError("the ONNX network is not a GPEN generator (a weight needs too many operations)")
         weights.sort(key=lambda name: -math.prod(self._shape(name)))
         if not weights or len(self._shape(weights[0])) not in (4, 5) or len(linears) != 1:
-            raise WeightsError("the ONNX network is not a GPEN generator (a convolution whose weight is not modulated by a style)")
+            raise WeightsError("the ONNX network is not a GPEN generator (a convolution's weight is not modulated by a style)")
         return _Modulation(weights, *linears[0])
 
     def _behind_form(self, name: str) -> Node | None:
-        """The node that makes a value, operations of form alone skipped."""
+        """The node that makes a value, skipping operations that only change shape or type."""
         return self.behind.get(name)
 
     def _linear_with_bias(self, node: Node) -> tuple[Node, str | None] | None:
@@ -237,7 +237,7 @@ class _Walk:
         shape = self._shape(node.inputs[1])
         shape = shape if upright else shape[::-1]
         if len(shape) != 2:
-            raise WeightsError("the ONNX network is not a GPEN generator (a linear layer of another shape)")
+            raise WeightsError("the ONNX network is not a GPEN generator (a linear layer has the wrong shape)")
         alpha = float(node.attributes.get("alpha", 1.0)) if node.op == "Gemm" else 1.0
         self._add(f"{prefix}.weight", shape, node.inputs[1], rate / math.sqrt(shape[1]) / alpha, transposed=not upright)
 
@@ -277,11 +277,11 @@ class _Walk:
             self._add(f"{prefix}.conv.modulation.bias", (shape[2],), modulation.bias)
 
     def _behind_constant(self, name: str) -> str:
-        """The constant behind operations of form: the decoder's 4x4 start, repeated for every picture."""
+        """The constant behind operations that only change shape or type: the decoder's 4x4 input, repeated for every picture."""
         while name not in self.constants:
             node = self.maker.get(name)
             if node is None or node.op not in _FORM:
-                raise WeightsError("the ONNX network is not a GPEN generator (no constant start)")
+                raise WeightsError("the ONNX network is not a GPEN generator (no constant input)")
             name = node.inputs[0]
         return name
 
@@ -309,7 +309,7 @@ class _Walk:
                 self._add(f"{prefix}.activate.bias", (size,), parts[0])
 
     def _read_noise(self, node: Node) -> None:
-        """Concat(picture, noise weight * encoder's feature)."""
+        """Reads the noise weight from Concat(picture, noise weight * encoder feature)."""
         n = self._decoder_step(node) if node.op == "Concat" and len(node.inputs) == 2 else -1
         if n < 0:
             return
@@ -320,7 +320,7 @@ class _Walk:
             self._add(f"{prefix}.noise.weight", (1,), parts[0])
 
     def _with_original_numbers(self) -> dict[str, Parameter]:
-        """Where the file still holds a constant of the official name and the same numbers, that one is taken: it was never multiplied."""
+        """The parameters, preferring constants with the official name and the same values: they were never multiplied."""
         for key, parameter in self.found.items():
             tensor = self.graph.tensors.get(key)
             if tensor is not None and tensor.shape == parameter.shape and tensor.data_type == 1:

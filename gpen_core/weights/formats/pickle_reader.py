@@ -1,7 +1,7 @@
-"""Reads what `torch.save` wrote, building tensors and plain containers and nothing else (`pickle_machine` says how and why).
+"""Reads files of `torch.save`, building only tensors and plain containers (`pickle_machine` explains how and why).
 
-Both layouts are read: the zip archive (torch 1.6 and later) and the older stream. No torch is needed before `load` is called. Whatever
-lengths a file tells are compared with its own before memory is asked for.
+Reads both layouts: the zip archive (torch 1.6 and later) and the older stream. Needs no torch before `load` is called. Compares all
+lengths stated in a file with its real length before allocating memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_LARGEST_DIRECTORY = 2 << 20  # bytes of the list of a zip's parts; of the largest Stable Diffusion checkpoints it has 300 kB
-_CUT = "the file is cut off: numbers are missing at its end"
+_LARGEST_DIRECTORY = 2 << 20  # bytes of a zip's directory; the largest Stable Diffusion checkpoints have 300 kB
+_CUT = "the file is cut off: data is missing at its end"
 
 
 class TorchFile:
-    """A file of torch.save, opened: `root` holds plain containers with TensorSpec in the place of tensors.
+    """An open file of torch.save: `root` holds plain containers with TensorSpec in place of tensors.
 
-    foreign: the first name of an object that the file wanted built (none was); a file with any must not be trusted.
-    Use as a context manager, so that the file is closed. Raises WeightsError where the file is damaged.
+    foreign: the first name of an object that the file asks for (none is built); do not trust a file with any.
+    Use it as a context manager, which closes the file. Raises WeightsError if the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,22 +70,22 @@ class TorchFile:
         self._file.close()
 
     def load(self, spec: TensorSpec) -> torch.Tensor:
-        """One tensor, read from the file, contiguous, on the CPU, of the type it was saved with. Tensors of one storage share it."""
+        """Reads one tensor from the file: contiguous, on the CPU, in its saved type. Tensors of one storage may share memory."""
         import torch
 
         storage = spec.storage
         if storage.key not in self._cache:
-            # `bytearray`, because torch wants memory it may write to; torch keeps it alive.
+            # `bytearray`, because torch needs writable memory; torch keeps it alive.
             data = self._bytes(storage)
             dtype = cast("torch.dtype", getattr(torch, storage.dtype))
             flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
             self._cache[storage.key] = (storage.dtype, flat)
         known, flat = self._cache[storage.key]
         if known != storage.dtype or storage.numel != flat.numel():
-            raise DamagedWeightsError("the file is damaged: it names two types or lengths of one storage")
+            raise DamagedWeightsError("the file is damaged: it gives one storage two types or lengths")
         return torch.as_strided(flat, spec.shape, spec.stride, spec.offset).contiguous()
 
-    # The zip archive. zipfile reads its list of parts; the parts are read here, straight to where they stay.
+    # The zip archive: zipfile reads its directory, and `_part` reads the parts straight into their final memory.
 
     def _open_zip(self) -> None:
         try:
@@ -94,10 +94,10 @@ class TorchFile:
         except zipfile.BadZipFile as error:
             raise DamagedWeightsError("the file is cut off: the end of the archive is missing or damaged") from error
         except (ValueError, NotImplementedError, OverflowError, struct.error, EOFError, RuntimeError) as error:
-            raise DamagedWeightsError("the file is damaged: the list of the archive's parts cannot be read") from error
+            raise DamagedWeightsError("the file is damaged: the archive's directory cannot be read") from error
         names = [info.filename for info in infos if info.filename == "data.pkl" or info.filename.endswith("/data.pkl")]
         if len(names) != 1:
-            raise WeightsError("the file is a zip archive, but not of torch.save")
+            raise WeightsError("the file is a zip archive, but not from torch.save")
         self._parts = {info.filename: info for info in infos}
         self._prefix = names[0][: -len("data.pkl")]
         self.root = self._machine.run(Head(self._part(names[0], most=LARGEST_PICKLE)))
@@ -106,7 +106,7 @@ class TorchFile:
             self._swap = self._part(order, most=16).decode("ascii", "replace").strip() != sys.byteorder
 
     def _part(self, name: str, *, most: int) -> bytearray:
-        """A part's bytes, compared with its checksum. torch never compresses, so a zip bomb cannot arise."""
+        """The bytes of a part, checked against its checksum. Refuses compressed parts, which torch never writes: no zip bombs."""
         info = (self._parts or {}).get(name)
         told = shown(name)
         if info is None:
@@ -117,24 +117,24 @@ class TorchFile:
             raise DamagedWeightsError(f"the file is damaged: its part '{told}' has two lengths")
         head = self._read(info.header_offset, 30)
         if not head.startswith(b"PK\x03\x04"):
-            raise DamagedWeightsError(f"the file is damaged: its part '{told}' is not where it should be")
+            raise DamagedWeightsError(f"the file is damaged: its part '{told}' is in the wrong place")
         name_length, more_length = struct.unpack("<HH", head[26:30])
         data = self._read(info.header_offset + 30 + name_length + more_length, info.file_size)
         if zlib.crc32(data) != info.CRC:
-            raise DamagedWeightsError(f"the file is damaged: its part '{told}' does not fit its checksum")
+            raise DamagedWeightsError(f"the file is damaged: its part '{told}' does not match its checksum")
         return data
 
     def _read(self, place: int, count: int) -> bytearray:
         if not (place >= 0 and 0 <= count <= self.length - place):
             raise DamagedWeightsError(_CUT)
-        # Parts that lie over one another would make a file of megabytes into gigabytes.
+        # Overlapping parts could turn a file of megabytes into gigabytes.
         self._unread -= count
         if self._unread < 0:
             raise DamagedWeightsError("the file is damaged: its parts overlap")
         self._file.seek(place)
         data = bytearray(count)
         if cast("Any", self._file).readinto(data) != count:
-            raise DamagedWeightsError(_CUT)  # it became shorter since it was opened
+            raise DamagedWeightsError(_CUT)  # the file was shortened after it was opened
         return data
 
     # The older stream: five pickles (magic number, protocol, system, object, storage keys), then the storages
@@ -143,7 +143,7 @@ class TorchFile:
         head = Head(self._file.read(LARGEST_PICKLE))
         magic = self._machine.run(head)
         if type(magic) is not int or magic != _LEGACY_MAGIC:
-            self.root = magic  # a plain pickle: looked at only to say what it is
+            self.root = magic  # a plain pickle, kept only to say what it is
             return
         protocol = self._machine.run(head)
         system = self._machine.run(head)
@@ -158,7 +158,7 @@ class TorchFile:
         self._find_storages([str(key) for key in cast("list[Any]", keys)], head.tell())
 
     def _find_storages(self, keys: list[str], place: int) -> None:
-        """Notes (first byte, numel) of every storage; what lies between them is skipped by the item size of the tensors that use it."""
+        """Records (first byte, numel) of every storage, skipping its data by the item size of the tensors that use it."""
         item = {spec.storage.key: ITEM_BYTES[spec.storage.dtype] for spec in all_specs(self.root)}
         for key in keys:
             self._file.seek(place)
@@ -187,7 +187,7 @@ class TorchFile:
 
 
 class _Directory:
-    """What zipfile may read of a file: its end and its list of parts, but no list of gigabytes."""
+    """The part of a file that zipfile may read: its end and its directory, with a size limit."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -195,7 +195,7 @@ class _Directory:
 
     def read(self, size: int = -1) -> bytes:
         if size > _LARGEST_DIRECTORY:
-            raise zipfile.BadZipFile("a list of parts that is too long")
+            raise zipfile.BadZipFile("the directory is too long")
         return self._file.read(size if size >= 0 else _LARGEST_DIRECTORY)
 
 

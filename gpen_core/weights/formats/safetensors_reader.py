@@ -1,7 +1,7 @@
-"""Reads .safetensors files: a header of JSON, then the numbers.
+"""Reads .safetensors files: a JSON header, then the tensor data.
 
-The package of that name maps the file into memory, and a mapped file that another program cuts meanwhile ends the process. Here tensors are
-read one by one into their place, which takes no more memory. No torch is needed before `tensors` is called.
+The package `safetensors` maps the file into memory, and the process would crash if another program shortened the file. This reader reads
+tensors one by one into their place, which takes no more memory. Needs no torch before `tensors` is called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...errors import DamagedWeightsError, WeightsError, shown
 if TYPE_CHECKING:
     import torch
 
-# bytes and torch's name of each kind of number; one that is not listed is named by its file but not read
+# Bytes and torch name of each data type; other types are reported but not read.
 _KINDS = {
     "F64": (8, "float64"), "F32": (4, "float32"), "F16": (2, "float16"), "BF16": (2, "bfloat16"),
     "I64": (8, "int64"), "I32": (4, "int32"), "I16": (2, "int16"), "I8": (1, "int8"), "U8": (1, "uint8"), "BOOL": (1, "bool"),
@@ -32,7 +32,7 @@ _AGAIN = "delete it and download it again"
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor's bytes are, counted from the header's end."""
+    """Position of a tensor's bytes, counted from the end of the header."""
 
     kind: str
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class _Place:
 
 
 class SafetensorsFile:
-    """A .safetensors file, its header read and checked. Raises WeightsError where it is damaged or cut off."""
+    """A .safetensors file whose header is read and checked. Raises WeightsError if it is damaged or cut off."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,17 +62,17 @@ class SafetensorsFile:
                 name = _KINDS[place.kind][1] if place.kind in _KINDS else ""
                 dtype = cast("torch.dtype | None", getattr(torch, name, None))
                 if dtype is None:
-                    raise WeightsError(f"'{shown(self.path, 300)}' holds numbers of a type that is not read ({shown(place.kind)})")
+                    raise WeightsError(f"'{shown(self.path, 300)}' holds an unsupported data type ({shown(place.kind)})")
                 numbers = torch.empty(place.end - place.begin, dtype=torch.uint8)
                 file.seek(self._start + place.begin)
                 if cast("Any", file).readinto(cast("Any", numbers).numpy()) != len(numbers):
-                    raise DamagedWeightsError(f"'{shown(self.path, 300)}' was cut off while it was read; {_AGAIN}.")
+                    raise DamagedWeightsError(f"'{shown(self.path, 300)}' was cut off while it was being read; {_AGAIN}.")
                 tensors[key] = numbers.view(dtype).reshape(place.shape) if len(numbers) else torch.empty(place.shape, dtype=dtype)
         return tensors
 
 
 def _header(path: Path) -> tuple[dict[str, _Place], int]:
-    """(tensors by name, in the order of their bytes; where these begin)."""
+    """(tensors by name, in the order of their bytes; offset of the first byte)."""
     name = shown(path, 300)
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -81,7 +81,7 @@ def _header(path: Path) -> tuple[dict[str, _Place], int]:
         if 8 + length > size:
             raise DamagedWeightsError(f"'{name}' is cut off: its header has {length} bytes, the file only {size}; {_AGAIN}.")
         if length > _LARGEST_HEADER:
-            raise WeightsError(f"'{name}' is no weight file that is used here: the list of its tensors has {length} bytes.")
+            raise WeightsError(f"'{name}' is not a supported weight file: its header has {length} bytes.")
         raw = file.read(length)
     try:
         whole: Any = json.loads(raw.decode("utf-8"), parse_int=_number(int), parse_float=_number(float), **_STRICT)
@@ -92,11 +92,11 @@ def _header(path: Path) -> tuple[dict[str, _Place], int]:
     end = 0
     for key, place in places:
         if place.begin != end:
-            raise DamagedWeightsError(f"'{name}' is damaged: the numbers of '{shown(key)}' overlap others or leave a gap; {_AGAIN}.")
+            raise DamagedWeightsError(f"'{name}' is damaged: the data of '{shown(key)}' overlaps other data or leaves a gap; {_AGAIN}.")
         end = place.end
     due = 8 + length + end
     if due > size:
-        raise DamagedWeightsError(f"'{name}' is cut off: {due} bytes are due and {size} are there; {_AGAIN}.")
+        raise DamagedWeightsError(f"'{name}' is cut off: it should have {due} bytes but has only {size}; {_AGAIN}.")
     if due < size:
         raise DamagedWeightsError(f"'{name}' is damaged: {size - due} bytes at its end belong to no tensor; {_AGAIN}.")
     return dict(places), 8 + length
@@ -106,31 +106,31 @@ def _place(facts: Any) -> _Place:
     kind, shape, (begin, end) = facts["dtype"], tuple(facts["shape"]), facts["data_offsets"]
     numbers = (*shape, begin, end)
     if len(shape) > _MOST_DIMENSIONS or type(kind) is not str or any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError("a tensor that is none")
+        raise ValueError("invalid tensor")
     if end < begin or (kind in _KINDS and end - begin != math.prod(shape) * _KINDS[kind][0]):
-        raise ValueError("a tensor of another length")
+        raise ValueError("a tensor has the wrong length")
     return _Place(kind, shape, begin, end)
 
 
 def _number(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A reader of numbers as long as a file's length can be: int() of a million digits takes hours."""
+    """A number parser with limited length, because int() of a million digits takes hours."""
 
     def read(text: str) -> Any:
         if len(text) > 20:
-            raise ValueError("a number that is too long")
+            raise ValueError("the number is too long")
         return kind(text)
 
     return read
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of bytes")
+    raise ValueError(f"{text} is not a number of bytes")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise ValueError("a name that is there twice")  # readers differ in which of the two they take
+        raise ValueError("a name occurs twice")  # readers differ in which of the two they use
     return content
 
 
