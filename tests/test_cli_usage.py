@@ -123,7 +123,7 @@ def test_a_pipe_is_refused_and_nobody_waits_for_it(made, tmp_path, capsys, comma
         os.mkfifo(tmp_path / "in" / name)
     out = [] if command == "detect" else ["-o", tmp_path / "out"]
     code, _, err = run(capsys, command, tmp_path / "in", *out)
-    assert code == 1 and "p.png is no file but a pipe" in err
+    assert code == 1 and "p.png is a pipe or a device" in err
     code, _, err = run(capsys, "inpaint", picture(tmp_path / "a.png"), "-o", tmp_path / "b.png", "--hole-mask", tmp_path / "in" / "p.png")
     assert code == 1 and "p.png: it is a pipe or a device" in err
 
@@ -138,7 +138,7 @@ def test_wildcards_are_looked_up(made, tmp_path, capsys, monkeypatch):
     assert code == 0 and [Path(item["input"]).name for item in json.loads(out)["inputs"]] == ["1.png", "2.png", "3.jpg"]
     assert run(capsys, "restore", "b[1]/1.p*", "-o", "one.png")[0] == 0  # it fits one file
     code, _, err = run(capsys, "restore", "*.gif", "x*.txt", "b[1]/1.png", "-o", "out2")
-    assert code == 1 and "no picture, video or folder that fits *.gif" in err
+    assert code == 1 and "no picture, video or folder that matches *.gif" in err
     assert "x*.txt" in err and "text file" in err  # the name itself, for there is such a file
     assert (tmp_path / "out2" / "1.png").is_file()
 
@@ -165,7 +165,7 @@ def test_colorize_says_that_it_looks_for_no_face(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", SimpleNamespace(**tasks))
     inputs = [picture(tmp_path / f"{name}.png") for name in "ab"]
     code, _, err = run(capsys, "colorize", *inputs, "-o", tmp_path / "out", "--device", "cpu")
-    assert code == 0 and err.count("does not look for faces") == err.count("\n") == 1
+    assert code == 0 and err.count("does not detect faces") == err.count("\n") == 1
     assert "no face detection" in run(capsys, "colorize", "--help")[1]
     gif = animation(tmp_path / "c.gif")
     assert run(capsys, "seg2face", gif, "-o", tmp_path / "out", "--device", "cpu")[0] == 0

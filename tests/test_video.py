@@ -63,7 +63,7 @@ def test_frames_without_a_face_or_with_an_error_stay(tmp_path, caplog):
     assert result.frames == FRAMES == len(after.times) and result.kept == 2
     for index in (2, 5, 7):
         assert np.abs(after.pixels[index].astype(int) - before.pixels[index]).mean() < 2
-    assert "frame 5 is kept as it was: no memory" in caplog.text
+    assert "frame 5 is left unchanged: no memory" in caplog.text
 
 
 def test_settings_that_suit_no_frame_end_it(tmp_path):
@@ -232,7 +232,7 @@ def test_tracks_keep_their_order(tmp_path, first):
         ("libx264rgb", "rgb24", (96, 64), "gbrp cannot be kept in H.264: the frames are stored as yuv444p"),
         ("qtrle", "argb", (96, 64), "argb cannot be kept in H.264: the frames are stored as yuv444p; its transparency is left out"),
         ("ffv1", "yuv420p12le", (96, 64), "yuv420p12le cannot be kept in H.264: the frames are stored as yuv420p10le"),
-        ("ffv1", "yuv420p", (95, 63), "yuv420p is for even sides only in H.264: the frames are stored as yuv444p"),
+        ("ffv1", "yuv420p", (95, 63), "yuv420p needs even sides in H.264: the frames are stored as yuv444p"),
         ("ffv1", "yuv444p", (95, 63), None),
         ("mjpeg", "yuvj420p", (96, 64), None),
     ],

@@ -1,1 +1,1 @@
-"""Jobs of many pictures and videos: planned first, then run."""
+"""Batches of pictures and videos: planned first, then run."""

@@ -1,4 +1,4 @@
-"""Reading, working and writing of many items, overlapped: while one is worked on, the next is read and the one before is written."""
+"""Overlaps the steps of many items: processes one while it reads the next and writes the previous one."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
-# What the log lines of the thread at hand are about, where that is not what the caller's own thread is at.
+# The input that the current thread's log lines are about, if it differs from that of the caller's thread.
 about: ContextVar[str] = ContextVar("about", default="")
 
 
 class Item(Protocol):
-    """One item on its way. Its steps keep their own errors to themselves; what one raises all the same ends the run.
+    """One item with its steps. Steps handle their own errors; an exception that leaves a step ends the run.
 
-    reads, writes: files, by keys of which two files that are one have some in common.
+    reads, writes: keys of its files; two names of the same file share at least one key.
     """
 
     reads: set[object]
     writes: set[object]
 
     def begin(self) -> bool:
-        """As its turn comes: whether there is anything to do. Called in the caller's thread, as work() is; read() may be over by then."""
+        """Starts the item and returns whether there is anything to do. Runs in the caller's thread, like work(), maybe after read()."""
         ...
 
     def read(self) -> None:
-        """The first step. In a thread of its own where it is read ahead."""
+        """The first step. Runs in a separate thread if it reads ahead."""
         ...
 
     def work(self) -> None:
-        """The second step. In the caller's thread."""
+        """The second step. Runs in the caller's thread."""
         ...
 
     def write(self) -> None:
-        """The third step. In a thread of its own."""
+        """The third step. Runs in a separate thread."""
         ...
 
 
@@ -42,16 +42,16 @@ AnyItem = TypeVar("AnyItem", bound=Item)
 
 
 def overlapped(items: Iterable[AnyItem]) -> Iterator[AnyItem]:
-    """Takes every item through its steps and hands each back when it is written, in the order given.
+    """Runs the steps of every item and yields each one when it is written, in the given order.
 
-    Beside the one that is worked on, at most one is read ahead and at most one is being written. An item that touches a file which an
-    unfinished one writes waits for that. However it ends (an interrupt, an error of `items`, nobody asking for more), what was worked on
-    is written and the threads are gone; where somebody still asks, what was written is handed back before the exception goes on.
+    While one item is processed, at most one is read ahead and at most one is written. An item waits if it touches a file that an
+    unfinished one writes. After any end (an interrupt, an error of `items`, a closed iterator), all processed items are written and the
+    threads have ended. After an exception, the written items are still yielded before it is raised again.
     """
     unfinished: deque[tuple[AnyItem, Future[None] | None]] = deque()
 
     def finished(keep: int) -> Iterator[AnyItem]:
-        """Those that are done, from the front; waits until no more than `keep` are left."""
+        """Yields finished items from the front, and waits until at most `keep` are left."""
         while unfinished and (len(unfinished) > keep or unfinished[0][1] is None or unfinished[0][1].done()):
             item, writing = unfinished.popleft()
             if writing is not None:
@@ -66,7 +66,7 @@ def overlapped(items: Iterable[AnyItem]) -> Iterator[AnyItem]:
             while item is not None:
                 if reading is not None:
                     reading.result()
-                else:  # what it reads or writes may be an unfinished one's file
+                else:  # it may read or write a file of an unfinished item
                     yield from finished(0)
                 following, writing = None, None
                 if item.begin():

@@ -1,4 +1,4 @@
-"""Which file goes where: `plan_outputs` makes a `Job` of every input. Nothing is read or written here."""
+"""Plans where each output goes: `plan_outputs` makes a `Job` for every input. Reads and writes no pictures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its output goes.
+    """One input and the path of its output.
 
-    target: None where there is nothing to write; `error` then says why. name: the target relative to the output folder.
-    sheet: where a before/after sheet goes, if one was asked for.
+    target: None if there is nothing to write; `error` then says why. name: the target relative to the output folder.
+    sheet: path of the before/after sheet, if requested.
     """
 
     source: Path
@@ -42,15 +42,14 @@ def plan_outputs(
     videos: bool = True,
     leave_out: Sequence[Path] = (),
 ) -> list[Job]:
-    """A job for every picture and video among `inputs` (files and folders, which are searched with their sub-folders).
+    """Makes a job for every picture and video in `inputs` (files, and folders including sub-folders).
 
-    inputs: a name with * or ? that no file has stands for all pictures, videos and folders that it fits.
-    out: a file, where there is one input file and `out` ends like a picture or video; a folder where it is one, has no ending or ends with
-    a slash. The content of a single input
-    folder keeps its structure in it; of several inputs each folder gets one of its own name. No two jobs share an output, and no output
-    is another job's input: the later one is numbered (a-2.png). None plans reading only. Files under `out` and `leave_out` are not
-    taken for inputs when a folder is searched. What cannot be done becomes a Job with an error.
-    Raises SettingsError where `out` does not fit the inputs.
+    inputs: a name with * or ? that is not an existing file matches pictures, videos and folders.
+    out: a file, if there is one input file and `out` has the suffix of a picture or video; a folder, if it exists as one, has no suffix
+    or ends with a slash; None: plan reading only. A single input folder keeps its structure in `out`; with several inputs, each folder
+    gets a sub-folder of its name. No two jobs share an output, and no output is another job's input: the later one is numbered
+    (a-2.png). Folder searches ignore files in `out` and `leave_out`. An impossible input becomes a Job with an error.
+    Raises SettingsError if `out` does not fit the inputs.
     """
     paths = [path for item in inputs for path in _fitting(Path(item))]
     folder, file = (None, None) if out is None else _split_out(paths, os.fspath(out))
@@ -72,12 +71,12 @@ def plan_outputs(
 
 
 def _fitting(path: Path) -> list[Path]:
-    """The path itself, or what it fits: a shell on Windows does not look that up, nor does any where the name stands in quotes."""
+    """The path itself, or the paths it matches: shells on Windows expand no wildcards, and no shell expands quoted ones."""
     if not has_wildcards(path) or path.exists():
         return [path]
     start = Path(path.anchor)
     found: list[Path] = []
-    with suppress(ValueError, OSError):  # patterns that make no sense, folders that may not be looked into
+    with suppress(ValueError, OSError):  # invalid patterns, unreadable folders
         found = sorted(start.glob(str(path.relative_to(start)).replace("[", "[[]")))
     return [item for item in found if _is_input(item)] or [path]
 
@@ -87,12 +86,12 @@ def _is_input(path: Path) -> bool:
 
 
 def has_wildcards(path: Path) -> bool:
-    """Whether the name has * or ? in it."""
+    """True if the path contains * or ?."""
     return any(letter in str(path) for letter in "*?")
 
 
 def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
-    """(folder, None) or (None, file)."""
+    """(folder, None) or (None, file) for the output `text`. Raises SettingsError if it does not fit the inputs."""
     out, suffix = Path(text), Path(text).suffix.lower()
     if text == "-":
         raise SettingsError("pictures cannot be written to standard output (-); give a file or a folder")
@@ -113,7 +112,7 @@ def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
 
 
 def _walk(folder: Path, hidden: list[Path]) -> Iterator[Path]:
-    """All files below a folder in the order of their names, without hidden ones and those of the folders in `hidden`."""
+    """All files below a folder, sorted by name, without hidden files and the folders in `hidden`."""
     root = folder.resolve()
     # An output folder that is the input folder itself (or holds it) hides nothing.
     skipped = {item for item in hidden if item != root and root in item.parents}
@@ -124,13 +123,13 @@ def _walk(folder: Path, hidden: list[Path]) -> Iterator[Path]:
 
 def _job(source: Path, name: Path, videos: bool) -> Job:
     if not source.exists():
-        fits = "picture, video or folder that fits" if has_wildcards(source) else "file or folder"
+        fits = "picture, video or folder that matches" if has_wildcards(source) else "file or folder"
         return Job(source, None, error=f"there is no {fits} {source}")
-    if not source.is_file():  # opening it may wait for ever for somebody who writes
-        return Job(source, None, error=f"{source} is no file but a pipe or a device")
+    if not source.is_file():  # opening a pipe may wait for ever for a writer
+        return Job(source, None, error=f"{source} is a pipe or a device, not a file")
     if is_video_path(source):
         if not videos:
-            return Job(source, None, "video", name, error=f"{source} is a video; only pictures can be taken here")
+            return Job(source, None, "video", name, error=f"{source} is a video; this command takes only pictures")
         return Job(source, None, "video", name.with_suffix(container_suffix(name)))
     if name.suffix.lower() not in WRITE_SUFFIXES:
         name = name.with_suffix(".png")
@@ -138,7 +137,7 @@ def _job(source: Path, name: Path, videos: bool) -> Job:
 
 
 class _Unique:
-    """Jobs of different sources: what is named twice is done once."""
+    """Jobs with different sources: an input named twice is processed once."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -155,9 +154,9 @@ class _Unique:
 
 
 def _identity(path: Path) -> tuple[object, ...] | None:
-    """Equal for two names of one file, as the file system says (names say nothing: P.png and p.png may be two files); None: there is none.
+    """A file's identity from the file system, equal for two names of one file (P.png and p.png may be two files); None if it is missing.
 
-    Hard links count as files of their own: an output takes the place of a name, and what the other names stand for stays.
+    Hard links count as separate files: an output replaces one name, and the other names keep their file.
     """
     try:
         status = path.stat()
@@ -168,19 +167,19 @@ def _identity(path: Path) -> tuple[object, ...] | None:
 
 
 def file_keys(path: Path) -> set[object]:
-    """What two paths have in common where they are one file, or would be where capitals (or ways to write an accent) count for nothing:
-    an output may go to such a file system, and what is there yet tells nothing of it."""
+    """Keys that two paths share if they are one file, or would be one on a file system that ignores case and accent encoding, because
+    an output may go to such a file system."""
     folded = unicodedata.normalize("NFC", os.path.normcase(path.resolve()).casefold())
     return {folded, *filter(None, [_identity(path)])}
 
 
 def all_keys(paths: Iterable[Path | None]) -> set[object]:
-    """The `file_keys` of all of them."""
+    """The `file_keys` of all paths together."""
     return {key for path in paths if path is not None for key in file_keys(path)}
 
 
 def _with_targets(jobs: list[Job], folder: Path | None, file: Path | None, compare: bool) -> list[Job]:
-    # Every input's own name is taken from the start: an output may only have it where it is that same input's.
+    # All input names are reserved from the start: only an input's own output may use its name.
     taken = all_keys(job.source for job in jobs)
     wanted = [job if job.error else (file or (folder or Path()) / job.name) for job in jobs]
     reserved = all_keys(item for item in wanted if isinstance(item, Path))

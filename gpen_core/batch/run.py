@@ -1,4 +1,4 @@
-"""The work itself, over the jobs that `plan_outputs` made (`run_batch`, `run_jobs`). One bad input never stops the others."""
+"""Runs the jobs of `plan_outputs` (`run_batch`, `run_jobs`). One bad input never stops the others."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class JobResult:
-    """What became of a job. output: the file that was written (None where none was). faces: `FaceResult.to_json()` of each, with the
-    number of its frame in a video or an animation (its page in a TIFF of several); frames: how many those have. cut: a video that is cut
-    short. skipped: the output was there already. failure: the exception behind `error`, if there was one."""
+    """The result of a job. output: the written file, or None. faces: `FaceResult.to_json()` of each face, with its frame number for
+    videos and animations (page number for multi-page TIFFs). frames: number of frames or pages. cut: the video is cut short.
+    skipped: the output already existed. failure: the exception behind `error`, if any."""
 
     job: Job
     output: Path | None = None
@@ -50,7 +50,7 @@ class JobResult:
     failure: Exception | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain texts and numbers, as `restore --json` prints them."""
+        """The result as plain text and numbers, as `restore --json` prints it."""
         values: dict[str, Any] = {
             "input": str(self.job.source),
             "output": None if self.output is None else str(self.output),
@@ -80,18 +80,18 @@ def run_batch(
     progress: Progress | None = None,
     started: Callable[[Job], None] = lambda job: None,
 ) -> Iterator[JobResult]:
-    """Restores the jobs and tells of each, in their order, when its files are written. A job that fails says so in its result.
+    """Restores the jobs and yields each result, in order, once its files are written. The result of a failed job has an `error`.
 
-    overwrite: replace outputs that exist; skip_existing: leave them and go on (outputs appear whole, so what exists is finished);
-    with neither an existing output is an error of that job, which is then not begun. The picture is written last of all, so where it is
-    there, its sheet and its faces are too. quality: of JPEG and WebP. crf: of videos. faces_dir: also save each
-    face before and after there. progress: told of the frames of videos and animations. started: told of each job as its turn comes.
-    Raises what `restorer.prepare()` raises, before the first job that has something to do.
+    overwrite: replace existing outputs; skip_existing: skip them (an existing output is complete, because files appear whole);
+    otherwise an existing output is an error of that job, before any work. The picture is written last, so if it exists, its sheet and
+    faces do too. quality: for JPEG and WebP. crf: for videos. faces_dir: folder in which to save each face before and after.
+    progress: receives the frames of videos and animations. started: called when each job starts.
+    Raises the errors of `restorer.prepare()`, before the first job that has work.
 
-    While one picture is restored, the next is read (and, where the network runs on a GPU, its faces are looked for), and the one before
-    is encoded and written, each in a thread. So there are up to three pictures in memory, one of them twice, before and after: 1.6 GB for
-    pictures of 8K, 0.8 GB more than one alone, and the bytes of two files. `seconds` of a result counts what was done for it, also
-    beside others. After an interrupt, and where nobody asks for more, what was restored is written before the threads end.
+    While one picture is restored, threads read the next one (and, if the network runs on a GPU, detect its faces) and encode and write
+    the previous one. So memory holds up to three pictures, one of them before and after: 1.6 GB for 8K pictures, 0.8 GB more than for
+    one alone, plus the bytes of two files. `seconds` of a result counts its own work, even parallel to others. After an interrupt or a
+    closed iterator, restored pictures are written before the threads end.
     """
     run = _Run(restorer, overwrite, skip_existing, quality, crf, faces_dir, progress, started)
     for done in overlapped(_Restoration(job, run) for job in jobs):
@@ -100,7 +100,7 @@ def run_batch(
 
 @dataclass(frozen=True)
 class _Run:
-    """What all jobs of a run have in common: see run_batch."""
+    """The settings and state shared by all jobs of a run: see run_batch."""
 
     restorer: FaceRestorer
     overwrite: bool
@@ -114,11 +114,11 @@ class _Run:
     faces_there: dict[Path, dict[str, Path]] = field(default_factory=lambda: {})  # before this run, by folder
 
     def faces_of(self, job: Job) -> Path | None:
-        """What the names of the job's faces begin with, if they are saved."""
+        """The path prefix of the job's saved faces, or None if they are not saved."""
         return None if self.faces_dir is None else self.faces_dir / job.name
 
     def earlier_face_of(self, job: Job) -> Path | None:
-        """A face that an earlier run saved under the job's name, if there is one."""
+        """A face that an earlier run saved under the job's name, or None."""
         base = self.faces_of(job)
         if base is None:
             return None
@@ -128,7 +128,7 @@ class _Run:
 
 
 class _Restoration:
-    """A job of run_batch on its way through the pipeline. It lets go of its pictures as early as it can."""
+    """A job of run_batch in the pipeline. Releases its pictures as early as possible."""
 
     def __init__(self, job: Job, run: _Run) -> None:
         self.job, self.run = job, run
@@ -136,7 +136,7 @@ class _Restoration:
         self.reads = all_keys([job.source])
         self.writes = all_keys([job.target, job.sheet])
         self._picture: Picture | None = None
-        self._faces: list[Face] | None = None  # None: not looked for
+        self._faces: list[Face] | None = None  # None: not detected ahead
         self._restored: RestoreResult | None = None
 
     def begin(self) -> bool:
@@ -193,13 +193,13 @@ class _Restoration:
             self.result.output = write_picture(restored.image, self.job.target, overwrite=run.overwrite, quality=run.quality)
 
     def _check_frames(self, first: Picture, target: Path) -> None:
-        """Raises PictureError where the frames, or pages, of which this is the first cannot all be restored and kept."""
+        """Raises PictureError if the target cannot store all frames or pages, of which `first` is the first."""
         check_frames(first.form, target)
         if first.form.format != "TIFF" and self.run.restorer.options.output_size == "native":
             raise PictureError("the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for animations")
 
     def _restore_frames(self, form: Form, target: Path) -> None:
-        """All frames, or pages, one after another; no more than one is in memory."""
+        """Restores all frames or pages one by one, with only one in memory."""
         run, result = self.run, self.result
         with ExitStack() as files:
             add = files.enter_context(frame_file(form, target, overwrite=run.overwrite, quality=run.quality))
@@ -220,7 +220,7 @@ class _Restoration:
         result.output, result.frames = target, form.frames
 
     def _save_faces(self, restored: RestoreResult, frame: str = "") -> None:
-        """The network's view of each restored face, before and after."""
+        """Saves the aligned crop of each restored face, before and after."""
         base = self.run.faces_of(self.job)
         if base is None:
             return
@@ -230,7 +230,7 @@ class _Restoration:
                 self._write_beside(eight_bits(pixels), base.with_name(f"{base.name}{frame}-{index}-{what}.png"))
 
     def _write_beside(self, picture: Picture, path: Path) -> None:
-        """What is written besides the output itself, which --skip-existing leaves as it is where it is there."""
+        """Writes an additional file; with --skip-existing it keeps an existing one."""
         if not (self.run.skip_existing and path.exists()):
             write_picture(picture, path, overwrite=self.run.overwrite, quality=self.run.quality)
 
@@ -239,11 +239,11 @@ class _Restoration:
 
     @contextmanager
     def _step(self) -> Generator[None, None, None]:
-        """Counts the time, keeps an error as the job's own, and names the input in the log: three threads are at three inputs."""
+        """Measures the time, stores an error in the result, and names the input in the log, because threads work on several inputs."""
         start, token = time.perf_counter(), about.set(str(self.job.source))
         try:
             yield
-        except Exception as error:  # a bug or a full memory in one input is no reason to lose the others
+        except Exception as error:  # a bug or lack of memory in one input must not stop the others
             _failed(self.result, error)
         finally:
             about.reset(token)
@@ -251,15 +251,15 @@ class _Restoration:
 
 
 def _tidy(done: set[Path], *paths: Path | None) -> None:
-    """Removes what killed runs left in the folders of `paths`, each folder once a run."""
+    """Removes leftovers of killed runs in the folders of `paths`, once per folder and run."""
     for folder in {path.parent for path in paths if path is not None} - done:
         remove_abandoned_parts(folder)
         done.add(folder)
 
 
 def _computes_elsewhere(restorer: FaceRestorer) -> bool:
-    """Whether the network is on a device of its own. Faces are looked for ahead only then: on processors both would compete for the same
-    cores, whose threads wait for one another (2 cores, 512 pixels: a folder took a tenth to a sixth longer)."""
+    """True if the network runs on a GPU. Only then are faces detected ahead: on a CPU both would compete for the same cores (2 cores,
+    512 pixels: a folder took a tenth to a sixth longer)."""
     return pick_device(restorer.options.device).type != "cpu"
 
 
@@ -271,9 +271,9 @@ def run_jobs(
     skip_existing: bool = False,
     prepare: Callable[[], None] = lambda: None,
 ) -> Iterator[JobResult]:
-    """Any work over jobs, one after another: `work(result, target)` fills the result in, and may raise. The rest is as in run_batch.
+    """Runs any work on jobs, one by one: `work(result, target)` fills in the result and may raise. The rest is as in run_batch.
 
-    prepare: called before each job that has something to do; what it raises ends the run.
+    prepare: called before each job that has work; an exception from it ends the run.
     """
     tidied: set[Path] = set()
     for job in jobs:
@@ -291,9 +291,9 @@ def run_jobs(
 
 
 def _is_settled(result: JobResult, overwrite: bool, skip_existing: bool, face: Path | None = None) -> bool:
-    """Whether there is nothing left to do for a job: it has failed, or what it would write exists, which is then said in the result.
+    """True if a job has no work left: it has failed, or an output exists, which the result then records.
 
-    face: one that an earlier run saved under the same name.
+    face: a face that an earlier run saved under the same name.
     """
     target = result.job.target
     if result.error is None and target is not None and not overwrite:
@@ -309,9 +309,9 @@ def _is_settled(result: JobResult, overwrite: bool, skip_existing: bool, face: P
 
 
 def _faces_in(folder: Path) -> dict[str, Path]:
-    """The faces that are saved in a folder, by the NAME in NAME-INDEX-before.png and, of frames, NAME-FRAME-INDEX-before.png."""
+    """The faces saved in a folder, by the NAME in NAME-INDEX-before.png or, for frames, NAME-FRAME-INDEX-before.png."""
     found: dict[str, Path] = {}
-    with suppress(OSError):  # a folder that will be made
+    with suppress(OSError):  # the folder may not exist yet
         for path in folder.iterdir():
             if match := re.fullmatch(r"(.+?)(?:-\d+){1,2}-(?:before|after)\.png", path.name):
                 found[match[1]] = path
@@ -321,7 +321,7 @@ def _faces_in(folder: Path) -> dict[str, Path]:
 def _failed(result: JobResult, error: Exception) -> None:
     log.debug("%s failed", result.job.source, exc_info=error)
     result.failure, result.error = error, describe(error)
-    # The traceback may stay, the pictures in it may not: results live as long as the run.
+    # Keep the traceback but free the pictures in it, because results live as long as the run.
     reason: BaseException | None = error
     while reason is not None:
         clear_frames(reason.__traceback__)
@@ -329,7 +329,7 @@ def _failed(result: JobResult, error: Exception) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line for people. The core's own errors speak for themselves; of any other the kind is said as well."""
+    """Describes an error in one line for users. Names the type of errors that are not the core's own."""
     text = " ".join(str(error).split())
     if isinstance(error, GpenError):
         return text
@@ -339,7 +339,7 @@ def describe(error: BaseException) -> str:
 
 
 def exit_code(results: Sequence[JobResult]) -> int:
-    """0: all done. 1: some failed. 2: all failed for want of an optional package."""
+    """The exit code of a run. 0: all done. 1: some failed. 2: all failed because an optional package is missing."""
     failed = [result for result in results if result.error is not None]
     if failed and len(failed) == len(results) and all(isinstance(result.failure, FeatureMissingError) for result in failed):
         return 2

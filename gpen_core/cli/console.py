@@ -16,21 +16,21 @@ from tqdm import tqdm
 from ..batch.overlap import about
 from ..progress import Progress
 
-# What this door can say where the weights' folder is the trouble, see errors.WeightsError.elsewhere.
+# The command line's advice for problems with the weights folder, see errors.WeightsError.elsewhere.
 ELSEWHERE = "Use another folder with --models-dir, GPEN_MODELS_DIR or GPEN_EXTRA_MODELS; a mirror of Hugging Face with HF_ENDPOINT."
 
 
 class Console:
-    """The output of one run. quiet: only errors, no bars. debug: tracebacks too. as_json: one object on stdout and nothing else.
+    """The output of one run. quiet: only errors, no bars. debug: also tracebacks. as_json: one object on stdout and nothing else.
 
-    Used as a context manager, it takes the log of gpen_core for its time.
+    As a context manager, it receives the log of gpen_core until it closes.
     """
 
     def __init__(self, *, quiet: bool = False, debug: bool = False, as_json: bool = False) -> None:
         self.out, self.err = sys.stdout, sys.stderr
         self.quiet, self.debug, self.as_json = quiet, debug, as_json
         self.shows_bars = not quiet and self.err.isatty()
-        self.input = ""  # what the log lines are about
+        self.input = ""  # the input that the log lines are about
         self._handler = _Handler(self)
         self._before: tuple[int, bool] = (logging.NOTSET, True)
 
@@ -48,25 +48,25 @@ class Console:
         logger.level, logger.propagate = self._before
 
     def say(self, text: str) -> None:
-        """A line of results, on stdout."""
+        """Prints a line of results on stdout."""
         if not self.quiet and not self.as_json:
             self._write(text, self.out)
 
     def show_json(self, value: Any) -> None:
-        """The one JSON object."""
+        """Prints the JSON object on stdout."""
         self._write(json.dumps(value, indent=1), self.out)
 
     def warn(self, text: str) -> None:
-        """A line on stderr that is not an error."""
+        """Prints a line on stderr that is not an error."""
         if not self.quiet:
             self.error(text)
 
     def error(self, text: str) -> None:
-        """A line on stderr."""
+        """Prints an error line on stderr."""
         self._write(f"gpen: {text}", self.err)
 
     def raw_error(self, text: str) -> None:
-        """Text on stderr as it is (tracebacks)."""
+        """Prints text on stderr unchanged (tracebacks)."""
         self._write(text, self.err)
 
     def _write(self, text: str, stream: TextIO) -> None:
@@ -79,18 +79,18 @@ class Console:
                 stream.write(text + "\n")
             stream.flush()
         except OSError as error:
-            if error.errno == errno.EINVAL:  # what Windows calls a pipe whose reader has gone
+            if error.errno == errno.EINVAL:  # how Windows reports a pipe whose reader has closed
                 raise BrokenPipeError from error
             raise
 
 
 class _Handler(logging.Handler):
-    """gpen_core's log on stderr, one line per record, with tracebacks if --debug is given."""
+    """Prints gpen_core's log on stderr, one line per record, with tracebacks if --debug is given."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._said: set[str] = set()  # of what is said once a run, however many pictures it is true of
+        self._said: set[str] = set()  # messages already shown, of those shown once per run
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "once", False):
@@ -98,7 +98,7 @@ class _Handler(logging.Handler):
                 return
             self._said.add(record.msg)
         text = " ".join(record.getMessage().split())
-        name = about.get() or self._console.input  # other threads are at other inputs than the one that was begun last
+        name = about.get() or self._console.input  # other threads may work on other inputs than the last one started
         self._console.error(text if not name or name in text else f"{name}: {text}")
         if record.exc_info and self._console.debug:
             self._console.raw_error(logging.Formatter().formatException(record.exc_info))
@@ -107,7 +107,7 @@ class _Handler(logging.Handler):
 class Bars:
     """Progress bars on stderr: one for the inputs (if there are several), one for the steps of the current input.
 
-    `faces` and `frames` are the Progress objects that move the second: of a picture its faces count, of a video its frames.
+    The Progress objects `faces` and `frames` move the second bar: `faces` for a picture, `frames` for a video.
     """
 
     def __init__(self, console: Console, inputs: int) -> None:
@@ -125,22 +125,22 @@ class Bars:
         return tqdm(total=total or None, unit=unit, desc=text, leave=False, miniters=1, file=self._console.err, dynamic_ncols=True)
 
     def begin(self, name: str, unit: str) -> None:
-        """A new input; its steps are counted in `unit` ("face" or "frame")."""
+        """Starts a new input; its steps are counted in `unit` ("face" or "frame")."""
         self._unit = unit
         self._close_steps()
         self._console.input = name
 
     def end(self) -> None:
-        """The current input is finished."""
+        """Marks the current input as finished."""
         self._close_steps()
         if self._inputs is not None:
             self._inputs.update()
 
     def step(self, done: int, total: int, unit: str, what: str) -> None:
-        """`done` of `total` steps are finished. what: the kind of step."""
+        """Shows that `done` of `total` steps are finished. what: the kind of step."""
         if unit != self._unit or not self._console.shows_bars:
             return
-        if self._steps is None or what != self._what:  # after the looks for faces come the faces
+        if self._steps is None or what != self._what:  # face detection comes before the faces
             self._close_steps()
             self._what = what
             self._steps = self._bar(total, unit if unit == what else "step", self._console.input[-40:])

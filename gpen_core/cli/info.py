@@ -1,4 +1,4 @@
-"""The command `info`: what a bug report needs to know about this machine."""
+"""The command `info`: the facts about this machine for a bug report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .. import __version__
 from ..weights.folders import models_dir, search_folders
 from .console import Console
 
-# What is imported: (module, package on the index).
+# Imported packages: (module, name on the package index).
 NEEDED = (
     ("torch", "torch"),
     ("numpy", "numpy"),
@@ -29,8 +29,8 @@ OPTIONAL = (("av", "av"), ("facexlib", "facexlib"), ("spandrel", "spandrel"))
 
 
 def info(arguments: argparse.Namespace, console: Console) -> int:
-    """`info`. Never fails because of a broken package: it says which is broken, and how."""
-    with contextlib.redirect_stdout(console.err):  # some packages talk while they are imported
+    """`info`: prints versions, devices and folders. Reports broken packages instead of failing."""
+    with contextlib.redirect_stdout(console.err):  # some packages print while they are imported
         packages = {module: _package(module, name) for module, name in (*NEEDED, *OPTIONAL)}
         devices = list(_devices()) if packages["torch"]["imports"] else []
     folder = models_dir(arguments.models_dir)
@@ -61,7 +61,7 @@ def info(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _package(module: str, name: str) -> dict[str, Any]:
-    """{"version", "imports", "problem"} of a module."""
+    """The state of a module: {"version", "imports", "problem"}."""
     version = None
     try:
         imported = importlib.import_module(module)
@@ -88,7 +88,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _devices() -> Iterator[str]:
-    """What --device can be, with names."""
+    """The possible values of --device, with device names."""
     yield "cpu"
     try:
         torch: Any = importlib.import_module("torch")
@@ -98,5 +98,5 @@ def _devices() -> Iterator[str]:
             yield "mps"
         if hasattr(torch, "xpu") and torch.xpu.is_available():
             yield "xpu"
-    except Exception as error:  # a driver that does not answer is a fact to report
+    except Exception as error:  # report a driver that does not respond
         yield f"({_first_line(error)})"

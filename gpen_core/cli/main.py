@@ -1,6 +1,6 @@
 """The command line: `python -m gpen_core restore|detect|colorize|inpaint|seg2face|models|info`. See docs/command-line.md.
 
-Only what the arguments need is imported here: `--help` and `models list` answer without torch.
+Imports only what the arguments need: `--help` and `models list` work without torch.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..options import Option, RestoreOptions
 from .console import ELSEWHERE, Console
 
 PROGRAM = "python -m gpen_core"
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 _EXIT_CODES = "exit codes: 0 done, 1 some inputs failed, 2 wrong usage or settings, 3 weights missing or unusable"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code; nothing is raised, not even SystemExit."""
+    """Runs a command and returns its exit code. Raises nothing, not even SystemExit."""
     try:
         arguments = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has said what it had to say
+    except SystemExit as stop:  # argparse has printed its message
         return stop.code if isinstance(stop.code, int) else 2
     console = Console(quiet=arguments.quiet, debug=arguments.debug, as_json=getattr(arguments, "json", False))
     with console:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.error("interrupted")
             return INTERRUPTED
         except BrokenPipeError:
-            # Whoever read our output has enough. Python must not try to write the rest when it ends.
+            # The reader of our output has closed it. Python must not try to write the rest on exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         except GpenError as error:
@@ -61,14 +61,14 @@ def _show_traceback(console: Console) -> None:
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code an error stands for."""
+    """The exit code for an error."""
     if isinstance(error, WeightsError):
         return 3
     return 2 if isinstance(error, (SettingsError, FeatureMissingError)) else 1
 
 
 def _command(name: str) -> Callable[[argparse.Namespace, Console], int]:
-    """ "module:function" as the function; imported only now."""
+    """Imports and returns the function named "module:function"."""
     module, function = name.split(":")
     return getattr(importlib.import_module(f".{module}", __package__), function)
 
@@ -176,7 +176,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> 
 
 
 def flag_of(option: Option) -> str:
-    """--its-name."""
+    """The command-line flag of an option."""
     return "--" + option.name.replace("_", "-")
 
 

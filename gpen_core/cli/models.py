@@ -49,8 +49,8 @@ def _megabytes(entry: WeightFile) -> str:
 
 
 def download(arguments: argparse.Namespace, console: Console) -> int:
-    """`models download NAME...`: to models/GPEN. A failed download does not stop the others."""
-    entries = [Catalog.default().get(name) for name in dict.fromkeys(arguments.names)]  # a wrong name ends it before any work
+    """`models download NAME...`: downloads to models/GPEN. A failed download does not stop the others."""
+    entries = [Catalog.default().get(name) for name in dict.fromkeys(arguments.names)]  # a wrong name fails before any download
     folder = gpen_folder(arguments.models_dir)
     rows: list[dict[str, Any]] = []
     for entry in entries:
@@ -78,7 +78,7 @@ def download(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def verify(arguments: argparse.Namespace, console: Console) -> int:
-    """`models verify [NAME...]`: checks the files on disk. The checksum of a file in models/GPEN that has none yet is recorded."""
+    """`models verify [NAME...]`: checks the files on disk. Records missing checksums of files in models/GPEN."""
     catalog = Catalog.default()
     entries = [catalog.get(name) for name in dict.fromkeys(arguments.names)] or list(catalog)
     own = gpen_folder(arguments.models_dir)
@@ -88,10 +88,10 @@ def verify(arguments: argparse.Namespace, console: Console) -> int:
         try:
             path = find(entry, arguments.models_dir)
             if path is None and not arguments.names:
-                continue  # all that are on disk were asked for
+                continue  # without names, only files on disk are checked
             if path is None:
                 raise WeightsMissingError(f"{entry.name} is not on disk; download it with: models download {entry.name}")
-            # Other programs' folders are theirs: nothing is written there.
+            # Write nothing into other programs' folders.
             done = compare(path, entry, record=path.parent.resolve() == own.resolve())
             row.update(path=str(path), ok=done.ok, sha256=done.sha256, basis=done.basis, message=done.message)
         except WeightsError as error:

@@ -1,4 +1,4 @@
-"""The commands that take pictures: restore, detect, colorize, inpaint, seg2face."""
+"""The commands for pictures: restore, detect, colorize, inpaint, seg2face."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def restore(arguments: argparse.Namespace, console: Console) -> int:
-    """`restore`: pictures and videos with their faces restored."""
+    """`restore`: restores the faces in pictures and videos."""
     from ..restore.restorer import FaceRestorer
 
     options = RestoreOptions.from_mapping(_given(arguments))
@@ -34,7 +34,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     todo = [job for job in jobs if job.error is None]
     _check_videos(todo, arguments.compare, options)
     if todo and all(job.kind == "video" for job in todo):
-        load_av()  # without it nothing can be done, and that is known before any weights are fetched
+        load_av()  # fails now rather than after downloading weights
     bars = Bars(console, len(jobs))
     restorer = FaceRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
     results = run_batch(
@@ -64,10 +64,10 @@ def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions) -> No
 
 
 def detect(arguments: argparse.Namespace, console: Console) -> int:
-    """`detect`: where the faces are; with -o also drawn."""
+    """`detect`: finds faces and prints their boxes; with -o also marks them in copies."""
     from ..restore.restorer import FaceRestorer
 
-    # The detector is all that is needed: the smallest weights stand in for those that nobody asked for (and that may be a download).
+    # Only the detector is needed: the smallest weights replace the default ones, which might need a download.
     smallest = next(entry.name for entry in Catalog.default() if entry.embedded)
     options = RestoreOptions.from_mapping({"model": smallest, **_given(arguments)})
     jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
@@ -99,15 +99,15 @@ def detect(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def colorize(arguments: argparse.Namespace, console: Console) -> int:
-    """`colorize`."""
+    """`colorize`: colourises whole black-and-white portraits."""
     from ..restore.whole_picture import colorize as run
 
-    note = "colorize does not look for faces: it colourises each picture as one portrait"
+    note = "colorize does not detect faces: it colourises each picture as one portrait"
     return _task(arguments, console, "colorize", run, note)
 
 
 def inpaint(arguments: argparse.Namespace, console: Console) -> int:
-    """`inpaint`."""
+    """`inpaint`: fills the missing parts of faces."""
     from ..restore.whole_picture import inpaint as run
 
     hole = None
@@ -117,7 +117,7 @@ def inpaint(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def seg2face(arguments: argparse.Namespace, console: Console) -> int:
-    """`seg2face`."""
+    """`seg2face`: generates faces from segmentation maps."""
     from ..restore.whole_picture import segmentation_to_face as run
 
     return _task(arguments, console, "seg2face", run)
@@ -158,7 +158,7 @@ def _task(
     return _finished(done, console, model)
 
 
-# --- what they share -------------------------------------------------------------------------------------------------
+# --- shared parts ----------------------------------------------------------------------------------------------------
 
 
 def _given(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -223,7 +223,7 @@ def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line:
 
 
 def _with_advice(result: JobResult) -> str:
-    """What went wrong with an input, and which flag helps."""
+    """The error of an input, with the flag that helps."""
     text = result.error or ""
     if isinstance(result.failure, OutputExistsError):
         return f"{text}: use --overwrite to replace it or --skip-existing to skip it"

@@ -1,1 +1,1 @@
-"""Videos: frame by frame, sound and everything else carried over."""
+"""Videos: restored frame by frame, with sound and everything else copied."""

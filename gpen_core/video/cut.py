@@ -1,4 +1,4 @@
-"""Whether a video file ends before its end: decoders play such a file without a word, only shorter."""
+"""Detects video files that are cut short, which decoders silently play as shorter videos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _HEAD = 64 * 1024
-_PIECES = 200_000  # the most pieces of a file that are counted; an honest one of many hours has fewer
+_PIECES = 200_000  # the most pieces of a file to count; a valid file of many hours has fewer
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -14,9 +14,9 @@ _SYNC = 0x47  # begins every packet of an MPEG transport stream
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether a file is shorter than it says of itself: MP4, MOV, 3GP, Matroska, WebM, AVI, WMV, MPEG transport streams.
+    """True if a file is shorter than its header says: MP4, MOV, 3GP, Matroska, WebM, AVI, WMV, MPEG transport streams.
 
-    False where it does not say (other containers, live recordings) and where it cannot be read.
+    False if the length is unknown (other containers, live recordings) or the file cannot be read.
     """
     try:
         size = path.stat().st_size
@@ -33,14 +33,14 @@ def is_cut_short(path: Path) -> bool:
     if head.startswith(_ASF):
         at = head.find(_ASF_PROPERTIES)
         return at >= 0 and int.from_bytes(head[at + 40 : at + 48], "little") > size
-    for start, packet in ((0, 188), (4, 192)):  # the second is that of cameras and Blu-ray
+    for start, packet in ((0, 188), (4, 192)):  # cameras and Blu-ray use the second
         if len(head) > 3 * packet and all(head[start + index * packet] == _SYNC for index in range(3)):
             return size % packet != 0
     return False
 
 
 def _mp4_end(file: BinaryIO, size: int) -> int:
-    """Where the last of the boxes ends that follow one another in the file; 0 where that cannot be told."""
+    """Offset at which the last top-level box of the file should end; 0 if unknown."""
     position = 0
     for _ in range(_PIECES):
         if position + 8 > size:
@@ -50,14 +50,14 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8 or not all(32 <= letter < 127 for letter in header[4:8]):  # to the end of the file, or no box
+        if length < 8 or not all(32 <= letter < 127 for letter in header[4:8]):  # a box up to the end of the file, or not a box
             return 0
         position += length
     return 0
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF chunk ends (an AVI of more than a gigabyte has several); 0 where that cannot be told."""
+    """Offset at which the last RIFF chunk should end (an AVI of more than a gigabyte has several); 0 if unknown."""
     position = 0
     for _ in range(_PIECES):
         file.seek(position)
@@ -75,7 +75,7 @@ def _riff_end(file: BinaryIO, size: int) -> int:
 
 
 def _matroska_end(head: bytes) -> int:
-    """Where the segment ends, which is all of the file but its first few bytes; 0 where it does not say."""
+    """Offset at which the segment should end (everything after the first few bytes); 0 if unknown."""
     length, position, _ = _vint(head, 4)
     position += length
     if head[position : position + 4] != b"\x18\x53\x80\x67":
@@ -85,7 +85,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _vint(data: bytes, position: int) -> tuple[int, int, bool]:
-    """(number, where it ends, whether it is one): a Matroska length; all bits set mean that it is not known."""
+    """Decodes a Matroska length: (number, offset after it, whether it is known; all bits set mean unknown)."""
     first = data[position] if position < len(data) else 0
     count = 9 - first.bit_length()
     bits = int.from_bytes(data[position : position + count], "big") & ((1 << 7 * count) - 1)

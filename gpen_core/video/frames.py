@@ -1,4 +1,4 @@
-"""One frame of a video between PyAV's form and RGB arrays, without loss where that can be helped."""
+"""Converts video frames between PyAV's form and RGB arrays, with as little loss as possible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# swscale's plain conversion loses a grey level on average, both ways together; these flags none:
+# swscale's default round trip loses one grey level on average; these flags lose none:
 # SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND.
 _EXACTLY = 0x4 | 0x2000 | 0x40000
 _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
@@ -19,8 +19,8 @@ _KEPT_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", 
 
 @dataclass(frozen=True)
 class Colours:
-    """How a video's numbers become colours. matrix: SWS_CS_*. full: whether they use the whole range. deep: more than 8 bits.
-    space, label: AVCOL_SPC_* and AVCOL_RANGE_*, as the output is labelled."""
+    """The colour coding of a video. matrix: SWS_CS_*. full: full value range. deep: more than 8 bits.
+    space, label: AVCOL_SPC_* and AVCOL_RANGE_* for the output's labels."""
 
     matrix: int = 5
     full: bool = False
@@ -30,10 +30,10 @@ class Colours:
 
     @classmethod
     def of(cls, frame: Any) -> Colours:
-        """The colours of a decoded frame. Where the file does not say, what players take: BT.709 from 720 rows on, else BT.601."""
+        """The colours of a decoded frame. Without a label, the default of players: BT.709 from 720 rows on, otherwise BT.601."""
         form = frame.format
         deep = form.components[0].bits > 8
-        if form.is_rgb:  # a recorded screen: becomes YUV, and is labelled as what it becomes
+        if form.is_rgb:  # a screen recording: converted to YUV and labelled as such
             return cls(1, False, deep, 1, _LIMITED)
         space = int(frame.colorspace)
         full = int(frame.color_range) == _FULL or form.name.startswith("yuvj")
@@ -41,18 +41,18 @@ class Colours:
 
     @property
     def colour_range(self) -> int:
-        """AVCOL_RANGE_*."""
+        """The value range, as AVCOL_RANGE_*."""
         return _FULL if self.full else _LIMITED
 
     def kept(self, frame: Any) -> dict[str, int]:
-        """Arguments of `reformat` that change a frame's layout and size, not its colours."""
+        """Arguments for `reformat` that change a frame's layout and size but not its colours."""
         result = {"dst_colorspace": self.matrix, "dst_color_range": self.colour_range, "interpolation": _EXACTLY}
         if frame.format.is_rgb:
             return {**result, "src_color_range": _FULL}
         return {**result, "src_colorspace": self.matrix, "src_color_range": self.colour_range}
 
     def tag(self, encoder: Any, source: Any) -> None:
-        """Labels the encoder's output: space and range as they are, primaries and transfer as in the source."""
+        """Labels the encoder's output: space and range from these colours, primaries and transfer from the source."""
         encoder.colorspace = self.space
         encoder.color_range = self.label
         for name in ("color_primaries", "color_trc"):
@@ -61,19 +61,19 @@ class Colours:
 
 
 def to_rgb(frame: Any, colours: Colours) -> Any:
-    """(H, W, 3) uint8 of a frame, uint16 (0..65535) of a deep one."""
+    """Converts a frame to an RGB array (H, W, 3): uint8, or uint16 (0..65535) for more than 8 bits."""
     form = "rgb48le" if colours.deep else "rgb24"
     source = {} if frame.format.is_rgb else {"src_colorspace": colours.matrix, "src_color_range": colours.colour_range}
     return frame.reformat(format=form, dst_color_range=_FULL, interpolation=_EXACTLY, **source).to_ndarray()
 
 
 def from_rgb(av: Any, pixels: Any, colours: Colours) -> Any:
-    """An RGB frame of such an array; `Colours.kept` says how it becomes YUV."""
+    """Makes an RGB frame from such an array; `Colours.kept` gives the conversion to YUV."""
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb48le" if colours.deep else "rgb24")
 
 
 def pixel_format(form: Any, width: int, height: int) -> str:
-    """The pixel format H.264 takes that is nearest to a frame's. Sampling that halves an odd side is widened to 4:4:4."""
+    """The H.264 pixel format nearest to a frame's. Subsampling that would halve an odd side becomes 4:4:4."""
     deep = form.components[0].bits > 8
     name = _plain(form.name)
     if name not in _KEPT_FORMATS:
@@ -83,20 +83,18 @@ def pixel_format(form: Any, width: int, height: int) -> str:
 
 
 def format_change(form: Any, name: str) -> str:
-    """What a user should know of frames of the format `form` that are stored as `name`; empty where every number has its place."""
+    """A message for users about storing frames of the format `form` as `name`; empty if nothing changes."""
     before = _plain(form.name)
     if before == name:
         return ""
     alpha = "; its transparency is left out" if _has_alpha(form) else ""
     if before.replace("420", "444").replace("422", "444") == name:
-        return (
-            f"the pixel format {before} is for even sides only in H.264: the frames are stored as {name}, with their colours at full size"
-        )
+        return f"the pixel format {before} needs even sides in H.264: the frames are stored as {name}, with their colours at full size"
     return f"the pixel format {before} cannot be kept in H.264: the frames are stored as {name}{alpha}"
 
 
 def _plain(name: str) -> str:
-    """The name of the pixel format that has the same numbers, as H.264's encoder calls it."""
+    """The H.264 encoder's name for the pixel format with the same values."""
     same = {"nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le"}
     name = name.replace("yuvj", "yuv")
     return same.get(name, name[:-2] + "le" if name.endswith("10be") else name)

@@ -1,8 +1,8 @@
-"""Videos: every frame is restored, everything else stays. Needs PyAV (`pip install av`), imported when the first video comes.
+"""Restores every frame of a video and keeps everything else. Needs PyAV (`pip install av`), imported for the first video.
 
-Kept: the number of frames and the time of each (variable rates too), size, shape of the pixels, colour space and range, bit depth,
-audio and subtitles (copied, never encoded again) and the order of all tracks, chapters and titles. A video stored turned is stored
-upright, as pictures are. What cannot be kept is said: pixel formats that H.264 does not have, tracks that do not fit into the container.
+Keeps the number of frames and the time of each (also variable rates), size, pixel aspect, colour space and range, bit depth, audio and
+subtitles (copied without re-encoding), the order of all tracks, chapters and titles. A rotated video is stored upright, like pictures.
+Log messages name what cannot be kept: pixel formats missing from H.264, and tracks that the container does not support.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
-CRF = 18  # x264's scale: 0 is lossless, 23 its own default, 18 hardly to be told from the original
+CRF = 18  # x264's scale: 0 is lossless, 23 its default, 18 nearly indistinguishable from the original
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 CONTAINER_SUFFIXES = tuple(_MUXERS)
-_CUT = "the file is cut short, and what is left of it holds no whole frame"
-# What a frame can meet that says nothing about the next one. Others (a host's interrupt among them) end the video.
+_CUT = "the file is cut short, and the rest contains no complete frame"
+# Errors that concern only one frame. All others (such as a host's interrupt) end the video.
 _FRAME_ERRORS = (GpenError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
 def is_video_path(path: str | os.PathLike[str]) -> bool:
-    """Whether the name ends like a video's (see SUFFIXES)."""
+    """True if the name has a video suffix (see SUFFIXES)."""
     path = Path(path)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
 def container_suffix(path: str | os.PathLike[str]) -> str:
-    """The suffix of the output for an input of this name: its own where H.264 and foreign audio fit into it, else .mkv."""
+    """The output suffix for an input of this name: the same if its container supports H.264 and other audio, otherwise .mkv."""
     suffix = Path(path).suffix.lower()
     return suffix if suffix in _MUXERS else ".mkv"
 
 
 @dataclass
 class VideoResult:
-    """What became of a video. faces: `FaceResult.to_json()` of every face, with its frame's number. kept: frames that failed and are
-    as they were. scale: output size over input size. cut: the file ends before its end; `frames` counts those that could be read."""
+    """The result of a video. faces: `FaceResult.to_json()` of every face, with its frame number. kept: number of frames that failed and
+    are unchanged. scale: output size over input size. cut: the file is cut short, and `frames` counts the readable ones."""
 
     frames: int = 0
     kept: int = 0
@@ -64,10 +64,10 @@ class VideoResult:
 
 
 def load_av() -> Any:
-    """PyAV. Raises FeatureMissingError where it cannot be imported."""
+    """Imports PyAV. Raises FeatureMissingError if that fails."""
     try:
         return importlib.import_module("av")
-    except Exception as error:  # a broken build raises whatever it likes
+    except Exception as error:  # a broken build can raise anything
         raise FeatureMissingError(f"videos need PyAV, which cannot be imported ({error}); install it with: pip install av") from error
 
 
@@ -80,11 +80,11 @@ def restore_video(
     crf: int = CRF,
     progress: Progress | None = None,
 ) -> VideoResult:
-    """Restores all frames of a video; the target appears when it is whole, or not at all.
+    """Restores all frames of a video; the target appears whole or not at all.
 
-    target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: told of every frame; once its `stop` says yes, the frames
-    left are written as they are. A frame that fails keeps its pixels. Of a file that is cut short what can be read is kept, and the result
-    says so. Raises PictureError, SettingsError or FeatureMissingError.
+    target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: receives every frame; once its `stop` returns True, the
+    remaining frames are written unchanged. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
+    and the result says so. Raises PictureError, SettingsError or FeatureMissingError.
     """
     source, target = Path(source), Path(target)
     if not 0 <= crf <= 51:
@@ -104,26 +104,26 @@ def restore_video(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
                     result = _Work(av, source, reading, writing, restorer, crf, progress or Progress()).run()
-                if target.exists() and not overwrite:  # somebody else wrote it meanwhile
+                if target.exists() and not overwrite:  # another program wrote it meanwhile
                     raise OutputExistsError(target)
                 part.replace(target)
-            except OSError as error:  # FFmpeg's errors of the disk are OSErrors as well
+            except OSError as error:  # FFmpeg's disk errors are OSErrors too
                 raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
             except av.FFmpegError as error:
                 raise PictureError(f"cannot create the video {target} from {source}: {error}") from error
-    finally:  # after Ctrl-C too; when all went well there is nothing left to remove
+    finally:  # also after Ctrl-C; after success there is nothing left to remove
         part.unlink(missing_ok=True)
     return result
 
 
 @contextmanager
 def _opened(av: Any, source: Path) -> Generator[Any, None, None]:
-    """The container, open for reading; PictureError where it is no video."""
+    """Opens the container for reading. Raises PictureError if it is not a video."""
     try:
         container = av.open(str(source), metadata_errors="replace")
     except FileNotFoundError:
         raise PictureError(f"cannot read the video {source}: there is no such file") from None
-    except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: PyAV of a file that ends before its first track
+    except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: the file ends before its first track
         reason = _CUT if is_cut_short(source) else getattr(error, "strerror", None) or error
         raise PictureError(f"cannot read the video {source}: {reason}") from error
     try:
@@ -134,7 +134,7 @@ def _opened(av: Any, source: Path) -> Generator[Any, None, None]:
 
 @contextmanager
 def _created(av: Any, part: Path, muxer: str) -> Generator[Any, None, None]:
-    """The container, open for writing."""
+    """Opens the container for writing."""
     options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {}
     container = av.open(str(part), "w", format=muxer, options=options)
     try:
@@ -142,14 +142,14 @@ def _created(av: Any, part: Path, muxer: str) -> Generator[Any, None, None]:
     except BaseException:
         try:
             container.close()
-        except Exception:  # the file is thrown away; the first error is the one to tell
+        except Exception:  # the file is discarded, and only the first error matters
             log.debug("closing the unfinished video failed", exc_info=True)
         raise
     container.close()
 
 
 class _Work:
-    """One video on its way from one container into the other."""
+    """Transfers one video from the input container to the output container."""
 
     def __init__(self, av: Any, source: Path, reading: Any, writing: Any, restorer: FaceRestorer, crf: int, progress: Progress) -> None:
         self.av, self.source, self.reading, self.writing = av, source, reading, writing
@@ -162,11 +162,11 @@ class _Work:
         self.video = pictures[0]
         self.result = VideoResult(cut=is_cut_short(source))
         self.encoder: Any = None  # the output's picture track
-        self.begun = False  # the encoder knows its size, which the first frame tells
-        self.copies: dict[int, Any] = {}  # tracks of the output by the index of the input's
+        self.begun = False  # True once the first frame has set the encoder's size
+        self.copies: dict[int, Any] = {}  # output tracks by index of the input track
         self._add_tracks()
         self.colours = Colours()
-        self.waiting: list[Any] = []  # packets to copy that came before
+        self.waiting: list[Any] = []  # packets to copy that came before the first frame
         self.last_pts: int | None = None
         self.packets = self.damaged = 0
         self.last_error: Exception | None = None
@@ -193,15 +193,15 @@ class _Work:
         return self.result
 
     def _frames(self) -> Generator[Any, None, None]:
-        """The frames of the picture track, as far as they can be read; packets of other tracks are copied on the way."""
+        """Yields the readable frames of the picture track, and copies the packets of other tracks on the way."""
         packets = self.reading.demux([self.video, *(self.reading.streams[index] for index in self.copies)])
         while True:
             try:
                 packet = next(packets, None)
-            except (self.av.error.InvalidDataError, EOFError) as error:  # nothing that FFmpeg can find its way in
+            except (self.av.error.InvalidDataError, EOFError) as error:  # FFmpeg cannot read any further
                 log.debug("%s: reading ended early: %s", self.source, error)
                 self.result.cut = True
-                yield from self._decoded(self.video.codec_context.decode)  # what the decoder still holds
+                yield from self._decoded(self.video.codec_context.decode)  # the frames still in the decoder
                 return
             except (self.av.FFmpegError, OSError) as error:
                 raise PictureError(f"cannot read the video {self.source}: {getattr(error, 'strerror', None) or error}") from error
@@ -222,7 +222,7 @@ class _Work:
     # --- the frames
 
     def _restored(self, frame: Any) -> Any:
-        """The frame with its faces restored, at its own time, ready for the encoder."""
+        """The frame with restored faces and its original time, ready for the encoder."""
         if not self.begun:
             self.colours = Colours.of(frame)
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
@@ -230,7 +230,7 @@ class _Work:
         if pixels is None and turns:
             done = from_rgb(self.av, np.rot90(to_rgb(frame, self.colours), turns), self.colours)
         elif pixels is None:
-            done = frame  # untouched: not even a detour over RGB
+            done = frame  # unchanged, without a conversion to RGB
         else:
             done = from_rgb(self.av, pixels, self.colours)
         if not self.begun:
@@ -243,21 +243,21 @@ class _Work:
         return fitted
 
     def _restored_pixels(self, frame: Any, turns: int) -> Any:
-        """The restored RGB array, or None where the frame stays as it is."""
+        """The restored RGB array, or None if the frame stays unchanged."""
         number = self.result.frames
         try:
             done = self.restorer(np.ascontiguousarray(np.rot90(to_rgb(frame, self.colours), turns)))
-        except (SettingsError, WeightsError, FeatureMissingError):  # true of every frame
+        except (SettingsError, WeightsError, FeatureMissingError):  # these concern every frame
             raise
         except _FRAME_ERRORS as error:
             self.result.kept += 1
             self.last_error = error
-            level = logging.WARNING if self.result.kept <= 3 else logging.DEBUG  # the sum is told at the end
-            log.log(level, "%s: frame %d is kept as it was: %s", self.source, number, error, exc_info=log.isEnabledFor(logging.DEBUG))
+            level = logging.WARNING if self.result.kept <= 3 else logging.DEBUG  # the total is logged at the end
+            log.log(level, "%s: frame %d is left unchanged: %s", self.source, number, error, exc_info=log.isEnabledFor(logging.DEBUG))
             return None
         self.result.faces.extend({"frame": number, **face.to_json()} for face in done.faces)
         touched = any(face.status == "restored" for face in done.faces)
-        # Enlarged frames are all taken from the restorer, so that faces coming and going do not change how the rest looks.
+        # When enlarging, use the restorer's result for every frame, so that the background looks the same with and without faces.
         return done.image if touched or done.scale != 1 else None
 
     def _scale(self) -> float:
@@ -265,7 +265,7 @@ class _Work:
         return options.factor if options.output_size == "factor" else 1.0
 
     def _set_time(self, frame: Any, fitted: Any) -> None:
-        """The frame's own time; where it has none or it does not go forward (damaged files), the next possible."""
+        """Sets the frame's own time, or the next possible one if it is missing or not increasing (damaged files)."""
         base: Fraction = frame.time_base or self.video.time_base
         rate = self.video.average_rate or Fraction(25)
         pts = frame.pts
@@ -279,7 +279,7 @@ class _Work:
             fitted.duration = duration
 
     def _begin(self, frame: Any, turns: int, width: int, height: int) -> None:
-        """Tells the encoder all that the first frame says."""
+        """Sets up the encoder from the first frame."""
         encoder, source = self.encoder, self.video.codec_context
         encoder.width, encoder.height = width, height
         encoder.pix_fmt = pixel_format(frame.format, width, height)
@@ -290,7 +290,7 @@ class _Work:
         aspect = self.video.sample_aspect_ratio
         if aspect:
             encoder.codec_context.sample_aspect_ratio = 1 / aspect if turns % 2 else aspect
-        encoder.codec_context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame stays as long as it did
+        encoder.codec_context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame keeps its duration
         self.colours.tag(encoder.codec_context, source)
         encoder.metadata.update(self.video.metadata)
         self.begun = True
@@ -308,7 +308,7 @@ class _Work:
             self.writing.mux(packet)
 
     def _expected_frames(self) -> int:
-        """How many frames there will be, as far as the file tells; 0: unknown."""
+        """The expected number of frames, from the file's header; 0: unknown."""
         if self.video.frames:
             return self.video.frames
         seconds = self.reading.duration and self.reading.duration / 1_000_000
@@ -317,7 +317,7 @@ class _Work:
     # --- everything else
 
     def _add_tracks(self) -> None:
-        """The tracks of the output in the order of the input's: the picture, and sound and subtitles as far as the container takes them."""
+        """Adds the output tracks in the input's order: the picture, and all sound and subtitles that the container supports."""
         self.writing.metadata.update(self.reading.metadata)
         if hasattr(self.writing, "set_chapters") and self.reading.chapters():
             self.writing.set_chapters(self.reading.chapters())
@@ -335,7 +335,7 @@ class _Work:
             raise FeatureMissingError("this PyAV has no H.264 encoder (x264); install the usual PyAV with: pip install av") from error
 
     def _add_copy(self, stream: Any) -> None:
-        decoder: Any = stream.codec_context  # None where FFmpeg does not know the format
+        decoder: Any = stream.codec_context  # None if FFmpeg does not know the format
         name = getattr(decoder, "name", "unknown")
         try:
             if decoder.codec.canonical_name not in self.writing.supported_codecs:
@@ -359,5 +359,5 @@ class _Work:
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether a picture track is only a cover (AV_DISPOSITION_ATTACHED_PIC)."""
+    """True if a picture track is only a cover (AV_DISPOSITION_ATTACHED_PIC)."""
     return bool(int(getattr(stream, "disposition", 0)) & 0x400)
