@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_inputs(task, "pictures and folders", out_needed=True)
         _add_writing(task)
         if name == "inpaint":
-            task.add_argument("--hole-mask", type=Path, metavar="FILE", help="a picture of the same size, white where to fill")
+            task.add_argument("--hole-mask", type=Path, metavar="FILE", help="a picture of the same size, white in the areas to fill")
         _add_models_dir(task)
         task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
         _add_options(task, RestoreOptions.of("machine"))

@@ -95,7 +95,7 @@ def pil_numbers(image: Image.Image) -> AnyArray:
     elif mode == "I":
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
-            raise PictureError("Pictures with 32-bit integers are not supported: save it with 16 bits.")
+            raise PictureError("32-bit integers are not supported: save the picture with 16 bits.")
         return values.astype(np.uint16)
     elif mode in ("L", "RGB") and "transparency" in image.info:  # one colour counts as transparent
         image = image.convert(mode + "A")

@@ -77,7 +77,7 @@ def whole_file(target: Path, overwrite: bool) -> Generator[BinaryIO, None, None]
 
 
 def _place_new(part: Path, target: Path) -> None:
-    """Gives `part` the name `target`. Raises FileExistsError if that name exists meanwhile."""
+    """Gives `part` the name `target`. Raises FileExistsError if another program has taken it meanwhile."""
     try:
         target.hardlink_to(part)  # unlike a rename, this never replaces a file
     except FileExistsError:

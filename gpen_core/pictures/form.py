@@ -98,9 +98,9 @@ def fitting_profile(form: Form) -> bytes | None:
 
 
 def build(array: Any, form: Form) -> Picture:
-    """Makes a Picture from a (H, W) or (H, W, 1..4) array of uint8, uint16 or float; 2 channels are grey and alpha. Sets the form's dtype.
+    """Makes a Picture from a (H, W) or (H, W, 1..4) array of uint8, uint16 or float; 2 channels are grey and alpha.
 
-    Raises PictureError for an empty picture and for invalid values (NaN or infinity).
+    `form` gets dtype and grey from the array. Raises PictureError for an empty picture and for invalid values (NaN or infinity).
     """
     values: Any = array[:, :, None] if array.ndim == 2 else array
     height, width, channels = values.shape

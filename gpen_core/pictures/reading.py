@@ -123,7 +123,7 @@ def _damage(error: Exception) -> str:
     return "the file is cut short" if cut else f"the file is damaged ({text or type(error).__name__})"
 
 
-# --- what is it ------------------------------------------------------------------------------------------------------
+# --- recognising the format ------------------------------------------------------------------------------------------
 
 _REFUSED = (
     (b"%PDF", "it is a PDF document, not a picture"),
@@ -141,7 +141,7 @@ _REFUSED = (
 
 
 def _decoder(head: bytes) -> tuple[str, Callable[[bytes], Decoded]]:
-    """(name, decoder) for a file that begins with `head`. Raises PictureError that says what other files are."""
+    """(name, decoder) for a file that begins with `head`. Raises PictureError, which says what any other file is."""
     if head.startswith(PNG_SIGNATURE):
         return "PNG", decode_png
     if head.startswith(b"\xff\xd8\xff"):

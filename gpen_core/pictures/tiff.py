@@ -38,7 +38,7 @@ def tiff_pages(data: bytes) -> list[bytes]:
             seen.add(offset)
             (count,) = struct.unpack_from(order + count_format, data, offset)
             first = offset + struct.calcsize(order + count_format)
-            (tag,) = struct.unpack_from(order + "H", data, first)  # entries are sorted, and this tag is always first
+            (tag,) = struct.unpack_from(order + "H", data, first)  # entries are sorted, so a subfile type comes first
             kind = struct.unpack_from(order + "I", data, first + value_at)[0] if tag == _SUBFILE_TYPE else 0
             if not headers or not kind & _PREVIEW:
                 headers.append(data[:place] + struct.pack(link, offset))
@@ -89,7 +89,7 @@ def _by_opencv(data: bytes, tags: Any, bits: int, samples: int) -> AnyArray:
     if samples not in (1, 3, 4) or photometric not in (0, 1, 2) or (bits, kind) not in ((8, 1), (16, 1), (32, 3), (64, 3)):
         raise PictureError(f"a TIFF with {samples} channels of {bits} bits of this kind is not supported; save it as 16-bit RGB")
     if samples > 1 and tags.get(284) == 2:  # OpenCV would silently mix up the planes
-        raise PictureError("a TIFF with more than 8 bits and separate colour planes is not supported; save it as PNG")
+        raise PictureError("separate colour planes are not supported in a TIFF of this size or depth; save it as PNG")
     if bits == 8 and samples == 4:  # OpenCV would premultiply alpha here
         raise PictureError("it is too large for a TIFF with alpha; save it as PNG")
     array = opencv(data)

@@ -187,7 +187,7 @@ class _Work:
         if self.result.cut:
             log.warning("%s: the file is cut short; the %d frames that could be read are kept", self.source, self.result.frames)
         if self.damaged:
-            log.warning("%s: %d damaged places were skipped", self.source, self.damaged)
+            log.warning("%s: %d damaged packets were skipped", self.source, self.damaged)
         if self.result.kept:
             log.warning("%s: %d frames could not be restored and are unchanged", self.source, self.result.kept)
         return self.result

@@ -129,7 +129,7 @@ class Catalog:
         return self.get(name)
 
     def get(self, name: str) -> WeightFile:
-        """The entry with that name or file name, in any case, with or without extension. Raises SettingsError that suggests near names."""
+        """The entry with that name or file name, in any case, with or without extension. Raises SettingsError with similar names."""
         found = self._keys.get(_key(name))
         if found is not None:
             return found

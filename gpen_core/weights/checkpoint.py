@@ -49,7 +49,7 @@ def read_shapes(path: str | Path) -> dict[str, Shape]:
 
 
 def read_architecture(path: str | Path) -> Architecture:
-    """The architecture of the GPEN generator in a file, from its header alone. Raises WeightsError that says what another file is."""
+    """The architecture of the GPEN generator in a file, from its header alone. Raises WeightsError, which says what any other file is."""
     return _architecture(Path(path), read_shapes(path))
 
 

@@ -76,7 +76,7 @@ class Watch:
         self._bytes += count
         self._waited += now - self._asked
         if now >= self._deadline:
-            raise FetchError(f"the download took longer than {limits.whole / 3600:g} h in all")
+            raise FetchError(f"the download took longer than {limits.whole / 3600:g} h in total")
         if self._in_head:
             if now - self._start >= limits.head:
                 raise FetchError(f"no answer within {limits.head:g} s")

@@ -1,4 +1,4 @@
-"""Downloads weight files: tries mirrors in order, resumes, locks out other processes, and verifies a file before naming it.
+"""Downloads weight files: tries mirrors in order, resumes, locks out other processes, and verifies a file before renaming it.
 
 It uses urllib of the standard library. The mirrors are plain addresses (an object store, ModelScope, GitHub, Hugging Face) that all
 answer range requests, so one short loop resumes on each. huggingface_hub resumes only from its own addresses and uses its own cache and

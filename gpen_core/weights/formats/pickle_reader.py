@@ -114,7 +114,7 @@ class TorchFile:
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size > most:
             raise WeightsError(f"its part '{told}' is compressed, encrypted or too long")
         if info.compress_size != info.file_size:
-            raise DamagedWeightsError(f"the file is damaged: its part '{told}' has two lengths")
+            raise DamagedWeightsError(f"the file is damaged: its part '{told}' states two different lengths")
         head = self._read(info.header_offset, 30)
         if not head.startswith(b"PK\x03\x04"):
             raise DamagedWeightsError(f"the file is damaged: its part '{told}' is in the wrong place")
