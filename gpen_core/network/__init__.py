@@ -1,1 +1,1 @@
-"""The GPEN network: its architecture, the plain generator, and how weights become one."""
+"""The GPEN network: the plain generator, the fused one that runs, and loading weights."""

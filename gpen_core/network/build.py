@@ -1,4 +1,4 @@
-"""A state dict to a generator: the plain form, or the one that runs."""
+"""From a state dict to a generator: the plain form or the fused one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def build_network(state: Mapping[str, Tensor]) -> Generator:
-    """The plain generator from an official state dict (FIR kernels may be missing), in float32 on the CPU. Raises WeightsError.
+    """Builds the plain generator from an official state dict (FIR kernels may be missing), in float32 on the CPU. Raises WeightsError.
 
-    It is for training and for comparisons; what runs is build_fused(). float32 tensors of the state dict may become its own.
+    It is for training and comparisons; for inference use build_fused(). It may share float32 tensors with the state dict.
     """
     import torch
 
     from .modules import Generator
 
     architecture = Architecture.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()})
-    # On "meta" no time goes into random weights that are overwritten at once.
+    # "meta" skips random weights, which would be overwritten anyway.
     with torch.device("meta"):
         network = Generator(architecture)
     whole = {key: tensor.detach().to(torch.float32) for key, tensor in state.items()}
@@ -39,12 +39,12 @@ def build_network(state: Mapping[str, Tensor]) -> Generator:
 
 
 def build_fused(state: Mapping[str, Tensor]) -> FusedGenerator:
-    """The generator as it runs, from an official state dict, in float32 on the CPU. `place` brings it to a device. Raises WeightsError."""
+    """Builds the fused generator from an official state dict, in float32 on the CPU; `place` moves it. Raises WeightsError."""
     import torch
 
     from .fused import FusedGenerator
 
     plain = build_network(state)
-    # Hosts load in inference mode; what is made there could not be used again once it was moved outside of it.
+    # Hosts load in inference mode, but tensors made there cannot be used once moved outside it.
     with torch.inference_mode(False), torch.no_grad():
         return FusedGenerator(plain).eval()

@@ -1,6 +1,6 @@
-"""The layers of the generator as it runs, made from those of the plain one: `fused` says what is folded into them, and why.
+"""The fused generator's layers, made from those of the plain one; `fused` explains what is folded into them and why.
 
-Inference only. Shapes as in `modules`: features (N, C, r, r) with r from 4 to S; in strips (`tiles`) fewer rows than columns.
+Inference only. Shapes as in `modules`: features (N, C, r, r) with r from 4 to S; strips (`tiles`) have fewer rows than columns.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch.nn import functional as F
 from . import winograd
 from .modules import EqualConv2d, EqualLinear, Generator, ModulatedConv2d, StyledConv, ToRGB, fir_kernel
 
-# Where a Winograd convolution pays on processors, in float32: with fewer channels or larger maps its sums cost what its products save.
+# Where a Winograd convolution is faster on CPUs, in float32: with fewer channels or larger maps its sums cost what its products save.
 _WINOGRAD_OUTPUTS = 256
 _WINOGRAD_SIDES = range(16, 129)
 
-Ask = Callable[[], object]  # called from time to time; what it raises ends the work
+Ask = Callable[[], object]  # called now and then; an exception it raises ends the work
 
 GAIN = math.sqrt(2)
 SLOPE = 0.2
 
 
 def frozen(tensor: Tensor, scale: float = 1.0) -> nn.Parameter:
-    """A scaled copy, which is moved and cast with the module and never trained; of 4-dimensional ones in channels_last.
+    """A scaled copy that moves and casts with the module and is never trained; channels_last if it has 4 dimensions.
 
-    It is written where it stays: large numbers in between would leave holes in the process's memory for as long as it lives.
+    It is written straight to its final place: large temporary tensors would fragment the process's memory for good.
     """
     layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
     result = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=layout)
@@ -37,7 +37,7 @@ def frozen(tensor: Tensor, scale: float = 1.0) -> nn.Parameter:
 
 
 def depthwise_fir(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
-    """The 4x4 low-pass on every channel; padding: zeros above and below, and at the sides."""
+    """Applies the 4x4 low-pass filter to every channel. padding: zeros above and below, and at the sides."""
     return F.conv2d(x, kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4), padding=padding, groups=x.shape[1])
 
 
@@ -51,7 +51,7 @@ class Encoding(nn.Module):
         self.kernel = frozen(fir_kernel(1.0)) if blurs else None
 
     def forward(self, x: Tensor, rows: int = 2) -> Tensor:
-        """rows: zero rows that the low-pass sees above and below; 0 where the caller has put the true neighbours there."""
+        """rows: zero rows that the low-pass filter sees above and below; 0 if the caller has put the true neighbours there."""
         if self.kernel is None:
             y = F.conv2d(x, self.weight, self.bias)
         else:
@@ -60,15 +60,15 @@ class Encoding(nn.Module):
 
 
 class Styled(nn.Module):
-    """A modulated 3x3 convolution, its demodulation, the encoder's feature beside it, bias and activation."""
+    """A modulated 3x3 convolution, its demodulation, the concatenated encoder feature, bias and activation."""
 
     def __init__(self, plain: StyledConv, side: int) -> None:
-        """side: of the square map that comes in."""
+        """side: side of the square input map."""
         super().__init__()
         conv = plain.conv
         weight = conv.weight[0]
         self.up = conv.blur is not None
-        # By the map's own size, not by what of it arrives: strips then round as the whole map does.
+        # Decided by the whole map's size, so that strips round as the whole map does.
         self.scales_weight = weight.numel() <= weight.shape[1] * side**2
         self.outputs = weight.shape[0]
         self.weight = frozen(weight.transpose(0, 1) if self.up else weight, conv.scale)
@@ -79,20 +79,20 @@ class Styled(nn.Module):
 
     @property
     def transformed(self) -> bool:
-        """Whether the weight has the form that `winograd` computes with, (16, inputs, outputs); `place` decides."""
+        """Whether the weight is in Winograd form, (16, inputs, outputs); `place` decides."""
         return self.weight.dim() == 3
 
     def transform(self, wanted: bool) -> None:
-        """Into that form, where the layer gains by it, or back: a layer holds one of the two."""
+        """Converts the weight to Winograd form, if that speeds up the layer, or back."""
         if wanted and self.can_transform and not self.transformed:
             self.weight = nn.Parameter(winograd.transform_weight(self.weight), requires_grad=False)
         elif not wanted and self.transformed:
             self.weight = frozen(winograd.restore_weight(self.weight))
 
     def modulated(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
-        """(activations, weight), the modulation in whichever of them is smaller. A batch shares its weights, so there it is activations."""
+        """(activations, weight), with the modulation in whichever is smaller; a batch shares its weights, so there in the activations."""
         inputs = modulation.shape[1]
-        # Transformed ones come here in strips of small networks, and where somebody moved them without `place`.
+        # Transformed weights reach this in strips of small networks, or after a move without `place`.
         weight = winograd.restore_weight(self.weight) if self.transformed else self.weight
         scale = modulation.to(x.dtype)
         if x.shape[0] > 1 or not self.scales_weight:
@@ -100,7 +100,7 @@ class Styled(nn.Module):
         return x, weight * scale.view((inputs, 1, 1, 1) if self.up else (1, inputs, 1, 1))
 
     def convolve(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """Before the demodulation: (N, inputs, h, w) -> (N, outputs, h, w), or twice as large."""
+        """The convolution before demodulation: (N, inputs, h, w) -> (N, outputs, h, w), or twice the size."""
         if self.transformed and x.dtype == torch.float32 and x.device.type == "cpu":
             return winograd.convolve(x, self.weight, modulation)
         x, weight = self.modulated(x, modulation)
@@ -109,7 +109,7 @@ class Styled(nn.Module):
         return depthwise_fir(F.conv_transpose2d(x, weight, stride=2), self.kernel, (1, 1))
 
     def finish(self, y: Tensor, demodulation: Tensor, feature: Tensor, room: Tensor | None = None) -> Tensor:
-        """Demodulated, with the feature in the second half, biased and activated: (N, 2 * outputs, h, w). room: overwritten with it."""
+        """Demodulates, appends the encoder feature, adds bias and activates: (N, 2 * outputs, h, w). room: a tensor to write it into."""
         n, c, height, width = y.shape
         both = room
         if both is None:
@@ -117,7 +117,7 @@ class Styled(nn.Module):
         bias = self.bias.view(1, -1, 1, 1)
         factors = demodulation.to(y.dtype).view(-1, c, 1, 1), self.feature_weight.view(1, 1, 1, 1)
         if y.dtype != torch.float32 and y.device.type == "cpu":
-            # There torch computes addcmul of half precision number by number, seven times slower than this.
+            # On CPUs torch does not vectorise addcmul in half precision: it is seven times slower than this.
             torch.mul(y, factors[0], out=both[:, :c])
             torch.mul(feature, factors[1], out=both[:, c:])
             both.add_(bias)
@@ -128,7 +128,7 @@ class Styled(nn.Module):
 
 
 class Painting(nn.Module):
-    """Features to a picture: a plain 1x1 convolution with modulated weights, added to the enlarged picture from below."""
+    """Features to a picture: a 1x1 convolution with modulated weights, added to the enlarged picture of the level below."""
 
     def __init__(self, plain: ToRGB) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Painting(nn.Module):
         self.kernel = frozen(fir_kernel(4.0)) if plain.upsample is not None else None
 
     def paint(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, 3, h, w), without what is below; in float32, so that the sum over all levels is not rounded at each."""
+        """(N, C, h, w) -> (N, 3, h, w), without the level below; in float32, so that the sum over levels is not rounded at each."""
         weight = self.weight.float() * modulation[:, None, :]
         if x.shape[0] == 1:
             return F.conv2d(x, weight[0, :, :, None, None].to(x.dtype), self.bias).float()
@@ -147,7 +147,7 @@ class Painting(nn.Module):
         return y.view(n, 3, height, width).float()
 
     def enlarge(self, below: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:
-        """Twice the size; padding as of conv_transpose2d: what is cut off above and below, and at the sides."""
+        """Doubles the size. padding: conv_transpose2d's, cut off above and below, and at the sides."""
         kernel = cast(Tensor, self.kernel).to(below.dtype).expand(below.shape[1], 1, 4, 4)
         return F.conv_transpose2d(below, kernel, stride=2, padding=padding, groups=below.shape[1])
 
@@ -157,7 +157,7 @@ class Painting(nn.Module):
 
 
 class Styles(nn.Module):
-    """From the encoder's last feature to the modulation and demodulation of every layer, all in float32."""
+    """Computes every layer's modulation and demodulation from the encoder's last feature, in float32."""
 
     def __init__(self, plain: Generator) -> None:
         super().__init__()
@@ -176,15 +176,15 @@ class Styles(nn.Module):
         self.energies = nn.ParameterList([frozen(energy) for energy in energies])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # Half precision would cost more accuracy here than time: only the device of a move counts.
+        # Half precision would cost accuracy here and save little time: follow the device, never the dtype.
         def moved(tensor: Tensor) -> Tensor:
-            # Asked about an empty tensor, so that no number passes through a smaller type.
+            # Ask with an empty tensor, so that no value is rounded by a smaller dtype.
             return tensor.to(device=fn(tensor.new_empty(0)).device)
 
         return cast(Any, super())._apply(moved)
 
     def forward(self, deepest: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """deepest: (N, C, 4, 4). Modulations (N, inputs) and demodulations (N, outputs) of the convolutions, modulations of ToRGB."""
+        """(modulations (N, inputs), demodulations (N, outputs), modulations of ToRGB), a tensor per layer. deepest: (N, C, 4, 4)."""
         # The official code flattens NCHW; reshape() does that in any memory layout.
         style = deepest.reshape(deepest.shape[0], -1).float()
         style = F.leaky_relu_(F.linear(style, self.weights[0], self.biases[0]), SLOPE)
@@ -202,7 +202,7 @@ class Styles(nn.Module):
 
 
 class Layers(nn.Module):
-    """All layers of a generator, and their work on whole maps. Made from a plain one, whose weights are copied."""
+    """All layers of a generator, computed on whole maps. Built from a plain one, whose weights it copies."""
 
     def __init__(self, plain: Generator) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Layers(nn.Module):
         return self.architecture.size
 
     def whole(self, x: Tensor, ask: Ask | None = None) -> Tensor:
-        """(N, 3, S, S), in channels_last, in and out; everything at once. The result is float32."""
+        """Computes everything at once: (N, 3, S, S), in channels_last, in and out. The result is float32."""
         features = [self.encodings[0](x)]
         for encoding in list(self.encodings)[1:]:
             if ask:
@@ -235,7 +235,7 @@ class Layers(nn.Module):
 
 
 class Decoding:
-    """The decoder on one batch: which layer has which modulation."""
+    """The decoder for one batch: matches layers with their modulations."""
 
     def __init__(self, layers: Layers, deepest: Tensor) -> None:
         self._layers = layers
@@ -250,7 +250,7 @@ class Decoding:
         return cast(Painting, self._layers.paintings[level]), self.paints[level]
 
     def whole(self, features: list[Tensor], ask: Ask | None = None) -> tuple[Tensor, Tensor]:
-        """(features, picture). features: the encoder's, from the largest resolution down to 4; taken out to free their memory."""
+        """(features, picture). features: the encoder's, from the largest resolution down to 4; the list is emptied to free memory."""
         feature = features.pop()
         x = self._layers.constant.expand(feature.shape[0], -1, -1, -1)
         layer, modulation, demodulation = self.styled(0)
@@ -268,8 +268,8 @@ class Decoding:
             for n in (2 * level + 1, 2 * level + 2):
                 layer, modulation, demodulation = self.styled(n)
                 y = layer.convolve(x, modulation)
-                room = None if layer.up else x  # of the same size as the result, and not needed any more
-                del x  # these maps are what most memory goes into
+                room = None if layer.up else x  # as large as the result, and no longer needed
+                del x  # these maps take most of the memory
                 x = layer.finish(y, demodulation, feature, room)
                 del y, room
             level += 1

@@ -1,4 +1,4 @@
-"""From a name to a network that runs: the one way every door takes."""
+"""From a name to a loaded network: every host and the command line come this way."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def find_model(
     log: logging.Logger = LOG,
     wait: float = PROBE_SECONDS,
 ) -> Resolved:
-    """The weight file of a model, fetched where it is missing: weights.files.resolve(), whose arguments these are.
+    """Finds a model's weight file and downloads it if missing. Arguments are those of weights.files.resolve().
 
-    For "auto", a file whose shape and name do not tell its task is tried on a test face. task: what the model must be made for, None: any.
-    Raises WrongTaskError for a model made for another, and what else resolve() raises.
+    For "auto", a file whose task is unclear from its shape and name is tried on a test face. task: the task it must be made for; None: any.
+    Raises WrongTaskError for a model made for another task, and whatever resolve() raises.
     """
     from .trial import restores
 
@@ -60,12 +60,12 @@ def load_network(
     extra_folders: Sequence[Path] = (),
     waits_on: str | torch.device | None = None,
 ) -> FusedGenerator:
-    """A GPEN generator, ready to run: `y = network(x)` with x (N, 3, S, S), RGB in -1..1, and y of the same shape.
+    """Loads a GPEN generator, ready to run: `y = network(x)` with x (N, 3, S, S), RGB in -1..1, and y of the same shape.
 
-    path_or_name: a .pth, .safetensors or .onnx file, a catalogue name (fetched where missing), or "auto".
-    dtype: float32 where None; x must have it too. The size, channel multiplier and narrow are read off the tensors.
-    waits_on: for hosts that move networks by themselves, see place().
-    Raises WeightsError (wrong or damaged file), WeightsMissingError (not on disk and not to be had) or SettingsError.
+    path_or_name: a .pth, .safetensors or .onnx file, a catalogue name (downloaded if missing), or "auto".
+    dtype: None means float32; x must have it too. Size, channel multiplier and narrow come from the tensors.
+    waits_on: for hosts that move networks themselves, see place().
+    Raises WeightsError (wrong or damaged file), WeightsMissingError (not on disk, download failed) or SettingsError.
     """
     from ..weights.checkpoint import read_generator
     from .build import build_fused

@@ -1,7 +1,7 @@
-"""The GPEN generator, plain and readable: the reference that any faster form is tested against, and what training runs.
+"""The GPEN generator, plain and readable: the reference for testing faster forms, and the form that is trained.
 
 Parameter names are those of the official state dict, so that official files load unchanged and ours load elsewhere.
-Source: official `face_model/gpen_model.py` (FullGenerator) by behaviour, written anew; paper: Yang et al., CVPR 2021,
+Source: official `face_model/gpen_model.py` (FullGenerator), reimplemented by behaviour; paper: Yang et al., CVPR 2021,
 section 3; StyleGAN2 (Karras et al., CVPR 2020) for the modulated convolution.
 
 Shapes: pictures (N, 3, S, S), RGB in -1..1; features (N, C, r, r) with r from 4 to S; style vector (N, style_dim).
@@ -33,9 +33,9 @@ def fir_kernel(gain: float) -> Tensor:
 
 
 def drawn(*shape: int) -> Tensor:
-    """Normally distributed numbers to begin training with.
+    """Normally distributed initial weights for training.
 
-    On "meta", where weights are read into the shape, nothing is computed: for that torch would import its compiler, which takes longer
+    On "meta", which is used for loading, nothing is drawn: torch would import its compiler for it, which takes longer
     than reading the weights and more memory than a small network.
     """
     numbers = torch.empty(shape)
@@ -43,16 +43,16 @@ def drawn(*shape: int) -> Tensor:
 
 
 def depthwise(kernel: Tensor, x: Tensor) -> Tensor:
-    """The 4x4 kernel as the weight of a depthwise convolution of x, whose layout it takes.
+    """The 4x4 kernel as the weight of a depthwise convolution of x, in x's dtype.
 
-    One depthwise convolution instead of the official pad, reshape and single-channel convolution: about fifty times
+    One depthwise convolution replaces the official pad, reshape and single-channel convolution: about fifty times
     faster on a CPU in channels_last. The kernel is symmetric, so convolution and correlation are the same.
     """
     return kernel.to(x.dtype).expand(x.shape[1], 1, 4, 4)
 
 
 class Blur(nn.Module):
-    """FIR low-pass with zero padding on every side; (N, C, r, r) -> (N, C, r + 2 * padding - 3, ...)."""
+    """FIR low-pass filter with zero padding on every side; (N, C, r, r) -> (N, C, r + 2 * padding - 3, ...)."""
 
     kernel: Tensor
 
@@ -66,7 +66,7 @@ class Blur(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size by zero insertion and the FIR filter; (N, C, r, r) -> (N, C, 2r, 2r)."""
+    """Doubles the size by zero insertion and the FIR filter; (N, C, r, r) -> (N, C, 2r, 2r)."""
 
     kernel: Tensor
 
@@ -109,7 +109,7 @@ class EqualLinear(nn.Module):
 
 
 class BiasedActivation(nn.Module):
-    """act(x + b), one bias a channel."""
+    """act(x + b), with one bias per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class BiasedActivation(nn.Module):
 
 
 class PixelNorm(nn.Module):
-    """Each vector divided by its root mean square; (N, D) -> (N, D)."""
+    """Divides each vector by its root mean square; (N, D) -> (N, D)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
@@ -129,8 +129,8 @@ class PixelNorm(nn.Module):
 class ModulatedConv2d(nn.Module):
     """Convolution whose input channels are scaled by the style and, if demodulated, whose output has unit variance.
 
-    The official code scales a copy of the weights for every picture; scaling the activations before and after one
-    shared convolution is the same sum, and lets a batch share the weights.
+    The official code scales a copy of the weights for every picture. Scaling the activations before and after one
+    convolution gives the same sum and lets a batch share the weights.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, style_dim: int, demodulate: bool, up: bool) -> None:
@@ -158,7 +158,7 @@ class ModulatedConv2d(nn.Module):
 
 
 class FeatureWeight(nn.Module):
-    """The scalar on the encoder's feature. (StyleGAN2 has noise here, whence the name `noise` in the state dict.)"""
+    """Scales the encoder feature by one weight. (StyleGAN2 has noise here, hence `noise` in the state dict.)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class FeatureWeight(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution, then the encoder's feature concatenated; (N, inputs, ...), E (N, C, r, r) -> (N, 2C, r, r)."""
+    """Modulated convolution, then the encoder feature concatenated; (N, inputs, ...), E (N, C, r, r) -> (N, 2C, r, r)."""
 
     def __init__(self, inputs: int, outputs: int, style_dim: int, up: bool = False) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class ToRGB(nn.Module):
 
 
 class ConstantInput(nn.Module):
-    """The learnt 4x4 map the decoder starts from."""
+    """The learnt 4x4 map that the decoder starts from."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class ConstantInput(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The StyleGAN2 half: style vector and encoder features in, picture out."""
+    """The StyleGAN2 decoder: style vector and encoder features in, picture out."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ class Decoder(nn.Module):
             below = outputs
 
     def forward(self, latent: Tensor, features: list[Tensor]) -> Tensor:
-        """latent (N, style_dim); features from 4 to S, consumed from the front so that memory is freed on the way."""
+        """latent: (N, style_dim). features: from 4 to S; the list is emptied from the front to free memory."""
         style = cast(Tensor, self.style(latent))
         feature = features.pop(0)
         x = self.conv1(self.input.input.expand(latent.shape[0], -1, -1, -1), style, feature)
@@ -246,7 +246,7 @@ class Decoder(nn.Module):
 class Generator(nn.Module):
     """GPEN: encoder, style vector, decoder. (N, 3, S, S) RGB in -1..1 -> the same shape, not clamped.
 
-    Segmentation-to-face weights take and give 0..1 instead. Weights start random: load a state dict before use.
+    Segmentation-to-face weights take and return 0..1 instead. Weights start random: load a state dict before use.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -254,7 +254,7 @@ class Generator(nn.Module):
         a = self.architecture = architecture
         self.generator = Decoder(a)
         above = a.channels(a.size)
-        # Numbered attributes rather than a list: these are the official names.
+        # Numbered attributes rather than a list, because these are the official names.
         self.ecd0 = nn.Sequential(nn.Sequential(EqualConv2d(3, above, 1), BiasedActivation(above)))
         for n, resolution in enumerate(reversed(a.resolutions[:-1]), 1):
             outputs = a.channels(resolution)
@@ -270,12 +270,12 @@ class Generator(nn.Module):
 
     @staticmethod
     def kernels(architecture: Architecture) -> dict[str, Tensor]:
-        """The FIR kernels of the official state dict, which are constants and may be missing in a file."""
+        """The FIR kernels of the official state dict: constants that a file may omit."""
         keys = [key for key in architecture.state_shapes() if key.endswith(".kernel")]
         return {key: fir_kernel(4.0 if key.startswith("generator.") else 1.0) for key in keys}
 
     def use_channels_last(self) -> Generator:
-        """Keep all weights in channels_last, the faster layout on CPUs and for half precision on GPUs. Returns itself."""
+        """Stores all weights in channels_last, the faster layout on CPUs and for half precision on GPUs. Returns self."""
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""A network on pictures, with the guards: values that are not numbers, too little memory."""
+"""Running a network on pictures, guarded against invalid values (NaN) and too little memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Numbers that are alive at once, in feature maps of the full size and its least width (a test counts them).
+# Peak memory, in feature maps of the full size with the fewest channels (a test counts them).
 LIVE_MAPS = 8
 
 
@@ -27,20 +27,20 @@ Ask = Callable[[], object]
 
 
 def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None) -> Pixels:
-    """The network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_pictures()."""
+    """Runs the network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_pictures()."""
     return run_pictures(network, [picture], centred=centred, tiled=tiled, ask=ask)[0]
 
 
 def run_pictures(
     network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None
 ) -> list[Pixels]:
-    """The network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
+    """Runs the network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
 
-    centred: pass -1..1 through the network, as all tasks do but segmentation-to-face (0..1). tiled: compute large resolutions in strips,
-    for a third of the memory (same result to rounding); None: where free memory asks for it, and where it is faster (on CPUs). ask: called
-    from time to time while the network works; what it raises ends that.
-    Half precision can overflow: values that are not numbers are computed again in float32; if they stay, GpenError. Where memory does not
-    suffice, it is tried once more, face by face and in strips; then the device's own error is raised.
+    centred: give the network -1..1, as all tasks need except segmentation-to-face (0..1). tiled: compute large resolutions in strips,
+    with a third of the memory (same result up to rounding); None: if memory is short, or on CPUs where it is faster. ask: called now and
+    then while the network runs; an exception it raises ends the run.
+    Half precision can overflow: invalid values (NaN) are recomputed in float32; if they remain, raises GpenError. If memory runs out, it
+    tries once more, one face at a time in strips; then the device's own error is raised.
     """
     import torch
 
@@ -79,7 +79,7 @@ def _run(network: Network, x: torch.Tensor, strips: bool | None, ask: Ask | None
         if not is_out_of_memory(error) or (strips and len(x) == 1):
             raise
         log.warning("not enough memory on %s; trying again with one face at a time, in strips", x.device)
-    # Out here the error, and with it what its frames hold, is gone.
+    # Outside the except block, so that the error no longer keeps tensors alive.
     return torch.cat([network(one, tiled=True, **asking) for one in torch.split(x, 1)])
 
 

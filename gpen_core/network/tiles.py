@@ -1,8 +1,8 @@
-"""The largest resolutions in strips of rows: the same result (to float32 rounding) in a fraction of the memory.
+"""Computing the largest resolutions in strips of rows: the same result (to float32 rounding) in a fraction of the memory.
 
-Up to some resolution everything is computed at once; above, only rows that are needed now exist.
-A strip of the picture asks the level below for its rows and a few neighbours, that one the next, and the encoder's features are computed
-again from the picture's own rows. Zeros stand only where the picture really ends, so there is no seam to hide.
+Up to some resolution everything is computed at once; above it, only the rows needed at the moment exist.
+A strip of the picture asks the level below for its rows and a few neighbours, that level asks the next, and the encoder features are
+recomputed from the picture's rows. Zero padding occurs only at the picture's real border, so there are no seams.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 # Sides of the largest maps that are computed at once (half the picture at most).
 FAST = 512
-SPARING = 256  # a seventh slower at 2048, and a tenth of the process's memory less
-STRIP_BYTES = 256  # of one column of the result: 64 rows of float32; neighbours of about eight rows are computed twice
+SPARING = 256  # a seventh slower at 2048, but the process needs a tenth less memory
+STRIP_BYTES = 256  # per column of the result: 64 rows of float32; about eight neighbouring rows are computed twice
 
 
 def run_in_strips(layers: Layers, x: Tensor, *, whole: int | None = None, strip: int | None = None, ask: Ask | None = None) -> Tensor:
-    """What `layers.whole(x)` gives. x: (N, 3, S, S) in channels_last. whole: the largest resolution that is computed at once.
+    """Returns what `layers.whole(x)` does. x: (N, 3, S, S) in channels_last. whole: the largest resolution computed at once.
 
-    strip: rows of the result that are computed at once. ask: called before each strip; what it raises ends the work.
+    strip: rows of the result computed at once. ask: called before each strip; an exception it raises ends the work.
     """
     size = layers.size
     whole = whole or min(FAST, size // 2)
@@ -61,12 +61,12 @@ def spans(length: int, step: int) -> Iterator[tuple[int, int]]:
 
 
 def padded(x: Tensor, above: int, below: int) -> Tensor:
-    """Zero rows above and below; negative numbers cut rows off."""
+    """Adds zero rows above and below; negative numbers cut rows off."""
     return F.pad(x, (0, 0, above, below)) if above or below else x
 
 
 class _Encoder:
-    """Rows of the encoder's features, computed from the picture when they are asked for."""
+    """Rows of the encoder features, computed from the picture on demand."""
 
     def __init__(self, layers: Layers, picture: Tensor) -> None:
         self._layers, self._picture = layers, picture
@@ -80,7 +80,7 @@ class _Encoder:
         encoding = cast(Encoding, self._layers.encodings[level])
         if level == 0:
             return encoding(self._picture[:, :, first:end].contiguous(memory_format=torch.channels_last))
-        # Row i of the result sees rows 2i to 2i + 2 of the low-pass, whose row m sees m - 2 to m + 1.
+        # Row i of the result sees rows 2i to 2i + 2 of the filtered map, whose row m sees m - 2 to m + 1.
         a, b = 2 * first - 2, 2 * end + 2
         inside = max(a, 0), min(b, 2 * resolution)
         x = padded(self.rows(2 * resolution, *inside), inside[0] - a, b - inside[1])
@@ -88,7 +88,7 @@ class _Encoder:
 
 
 class _Decoder:
-    """Rows of the decoder's features and of the picture."""
+    """Rows of the decoder's features and of the picture, computed on demand."""
 
     def __init__(self, decoding: Decoding, encoder: _Encoder, whole: int, x: Tensor, picture: Tensor) -> None:
         self._decoding, self._encoder, self._whole, self._x, self._picture = decoding, encoder, whole, x, picture
@@ -99,9 +99,9 @@ class _Decoder:
             return self._x[:, :, first:end], self._picture[:, :, first:end]
         half = resolution // 2
         level = half.bit_length() - 2  # 8 pixels are level 1
-        # The second convolution wants one row more on either side of the first one's result.
+        # The second convolution needs one more row on either side.
         a, b = max(first - 1, 0), min(end + 1, resolution)
-        # Row i of the enlarging one sees rows i - 1 to i + 2 of the transposed convolution, whose row t sees (t - 2) / 2 to t / 2.
+        # Row i of the first one sees rows i - 1 to i + 2 of the transposed convolution, whose row t sees (t - 2) / 2 to t / 2.
         low, high = max((a - 1) // 2 - 1, 0), min((b + 1) // 2 + 1, half)
         x, below = self.rows(half, low, high)
         feature = self._encoder.rows(resolution, a, b)

@@ -1,9 +1,8 @@
-"""Whether a file restores faces, where its shape fits several tasks: its network is tried on a test face.
+"""Tells whether a weight file restores faces, if its shape fits several tasks, by trying its network on a test face.
 
-Weights for colouring, filling holes and making faces from segmentations have the shapes of those that restore. What only restoring does: it
-gives a clean face back as it came, and what is done to the whole of it or to a part (light from one side, a tint, a white spot) comes back
-too. A network that colours has a mind of its own about tints, one that fills holes about white spots, one that makes faces from
-segmentations about all of it.
+Weights for colourisation, inpainting and segmentation-to-face have the same shapes as those for restoration. Only a restoration network
+returns a clean face unchanged, together with any change to all or part of it (light from one side, a tint, a white spot). Colourisation
+replaces tints, inpainting fills white spots, and segmentation-to-face returns something else altogether.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _answers: dict[str, object] = {}  # [length, time, whether it restores] of each 
 
 
 def restores(path: Path, folder: Path) -> bool:
-    """True where the network in the file gives a test face back. Takes seconds, once: the answer is kept in the folder (models/GPEN) for as
-    long as the file does not change.
+    """Whether the network in the file returns a test face unchanged. Takes seconds, once: the answer is stored in the folder (models/GPEN)
+    until the file changes.
 
-    False as well where it cannot be told: the file cannot be read, or the network gives no numbers. Never raises for what a file holds.
+    Also False if the file cannot be read or the network returns invalid values (NaN). Never raises because of a file's content.
     """
     status = path.stat()
     key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
@@ -65,7 +64,7 @@ def _read(record: Path) -> dict[str, object]:
     try:
         content: Any = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}  # nothing is lost with it but seconds
+        return {}  # a lost record costs only seconds
     return cast("dict[str, object]", content) if isinstance(content, dict) else {}
 
 
@@ -81,13 +80,13 @@ def _write(record: Path, key: str, answer: object) -> None:
         part.unlink(missing_ok=True)
 
 
-# The share of a change that has to come back. GPEN-BFR-256-lite, the one network at hand that was trained, gives 0.9 to 1.0 of each.
+# The share of a change that must come back. GPEN-BFR-256-lite, the only trained network available, returns 0.9 to 1.0 of each.
 LEAST, MOST = 0.5, 1.5
-_GRID = 16  # pictures are compared as so many squares a side: what is finer is the network's own
+_GRID = 16  # pictures are compared as 16x16 squares: the network may change anything finer
 
 
 def gives_faces_back(network: Network) -> bool:
-    """True where the network restores faces, as far as it can be told. Runs it twice."""
+    """Whether the network appears to restore faces. Runs it twice."""
     plain, changes = _face(network.size), _changes(network.size)
     before = run_network(network, plain)
     after = run_network(network, np.clip(plain + sum(changes), 0, 1))
@@ -104,14 +103,14 @@ def _coarse(pixels: Pixels) -> NDArray[np.float64]:
 
 
 def _oval(size: int, x: float, y: float, width: float, height: float) -> Pixels:
-    """1 inside an oval, 0 outside, with a soft edge; places and radii in parts of the picture."""
+    """1 inside an oval, 0 outside, with a soft edge; centre and radii as shares of the side."""
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size
     distance = np.sqrt(((columns - x) / width) ** 2 + ((rows - y) / height) ** 2)
     return (1 / (1 + np.exp(np.clip((distance - 1) * 12, -50, 50))))[..., None].astype(np.float32)
 
 
 def _face(size: int) -> Pixels:
-    """A smooth picture like an aligned face: hair, skin, eyes, nose, mouth."""
+    """A smooth picture that resembles an aligned face: hair, skin, eyes, nose, mouth."""
     picture = np.full((size, size, 3), (0.45, 0.5, 0.55), np.float32)
     parts = (
         (_oval(size, 0.5, 0.42, 0.38, 0.42), (0.25, 0.17, 0.12)),

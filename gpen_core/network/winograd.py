@@ -1,8 +1,8 @@
 """3x3 convolutions with 16 multiplications for 4 results instead of 36: F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for
 Convolutional Neural Networks", CVPR 2016.
 
-Their error in float32 is below that of the direct sum, which adds up nine times as many products at once (tests/test_winograd.py). The
-larger F(4x4, 3x3) is less exact than that sum.
+In float32 it is more accurate than the direct sum, which adds up nine times as many products at once (tests/test_winograd.py). The
+larger F(4x4, 3x3) is less accurate than the direct sum.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_TILES = 256  # of 2x2 results that are computed at once: what lies between the steps then stays in the processor's caches
+_TILES = 256  # of 2x2 results computed at once: intermediate values then stay in the CPU's caches
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """(O, C, 3, 3) -> (16, C, O): 16 / 9 as many numbers. Written where they stay, so that nothing large is needed in between."""
+    """Converts a weight: (O, C, 3, 3) -> (16, C, O), 16 / 9 as many numbers. Needs no large temporary tensors."""
     outputs, channels = weight.shape[:2]
     result = weight.new_empty((4, 4, channels, outputs))
     for column, into in enumerate((result[:, 0], result[:, 1], result[:, 3])):
@@ -27,13 +27,13 @@ def transform_weight(weight: Tensor) -> Tensor:
 
 
 def restore_weight(transformed: Tensor) -> Tensor:
-    """(16, C, O) -> (O, C, 3, 3), to float32 rounding."""
+    """Converts a weight back: (16, C, O) -> (O, C, 3, 3), to float32 rounding."""
     rows = [_separated(transformed[4 * n : 4 * n + 4].unbind(0)) for n in range(4)]
     return torch.stack(_separated([torch.stack(row) for row in rows])).permute(3, 2, 0, 1)
 
 
 def _combine(parts: Tensor) -> None:
-    """Along one axis (G g): parts 0, 1 and 3 are the three taps, and become with part 2 the four factors."""
+    """Turns the three taps in parts 0, 1 and 3 into the four factors in parts 0 to 3, along one axis (G g)."""
     torch.add(parts[0], parts[3], out=parts[2]).sub_(parts[1]).div_(2)
     parts[1].add_(parts[2])
 
@@ -43,7 +43,7 @@ def _separated(parts: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:
 
 
 def convolve(x: Tensor, transformed: Tensor, scale: Tensor) -> Tensor:
-    """The convolution with zeros around the map, of stride 1.
+    """Convolves with stride 1 and zero padding.
 
     x: (N, C, H, W), H and W even. transformed: (16, C, O). scale: (N or 1, C), multiplied into x. Returns (N, O, H, W) in channels_last.
     """
@@ -58,7 +58,7 @@ def convolve(x: Tensor, transformed: Tensor, scale: Tensor) -> Tensor:
 
 
 class _Workspace:
-    """Memory for some rows of tiles on their way, used again for the next ones."""
+    """Memory for the rows of tiles being computed, reused for the next rows."""
 
     def __init__(self, x: Tensor, transformed: Tensor, rows: int) -> None:
         channels, width, outputs = x.shape[1], x.shape[3], transformed.shape[2]
@@ -83,7 +83,7 @@ class _Workspace:
         half_way, tiles, summed = self.half_way[:, :rows], self.tiles[:, :, :rows], self.summed[:, :, :rows]
         _differences([padded[k : k + height : 2] for k in range(4)], half_way)
         _differences([half_way[:, :, k : k + width : 2] for k in range(4)], tiles.transpose(0, 1))
-        # All rows of the workspace, also where only some are filled: such memory stays in one piece.
+        # Multiply all rows of the workspace, even if only some are filled: the memory stays contiguous.
         products = torch.bmm(self.tiles.flatten(2, 3).flatten(0, 1), self.weight, out=self.products)
         squares = products.view(4, 4, self.rows, across, -1)[:, :, :rows]
         _sums(squares, summed)
@@ -91,7 +91,7 @@ class _Workspace:
 
 
 def _differences(d: list[Tensor], out: Tensor) -> None:
-    """Four neighbours of every tile along one axis -> what the products are taken of (B^T d)."""
+    """Four neighbours of every tile along one axis -> the inputs of the products (B^T d)."""
     torch.sub(d[0], d[2], out=out[0])
     torch.add(d[1], d[2], out=out[1])
     torch.sub(d[2], d[1], out=out[2])

@@ -1,1 +1,1 @@
-"""From a picture to its restored one: the order of the steps."""
+"""From a picture to the restored picture: the order of the steps."""

@@ -1,4 +1,4 @@
-"""The order of the steps, in one place: for whole pictures (`restorer`) and for hosts that do them one by one (`pieces`)."""
+"""The order of the steps, in one place: for whole pictures (`restorer`) and for hosts that run each step separately (`pieces`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .results import FaceResult, RestoreResult
 if TYPE_CHECKING:
     from ..network.fused import Network
 
-# (index, the face as it was cut out, where in that square the face is) -> the face to paste. All (S, S, ...), float32 0..1.
+# (index, cropped face, mask of the face in the crop) -> the face to paste. All (S, S, ...), float32 0..1.
 MakeFace = Callable[[int, Pixels, Mask], Pixels]
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ def compose(
     progress: Progress | None = None,
     previews: bool = True,
 ) -> RestoreResult:
-    """The picture, enlarged as the options say, with every face cut out, made anew and pasted back. Its `image` is a Picture.
+    """Enlarges the picture as the options say, restores every face and pastes it back. The result's `image` is a Picture.
 
-    sizes: the side in pixels of each face's square. make: gives the new face; what it raises of GpenError leaves that face as it was.
-    parser: ParseNet, for the mask "parsing". upscaler: enlarges what is not a face; None: Lanczos. previews: progress gets each new face.
+    sizes: side of each face's crop in pixels. make: returns the new face; if it raises GpenError, that face stays as it was.
+    parser: ParseNet, for the mask "parsing". upscaler: enlarges the background; None: Lanczos. previews: progress gets each new face.
     """
     progress = progress or Progress()
     matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
@@ -66,10 +66,10 @@ def compose(
         try:
             if isinstance(matrix, GpenError):
                 raise matrix
-            # Read from the picture as it came, not from the enlarged one: nothing invented goes into the network.
+            # Crop the original picture, not the enlarged one: the network must not see invented detail.
             crop = crop_face(source.pixels, matrix, size)
             soft = landmark_mask(template_points(template, size), size, feather=options.feather)
-            inside = clip_to_picture(soft, matrix, source.pixels.shape) if options.colour_match else soft  # only colours are measured
+            inside = clip_to_picture(soft, matrix, source.pixels.shape) if options.colour_match else soft  # only colour_match uses it
             made = make(index, crop, inside)
             parses = options.mask == "parsing" and parser is not None
             mask = parsing_mask(cast(Parser, parser), made, size, feather=options.feather) if parses else soft
@@ -94,9 +94,9 @@ def compose(
 
 
 def restored_face(network: Network, crop: Pixels, inside: Mask, options: RestoreOptions, progress: Progress) -> Pixels:
-    """A face through the network, in the tone that the options ask for. Raises Stopped where the user wants no more.
+    """Runs the network on a face and adjusts its tone as the options say. Raises Stopped if the user interrupts.
 
-    crop: (S, S, 3) float32 RGB 0..1 at the network's size. inside: (S, S), where the face is: its colours are measured there.
+    crop: (S, S, 3) float32 RGB 0..1 at the network's size. inside: (S, S) mask of the area in which colours are measured.
     """
 
     def go_on() -> None:
@@ -114,8 +114,8 @@ def restored_face(network: Network, crop: Pixels, inside: Mask, options: Restore
 def enlarged(
     source: Picture, scale: float, upscaler: Callable[[Pixels], Pixels] | None, progress: Progress
 ) -> tuple[Pixels, Pixels | None, float, bool]:
-    """(pixels, alpha, by how much they are enlarged, whether the user stopped it: then they are as they were)."""
-    if progress.stop():  # while faces were looked for
+    """Enlarges the picture. Returns (pixels, alpha, scale, stopped); a stop leaves the pixels as they were."""
+    if progress.stop():  # the user may have stopped during detection
         return source.pixels, source.alpha, 1.0, True
     if scale == 1.0:
         return source.pixels, source.alpha, 1.0, False
@@ -125,7 +125,7 @@ def enlarged(
 
 
 def _matrix(face: Face, size: int, template: str) -> Matrix | GpenError:
-    """Picture to crop; the error where these landmarks fit no template."""
+    """The matrix from picture to crop, or the error if the landmarks do not fit the template."""
     try:
         return similarity(face.landmarks, template_points(template, size))
     except GpenError as error:

@@ -1,4 +1,4 @@
-"""The pipeline in pieces, for hosts whose users put other work between cropping faces and pasting them back."""
+"""The pipeline in separate steps, for hosts whose users do other work between cropping faces and pasting them back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def crop_faces(pixels: Pixels, faces: Sequence[Face], template: str, size: int) -> tuple[list[Face], list[Pixels]]:
-    """Faces cut out and set upright: (those that could be, their crops). A face whose landmarks fit no template is left out and logged.
+    """Crops and aligns faces. Returns (cropped faces, their crops); a face whose landmarks do not fit the template is skipped and logged.
 
     pixels: (H, W, 3) float32. Crops: (size, size, 3) float32. Raises SettingsError for an unknown template.
     """
@@ -52,11 +52,11 @@ def paste_faces(
     upscaler: Callable[[Pixels], Pixels] | None = None,
     progress: Progress | None = None,
 ) -> RestoreResult:
-    """crop_faces() turned round: the picture with the crops pasted in. The result's `image` is a Picture, its `mask` what changed.
+    """The reverse of crop_faces(): pastes the crops into the picture. The result's `image` is a Picture, its `mask` what changed.
 
-    crops: one square picture a face, of any side, (S, S, 3) float32 0..1. options: strength, detail, feather, mask, output_size and factor
-    count. parser: what ParseNet sees, for the mask "parsing". progress: told of enlarging and of every face; asked to stop, it makes this
-    return what is pasted until then. Raises SettingsError where crops and faces do not belong together.
+    crops: one square picture per face, of any side, (S, S, 3) float32 0..1. options: only strength, detail, feather, mask, output_size and
+    factor are used. parser: ParseNet, for the mask "parsing". progress: reports enlarging and every face; if it says stop, the faces
+    pasted so far are returned. Raises SettingsError if crops and faces do not match.
     """
     if len(crops) != len(faces):
         raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste all crops of these faces and no others.")
@@ -73,21 +73,21 @@ def paste_faces(
         parser=parser,
         upscaler=upscaler,
         progress=progress,
-        previews=False,  # whoever made these faces has seen them
+        previews=False,  # the caller made these faces
     )
 
 
 def face_matrices(faces: Sequence[Face], size: int, template: str) -> list[Matrix]:
-    """The (2, 3) matrices, picture to crop of `size` pixels, of faces that crop_faces() kept. Raises GpenError where a face fits none."""
+    """The (2, 3) matrices from picture to crop (`size` pixels) of faces kept by crop_faces(). Raises GpenError if a face does not fit."""
     points = template_points(template, size)
     return [similarity(face.landmarks, points) for face in faces]
 
 
 def faces_mask(faces: Sequence[Face], shape: Sequence[int], template: str = "gpen", *, feather: float = 0.5) -> Pixels:
-    """Where these faces would be pasted in a picture of that shape (height, width, ...): (H, W) float32, 0..1."""
+    """Where these faces would be pasted into a picture of the given shape (height, width, ...): (H, W) float32, 0..1."""
     height, width = shape[:2]
     compositor = Compositor(np.zeros((height, width, 3), np.float32))
-    size = 256  # only the mask is wanted: it is smooth
+    size = 256  # enough, because the mask is smooth
     points = template_points(template, size)
     mask = landmark_mask(points, size, feather=feather)
     for face in faces:
@@ -96,7 +96,7 @@ def faces_mask(faces: Sequence[Face], shape: Sequence[int], template: str = "gpe
 
 
 def boxes_mask(faces: Sequence[Face], shape: Sequence[int], *, grow: float = 0.0) -> Pixels:
-    """1 inside the faces' boxes, each larger by `grow` of its sides on every side: (H, W) float32."""
+    """A mask that is 1 inside the faces' boxes, each grown on every side by `grow` times its width or height: (H, W) float32."""
     mask = np.zeros(tuple(shape[:2]), np.float32)
     for face in faces:
         x0, y0, x1, y1 = face.box
@@ -107,7 +107,7 @@ def boxes_mask(faces: Sequence[Face], shape: Sequence[int], *, grow: float = 0.0
 
 
 class _Inner(Progress):
-    """Progress for a part of a step: what it reports, the whole reports again, no further than it was."""
+    """Progress for part of a step: each of its reports repeats the position of the whole."""
 
     def __init__(self, whole: Progress, done: int, total: int, what: str) -> None:
         self._whole, self._said = whole, (done, total, what)
@@ -124,8 +124,8 @@ def faces_in_boxes(
 ) -> list[Face]:
     """One face for every box (left, top, right, bottom) that another program found, in the boxes' order; a box without a face is logged.
 
-    pixels: (H, W, 3) float32 RGB 0..1. threshold: 0..1, the least score. Each box is searched with half its size round it. progress: told
-    of every box; asked to stop, it makes this return what is found until then.
+    pixels: (H, W, 3) float32 RGB 0..1. threshold: minimum score, 0..1. Each box is searched with a margin of half its size. progress:
+    reports every box; if it says stop, the faces found so far are returned.
     """
     height, width = pixels.shape[:2]
     found: list[Face] = []

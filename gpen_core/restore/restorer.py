@@ -1,4 +1,4 @@
-"""FaceRestorer: loads what the options ask for, then restores pictures. The order of the steps is in `compose`."""
+"""FaceRestorer: loads the models that the options need and restores pictures. `compose` holds the order of the steps."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 
 class FaceRestorer:
-    """Restores the faces of pictures with one set of options. Made once, used for many pictures; models are loaded at first use.
+    """Restores the faces of pictures with one set of options. Create it once for many pictures; models are loaded on first use.
 
-    options: RestoreOptions (its defaults where None). models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
-    extra_folders: where else weights may lie. progress: told of looks for faces, of enlarging and of every face, and asked whether to stop.
-    network, detector: ready-made ones, for hosts that keep models themselves; `template` then says how the network was trained.
-    upscaler: enlarges the background in place of what the options say: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
+    options: None means the defaults. models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
+    extra_folders: more folders to search for weights. progress: reports detection, enlarging and every face, and says whether to stop.
+    network, detector: already loaded, for hosts that manage models themselves; `template` is then the network's alignment template.
+    upscaler: replaces the options' background upscaler: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class FaceRestorer:
         self._prepared = False
 
     def prepare(self) -> None:
-        """Finds and loads all that the options ask for, so that a setting that cannot be met is an error before any work is done.
+        """Loads everything the options need, so that a setting that cannot work fails before any picture is processed.
 
         Raises SettingsError, FeatureMissingError, WeightsError or WeightsMissingError.
         """
@@ -80,7 +80,7 @@ class FaceRestorer:
         device = pick_device(o.device)
         dtype = pick_dtype(o.precision, device)
         folders = self._weights_folders()
-        # Packages first: where one is missing, nobody needs to look for any weights.
+        # Packages first: if one is missing, no weights are needed.
         parses = o.mask == "parsing" and self._parser is None and not o.aligned
         enlarges = o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None
         if parses:
@@ -119,19 +119,19 @@ class FaceRestorer:
 
     @property
     def size(self) -> int:
-        """Side of the square the network restores, in pixels. Loads the network where it is not yet."""
+        """Side of the square that the network restores, in pixels. Loads the network if necessary."""
         return self.loaded_network.size
 
     @property
     def loaded_network(self) -> Network:
-        """The network. Loads it where it is not yet."""
+        """The network. Loads it if necessary."""
         self.prepare()
         return cast("Network", self._network)
 
     def detect(self, picture: Any, *, where: NDArray[Any] | None = None) -> list[Face]:
-        """The faces that the options choose, in their order. picture: as in a call. The network is not needed, so it is not loaded.
+        """The faces that the options select, in the chosen order. picture: as for __call__(). Does not load the network.
 
-        where: (H, W), only faces whose box has its centre where this is above 0.5.
+        where: (H, W), keeps only faces whose box has its centre where this is above 0.5.
         """
         source = picture if isinstance(picture, Picture) else from_array(picture)
         return self._choose(source.pixels, where)
@@ -161,8 +161,8 @@ class FaceRestorer:
         """Restores a picture.
 
         picture: Picture, (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16 or float (0..1), or PIL image. It is not changed.
-        faces: restore these instead of looking for faces. Failure of one face leaves its original pixels and is said in the result.
-        Raises PictureError for what is no picture, and what prepare() raises.
+        faces: restore these and skip detection. If one face fails, its original pixels stay and the result says why.
+        Raises PictureError for an invalid picture, and what prepare() raises.
         """
         started = time.perf_counter()
         self.prepare()
@@ -194,7 +194,7 @@ class FaceRestorer:
         )
 
     def _restore_aligned(self, source: Picture) -> RestoreResult:
-        """The whole picture is one aligned face: the network on the resized picture, no mask (official `process`, aligned=True)."""
+        """Restores a picture that is one aligned face: resized, without a mask (official `process`, aligned=True)."""
         o, size = self.options, self.size
         shape = source.pixels.shape
         scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
@@ -222,7 +222,7 @@ class FaceRestorer:
 
 
 def _resized(square: Pixels, shape: Sequence[int], enlarging: int = cv2.INTER_CUBIC) -> Pixels:
-    """A picture, a face or its detail at another size (height, width, ...). enlarging: OpenCV's way to enlarge."""
+    """Resizes a picture, a face or its detail to (height, width, ...). enlarging: OpenCV's interpolation for enlarging."""
     height, width = shape[:2]
     if square.shape[:2] == (height, width):
         return square
@@ -231,19 +231,19 @@ def _resized(square: Pixels, shape: Sequence[int], enlarging: int = cv2.INTER_CU
 
 
 def _template_in(template: str, shape: Sequence[int]) -> Pixels:
-    """The template's points in a whole picture of the shape (height, width, ...), as float32 (5, 2)."""
+    """The template's points stretched to a picture of shape (height, width, ...), as float32 (5, 2)."""
     height, width = shape[:2]
     return (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
 
 
 def _realesrgan_in(folders: Sequence[Path]) -> Path:
-    """Real-ESRGAN's weights in the first folder that has them; its usual name in the first folder where none has."""
+    """The path of Real-ESRGAN's weights: the first folder that has them, else the usual name in the first folder."""
     places = [folder / name for folder in folders for name in ("RealESRGAN_x2plus.pth", "RealESRGAN_x4plus.pth")]
     return next((place for place in places if place.is_file()), places[0])
 
 
 def _like(given: Any, picture: Picture) -> Any:
-    """The picture as the kind of object that was given in."""
+    """The picture as the same kind of object as `given`."""
     if isinstance(given, Picture):
         return picture
     return to_pil(picture) if isinstance(given, Image.Image) else to_array(picture)

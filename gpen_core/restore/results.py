@@ -1,4 +1,4 @@
-"""What a restoration gives back."""
+"""The results of a restoration."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Status = Literal["restored", "failed", "stopped"]
 
 @dataclass(frozen=True, eq=False)
 class FaceResult:
-    """One chosen face: where it is in the picture given in, and what became of it.
+    """One selected face: where it is in the input picture, and whether it was restored.
 
     index: its position in the chosen order, from 0. status: "restored"; "failed" (the original pixels stay; `reason` says why);
-    "stopped" (the user interrupted before it).
+    "stopped" (the user interrupted before it was done).
     """
 
     face: Face
@@ -27,18 +27,18 @@ class FaceResult:
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Box, landmarks, score, status, reason and index as plain numbers and texts."""
+        """Box, landmarks, score, status, reason and index as JSON values."""
         return {**self.face.to_json(), "index": self.index, "status": self.status, "reason": self.reason}
 
 
 @dataclass
 class RestoreResult:
-    """A restored picture and how it came about.
+    """A restored picture and how it was made.
 
-    image: what was given in, restored (Picture, NumPy array or PIL image alike). mask: (H, W) float32 0..1 at the output's size, what
-    changed. crops, restored: the faces before and after, (S, S, 3) float32 RGB 0..1, in the order of the faces whose status is
-    "restored". scale: output size over input size. stopped: the user interrupted; the picture holds the faces done until then, and has
-    the input's size where that was before it was enlarged.
+    image: the restored picture, of the same type as the input (Picture, NumPy array or PIL image). mask: (H, W) float32 0..1 at the
+    output's size, what changed. crops, restored: the faces before and after, (S, S, 3) float32 RGB 0..1, one for each face whose status
+    is "restored". scale: output size over input size. stopped: the user interrupted; the picture holds the faces done so far, at the
+    input's size if it was not enlarged yet.
     """
 
     image: Any

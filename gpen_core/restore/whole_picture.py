@@ -1,6 +1,6 @@
-"""What else a GPEN can do with a face: colourise it, fill holes, make one from a segmentation.
+"""GPEN's other tasks: colourise a face, fill holes in it, make one from a segmentation.
 
-Each takes and gives a whole Picture. Source: official `face_colorization.py`, `face_inpainting.py`, `segmentation2face.py` by behaviour.
+Each takes and returns a Picture. Source: official `face_colorization.py`, `face_inpainting.py`, `segmentation2face.py` by behaviour.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def colorize(picture: Picture, network: Network) -> Picture:
-    """Colours for a black-and-white face (weights GPEN-Colorization-1024). The picture is an aligned face or a portrait.
+    """Colourises a black-and-white face (weights GPEN-Colorization-1024). The picture is an aligned face or a portrait.
 
-    At exactly the network's size the network's own output is returned; at any other the picture keeps its luma and takes the
-    chroma of the output (YUV, as the official code does).
+    A picture of exactly the network's size is replaced by the network's output; any other keeps its luma and takes the
+    output's chroma (YUV, as in the official code).
     """
     luma = _yuv(picture.pixels)[..., 0]
     grey = np.repeat(luma[..., None], 3, axis=2)
@@ -36,16 +36,16 @@ def colorize(picture: Picture, network: Network) -> Picture:
 
 
 def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> Picture:
-    """Fills the holes of a face (weights GPEN-Inpainting-1024).
+    """Fills the holes in a face (weights GPEN-Inpainting-1024).
 
-    hole: (H, W) float32 0..1, 1 where to fill; all other pixels then stay bit-identical. Without it the holes are what is painted
-    white, and the network's whole output is returned, as the official code does. Raises PictureError where hole has another size.
+    hole: (H, W) float32 0..1, 1 where to fill; all other pixels stay bit-identical. Without it, white areas are the holes
+    and the network's whole output is returned, as in the official code. Raises PictureError if hole has another size.
     """
     pixels = picture.pixels
     if hole is not None:
         if hole.shape != pixels.shape[:2]:
             raise PictureError(f"the hole mask is {hole.shape[1]}x{hole.shape[0]} pixels, the picture {picture.width}x{picture.height}")
-        # Any pixel the hole touches is hidden from the network, whole.
+        # Hide every pixel that the hole touches, even partly, from the network.
         pixels = np.where(hole[..., None] > 0, np.float32(1), pixels)
     filled = _resized(run_network(network, _resized(pixels, (network.size, network.size))), (picture.width, picture.height))
     if hole is not None:
@@ -55,7 +55,7 @@ def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> P
 
 
 def segmentation_to_face(picture: Picture, network: Network) -> Picture:
-    """A face from a picture of its segmentation (weights GPEN-Seg2face-512), at the network's size. Alpha is not carried over."""
+    """Makes a face from a picture of its segmentation (weights GPEN-Seg2face-512), at the network's size. Drops alpha."""
     made = run_network(network, _resized(picture.pixels, (network.size, network.size)), centred=False)
     coloured = picture.in_colour()
     return Picture(made, None, coloured.form)
@@ -66,7 +66,7 @@ def _yuv(pixels: Pixels) -> Pixels:
 
 
 def _resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """pixels at (width, height): averaged where it shrinks, else bilinear; the same array where nothing changes."""
+    """Pixels resized to (width, height): area average when shrinking, else bilinear; the same array if the size fits."""
     if (pixels.shape[1], pixels.shape[0]) == size:
         return pixels
     shrinks = size[0] < pixels.shape[1] or size[1] < pixels.shape[0]
