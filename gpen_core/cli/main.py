@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
         _add_options(task, RestoreOptions.of("machine"))
 
-    text = "list, download and verify weights"
+    text = "list, download, verify and convert weights"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))
 
     info = _command_parser(commands.add_parser, "info", "info:info", "show versions, devices, folders and optional packages")
@@ -200,12 +200,18 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         ("list", "list_models", "list all weights and show which are on disk"),
         ("download", "download", "download weights to models/GPEN and check them"),
         ("verify", "verify", "check the weights on disk against their checksums"),
+        ("convert", "convert", "write weights as .safetensors in fp16, at half the size (or in float32)"),
         ("where", "where", "show the folders that are searched for weights"),
     ):
         action = _command_parser(actions.add_parser, name, f"models:{function}", text)
         if name in ("download", "verify"):
             names = "catalogue names" if name == "download" else "catalogue names (default: everything on disk)"
             action.add_argument("names", nargs="+" if name == "download" else "*", metavar="NAME", help=names)
+        if name == "convert":
+            action.add_argument("model", metavar="MODEL", help="catalogue name (downloaded if missing) or file")
+            action.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+            action.add_argument("--float32", action="store_true", help="keep float32, the same numbers at twice the size of fp16")
+            action.add_argument("--overwrite", action="store_true", help="replace an existing file")
         action.add_argument("--json", action="store_true", help="as one JSON object on stdout")
         _add_models_dir(action)
 

@@ -1,11 +1,11 @@
-"""The commands `models list | download | verify | where`."""
+"""The commands `models list | download | verify | convert | where`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from ..errors import WeightsError, WeightsMissingError
+from ..errors import OutputExistsError, WeightsError, WeightsMissingError
 from ..weights.catalog import Catalog, WeightFile
 from ..weights.download import download as fetch
 from ..weights.download import missing, sources
@@ -104,6 +104,24 @@ def verify(arguments: argparse.Namespace, console: Console) -> int:
     if console.as_json:
         console.show_json({"models": rows, "failed": failed})
     return MISSING if failed else 0
+
+
+def convert(arguments: argparse.Namespace, console: Console) -> int:
+    """`models convert MODEL -o FILE`: writes weights as .safetensors, fp16 unless --float32 is given."""
+    from ..network.convert import convert_weights
+    from ..network.load import find_model
+
+    source = find_model(arguments.model, arguments.models_dir)
+    try:
+        path = convert_weights(source, arguments.out, half=not arguments.float32, overwrite=arguments.overwrite)
+    except OutputExistsError as error:
+        console.error(f"{error}: use --overwrite to replace it")
+        return 1
+    before, after = source.path.stat().st_size, path.stat().st_size
+    console.say(f"{source.name} ({before / 1e6:.1f} MB): {path} ({after / 1e6:.1f} MB)")
+    if console.as_json:
+        console.show_json({"source": str(source.path), "path": str(path), "bytes": after, "template": source.template})
+    return 0
 
 
 def where(arguments: argparse.Namespace, console: Console) -> int:

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ..errors import DamagedWeightsError, WeightsError, shown
 from .architecture import Architecture
+from .catalog import Template
 from .formats.identify import WANTED, describe_keys, file_kind
 from .formats.onnx_reader import Parameter, read_onnx
 from .formats.pickle_machine import TensorSpec, code_message
@@ -51,6 +52,15 @@ def read_shapes(path: str | Path) -> dict[str, Shape]:
 def read_architecture(path: str | Path) -> Architecture:
     """The architecture of the GPEN generator in a file, from its header alone. Raises WeightsError, which says what any other file is."""
     return _architecture(Path(path), read_shapes(path))
+
+
+def read_template(path: str | Path) -> Template | None:
+    """The alignment template that a .safetensors file names in its metadata, as training/export.py writes it; None for all other files."""
+    with _reading(Path(path)):
+        if file_kind(Path(path)) != "safetensors":
+            return None
+        named = SafetensorsFile(Path(path)).metadata.get("template")
+        return next((template for template in get_args(Template) if template == named), None)
 
 
 def read_generator(path: str | Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import DamagedWeightsError, ModelMissingError, SettingsError, WeightsError, WeightsMissingError, WrongTaskError, shown
 from .architecture import Architecture
 from .catalog import EMBEDDED_FOLDER, Catalog, Task, Template, WeightFile
-from .checkpoint import read_architecture
+from .checkpoint import read_architecture, read_template
 from .download import DownloadProgress, Failure, download, first_answering, missing, summary
 from .folders import SUFFIXES, gpen_folder, offline_switch, search_folders, weight_files
 from .sums import sha256_of
@@ -48,8 +48,8 @@ class Resolved:
 
     @property
     def template(self) -> Template:
-        """The alignment template the model was trained with."""
-        return self.entry.template if self.entry is not None else "gpen"
+        """The alignment template the model was trained with: as the file says, otherwise as the catalogue does, otherwise GPEN's."""
+        return read_template(self.path) or (self.entry.template if self.entry is not None else "gpen")
 
     def made_for(self, task: Task) -> Resolved:
         """Returns itself. Raises WrongTaskError if the model was made for another task."""

@@ -41,11 +41,14 @@ class _Place:
 
 
 class SafetensorsFile:
-    """A .safetensors file whose header is read and checked. Raises WeightsError if it is damaged or cut off."""
+    """A .safetensors file whose header is read and checked. Raises WeightsError if it is damaged or cut off.
+
+    metadata: the texts that the file's writer added, by name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places, self._start = _header(path)
+        self._places, self.metadata, self._start = _header(path)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -71,8 +74,8 @@ class SafetensorsFile:
         return tensors
 
 
-def _header(path: Path) -> tuple[dict[str, _Place], int]:
-    """(tensors by name, in the order of their bytes; offset of the first byte)."""
+def _header(path: Path) -> tuple[dict[str, _Place], dict[str, str], int]:
+    """(tensors by name, in the order of their bytes; metadata; offset of the first byte)."""
     name = shown(path, 300)
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -85,7 +88,8 @@ def _header(path: Path) -> tuple[dict[str, _Place], int]:
         raw = file.read(length)
     try:
         whole: Any = json.loads(raw.decode("utf-8"), parse_int=_number(int), parse_float=_number(float), **_STRICT)
-        whole.pop("__metadata__", None)
+        said = cast("dict[str, Any]", whole.pop("__metadata__", None) or {})
+        metadata = {key: text for key, text in said.items() if isinstance(text, str)}
         places = sorted(((key, _place(facts)) for key, facts in whole.items()), key=lambda item: (item[1].begin, item[1].end))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise DamagedWeightsError(f"'{name}' is damaged: its safetensors header cannot be read; {_AGAIN}.") from error
@@ -99,7 +103,7 @@ def _header(path: Path) -> tuple[dict[str, _Place], int]:
         raise DamagedWeightsError(f"'{name}' is cut off: it should have {due} bytes but has only {size}; {_AGAIN}.")
     if due < size:
         raise DamagedWeightsError(f"'{name}' is damaged: {size - due} bytes at its end belong to no tensor; {_AGAIN}.")
-    return dict(places), 8 + length
+    return dict(places), metadata, 8 + length
 
 
 def _place(facts: Any) -> _Place:
