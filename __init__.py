@@ -1,4 +1,4 @@
-"""ComfyUI's door: hands on the nodes. Anywhere else this file does nothing; the library is `gpen_core`."""
+"""Gives ComfyUI the nodes. Does nothing anywhere else; the library is `gpen_core`."""
 
 import sys
 

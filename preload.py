@@ -6,4 +6,4 @@ import argparse
 
 
 def preload(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gpen-models-path", help="another folder with GPEN weights, in addition to models/GPEN", default=None)
+    parser.add_argument("--gpen-models-path", help="an additional folder with GPEN weights, besides models/GPEN", default=None)

@@ -35,7 +35,7 @@ MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
-# One feature each; `--full` installs them, nothing else misses them. Extras in pyproject.toml say the same.
+# One feature each, installed by `--full`; everything else works without them. The extras in pyproject.toml match.
 OPTIONAL = {"facexlib": "facexlib>=0.3.0", "spandrel": "spandrel>=0.1.6", "av": "av"}
 TEST_TOOLS = (
     "pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx",
@@ -45,11 +45,11 @@ IMPORTS = ("torch", "numpy", "cv2", "PIL", "safetensors", "tqdm", "filelock")
 
 
 class Trouble(Exception):
-    """Something a person has to know; the text says what to do."""
+    """A problem the user has to solve; the text says how."""
 
 
 def version_trouble(version: Sequence[int]) -> str | None:
-    """The sentence for a Python that cannot be used, or None. version: sys.version_info or the like."""
+    """Explains why this Python cannot be used; None if it can. version: sys.version_info or the like."""
     if OLDEST <= tuple(version[:2]) <= NEWEST:
         return None
     again = "py -3.12 quickstart.py" if os.name == "nt" else "python3.12 quickstart.py"
@@ -60,7 +60,7 @@ def version_trouble(version: Sequence[int]) -> str | None:
 
 
 def requirement_lines(text: str) -> list[str]:
-    """The requirements of a requirements file: one a line, without comments and options."""
+    """The requirements in a requirements file, one per line, without comments and options."""
     lines = (line.split(" #")[0].strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith(("#", "-"))]
 
@@ -72,12 +72,12 @@ def name_of(requirement: str) -> str:
 
 
 def torch_first(requirements: Iterable[str]) -> list[str]:
-    """The requirements, torch before all that would bring it along in another build."""
+    """The requirements, torch first: packages that depend on it would install another build."""
     return sorted(requirements, key=lambda line: name_of(line) != "torch")
 
 
 def stamp_key(groups: Iterable[str], version: Sequence[int], index: str = "") -> str:
-    """A text that changes whenever something would have to be installed."""
+    """A text that changes whenever something has to be installed."""
     digest = hashlib.sha256(f"{tuple(version[:2])} {sorted(groups)} {index}".encode())
     for path in (REQUIREMENTS, CONSTRAINTS, Path(__file__)):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
@@ -102,7 +102,7 @@ def pip_install(
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables for children: nothing that leads Python or pip elsewhere, and UTF-8 everywhere."""
+    """The variables for child processes: nothing that points Python or pip elsewhere, and UTF-8 everywhere."""
     away = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__")
     kept = {name: value for name, value in environment.items() if name not in away}
     kept.update(PYTHONUTF8="1", PYTHONNOUSERSITE="1")
@@ -110,7 +110,7 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """One line for the person, at once, whatever letters the console has."""
+    """Prints a line for the user immediately, whatever characters the console supports."""
     try:
         print(text, flush=True)
     except UnicodeEncodeError:
@@ -118,7 +118,7 @@ def say(text: str) -> None:
 
 
 def child(command: list[str], *, stdout: int | None = None, stderr: int | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
-    """The command, run in this folder to its end. given: what it reads."""
+    """Runs the command in this folder and waits for it. given: its standard input."""
     environment = clean_environment(os.environ)
     return subprocess.run(
         command, cwd=ROOT, env=environment, input=given, stdout=stdout, stderr=stderr, encoding="utf-8", errors="replace", check=False
@@ -126,24 +126,24 @@ def child(command: list[str], *, stdout: int | None = None, stderr: int | None =
 
 
 def run(command: list[str]) -> int:
-    """The child's exit code."""
+    """Runs the command. Returns its exit code."""
     return child(command).returncode
 
 
 def output_of(command: list[str]) -> tuple[int, str]:
-    """(exit code, what was printed, errors included)."""
+    """Runs the command. Returns (exit code, its output, errors included)."""
     done = child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout
 
 
 def last_line(text: str, of: str = "ERROR") -> str:
-    """The last line that says something, one with `of` in it if there is one."""
+    """The last line that is not blank, preferably one that contains `of`."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in reversed(lines) if of in line), lines[-1] if lines else "it printed nothing")
 
 
 def pip(packages: Iterable[str], **how: Any) -> str:
-    """Installs packages. Returns pip's words where it could not, '' when all went well."""
+    """Installs packages. Returns '' on success, otherwise pip's error message."""
     if not sys.stdout.isatty():
         code, text = output_of(pip_install(packages, quiet=True, **how))
     else:  # pip's own progress bars
@@ -154,7 +154,7 @@ def pip(packages: Iterable[str], **how: Any) -> str:
 
 @contextlib.contextmanager
 def only_one() -> Generator[None, None, None]:
-    """Two of these at once would spoil each other's .venv: the second waits."""
+    """Lets one quickstart run at a time, because two would corrupt each other's .venv. The second waits."""
     OUT.mkdir(exist_ok=True)
     with (OUT / ".quickstart.lock").open("a+b") as file:
         if os.name == "nt":
@@ -163,7 +163,7 @@ def only_one() -> Generator[None, None, None]:
             file.seek(0)
             held = False
             while not held:
-                with contextlib.suppress(OSError):  # raised after ten seconds of waiting
+                with contextlib.suppress(OSError):  # raised after waiting ten seconds
                     msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
                     held = True
         else:
@@ -174,11 +174,11 @@ def only_one() -> Generator[None, None, None]:
             except OSError:
                 say("Another quickstart is running here; waiting for it ...")
                 fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # the lock ends with the file
+        yield  # closing the file releases the lock
 
 
 def read_stamp() -> dict[str, Any]:
-    """What the stamp says; {} where there is none."""
+    """Reads the stamp. Returns {} if there is none."""
     try:
         found: Any = json.loads(STAMP.read_text("utf-8"))
     except (OSError, ValueError):
@@ -187,14 +187,14 @@ def read_stamp() -> dict[str, Any]:
 
 
 def write_stamp(content: dict[str, Any]) -> None:
-    """In one step: a run cut off in between leaves the old one."""
+    """Replaces the stamp in one step, so an interrupted run leaves the old one."""
     part = STAMP.with_name(STAMP.name + ".part")
     part.write_text(json.dumps(content), encoding="utf-8")
     part.replace(STAMP)
 
 
 def runs(python: Path) -> bool:
-    """Whether this interpreter starts and is of our version (its own Python may have been removed or replaced)."""
+    """Whether this interpreter starts and has our version (the Python it was made from may be gone or replaced)."""
     if not python.is_file():
         return False
     try:
@@ -205,7 +205,7 @@ def runs(python: Path) -> bool:
 
 
 def make_venv() -> None:
-    """A new .venv. An old one of ours that is unfinished or does not run is thrown away; one that somebody else made is kept."""
+    """Makes a new .venv. Deletes our own old one if it is unfinished or does not run; never deletes anyone else's."""
     ours = "{}.{}".format(*sys.version_info[:2])
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         raise Trouble(f"This Python has no venv. On Debian and Ubuntu: sudo apt install python{ours}-venv; then start again.")
@@ -229,7 +229,7 @@ def has_nvidia() -> bool:
 
 
 def install_torch(requirement: str, index: str) -> None:
-    """torch, in the build that suits the machine."""
+    """Installs the build of torch that suits this machine."""
     say("Installing torch (the largest part; this can take some minutes) ...")
     if index:
         error = pip([requirement], options=["--index-url", index])
@@ -237,7 +237,7 @@ def install_torch(requirement: str, index: str) -> None:
             raise Trouble(f"torch could not be installed from {index}: {last_line(error)}")
         return
     if sys.platform == "linux" and platform.machine() == "x86_64" and not has_nvidia():
-        # The plain name brings some GB of CUDA libraries that nothing here would use.
+        # Plain `torch` brings several GB of CUDA libraries that nothing here would use.
         tested = re.search(r"^torch==([0-9.]+)", CONSTRAINTS.read_text("utf-8"), re.MULTILINE)
         if tested and not pip([f"torch=={tested.group(1)}+cpu"]):
             return
@@ -249,7 +249,7 @@ def install_torch(requirement: str, index: str) -> None:
 
 
 def install_tested(what: str, packages: list[str], options: Sequence[str] = ()) -> None:
-    """The tested versions, or where those are not made for this machine, the newest that are. Raises Trouble with pip's words."""
+    """Installs the tested versions, or the newest where those are not available for this machine. Raises Trouble with pip's error."""
     error = pip(packages, options=options)
     if "No matching distribution" in error or "ResolutionImpossible" in error:
         say("The tested versions are not available here (another system, or no network); trying the newest ones.")
@@ -259,16 +259,16 @@ def install_tested(what: str, packages: list[str], options: Sequence[str] = ()) 
 
 
 def install_opencv() -> None:
-    """The build that needs no desktop, where there is none that works: any of the four serves, and two would spoil each other."""
+    """Installs the build that needs no desktop, unless one of the four already works: two at once would break each other."""
     code, _ = output_of([str(venv_python()), "-c", "import cv2; cv2.resize"])
     if code == 0:
         return
-    output_of([str(venv_python()), "-m", "pip", "uninstall", "-y", "-q", *OPENCV])  # one that does not start; .venv is ours
+    output_of([str(venv_python()), "-m", "pip", "uninstall", "-y", "-q", *OPENCV])  # a broken one; .venv is ours
     install_tested(OPENCV[0], [f"{OPENCV[0]}>=4.8"], options=["--no-deps"])
 
 
 def check_imports() -> None:
-    """Everything can be imported. Raises Trouble with the reason."""
+    """Checks that everything can be imported. Raises Trouble with the reason."""
     code, text = output_of([str(venv_python()), "-c", "import " + ", ".join(IMPORTS)])
     if code:
         hint = " Install the Microsoft Visual C++ Redistributable, then start again." if os.name == "nt" and "DLL" in text else ""
@@ -276,10 +276,10 @@ def check_imports() -> None:
 
 
 def install_optional() -> None:
-    """Each as far as it goes here. Nothing is an error."""
+    """Installs the optional packages. One that fails is reported, not an error."""
     for name, requirement in OPTIONAL.items():
         say(f"Installing {name} (optional) ...")
-        # What facexlib asks for brings a second OpenCV and numba; what is used of it needs torchvision alone.
+        # facexlib's dependencies bring a second OpenCV and numba; the parts used here need only torchvision.
         alone = name == "facexlib"
         error = pip([requirement], options=["--no-deps"] if alone else []) or (pip(["torchvision"]) if alone else "")
         if error:
@@ -290,9 +290,9 @@ def install_optional() -> None:
 
 
 def install(wanted: Iterable[str], index: str) -> None:
-    """Brings .venv to what groups ask for; does nothing where it is already so."""
+    """Installs what the groups need into .venv; does nothing if it is already there."""
     stamp = read_stamp()
-    groups = set(wanted) | set(stamp.get("groups", ()))  # a plain run after --test takes nothing away
+    groups = set(wanted) | set(stamp.get("groups", ()))  # a plain run after --test removes nothing
     index = index or stamp.get("index", "")
     key = stamp_key(groups, sys.version_info[:2], index)
     good = runs(venv_python())
@@ -314,7 +314,7 @@ def install(wanted: Iterable[str], index: str) -> None:
             install_optional()
         check_imports()
     except Trouble:
-        write_stamp(stamp)  # as before: a finished environment whose renewal failed is not thrown away
+        write_stamp(stamp)  # a complete environment whose update failed is kept
         raise
     write_stamp({"key": key, "groups": sorted(groups), "index": index})
 
@@ -326,7 +326,7 @@ def restore_command(picture: Path, target: Path) -> list[str]:
 
 
 def restore(picture: Path) -> int:
-    """Restores picture, draws the before/after sheet, says where both are. Returns the exit code."""
+    """Restores picture, draws the before/after sheet and prints both paths. Returns the exit code."""
     if not picture.is_file():
         raise Trouble(f"There is no picture {picture}.")
     target = OUT / (picture.stem + ".png")
@@ -343,17 +343,17 @@ def restore(picture: Path) -> int:
 
 
 def check_types(python: str) -> int:
-    """0 where they are right, or cannot be checked."""
+    """Checks the types. Returns 0 if they are right or cannot be checked."""
     if sys.version_info < (3, 11):
-        say("Types are not checked: numpy for this Python describes its arrays in another way; use Python 3.11 or later.")
+        say("Types are not checked: NumPy for this Python types its arrays differently. Use Python 3.11 or later.")
         return 0
     say("Checking types (pyright) ...")
-    # numpy's stubs are written for the Python they are installed in.
+    # NumPy's stubs match the Python they are installed in.
     return run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", "{}.{}".format(*sys.version_info[:2])])
 
 
 def test(pytest_arguments: list[str]) -> int:
-    """Style, types, tests. Returns 0 only when all three are content; pytest's lines come last."""
+    """Checks style and types, then runs the tests. Returns 0 only if all three pass; pytest's output comes last."""
     python = str(venv_python())
     say("Checking style (ruff) ...")
     style, types = run([python, "-m", "ruff", "check", "."]), check_types(python)
@@ -365,16 +365,16 @@ def test(pytest_arguments: list[str]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Sets up .venv, then restores a picture or runs the tests. Returns the exit code."""
     trouble = version_trouble(sys.version_info[:2])
     if trouble:
         say(trouble)
         return 2
     parser = argparse.ArgumentParser(description="Sets everything up in .venv, then restores a picture or runs the tests.")
     parser.add_argument("picture", nargs="?", type=Path, help="the picture to restore (default: examples/portrait.png)")
-    parser.add_argument("--test", action="store_true", help="check style and types and run all tests; arguments after -- go to pytest")
+    parser.add_argument("--test", action="store_true", help="check style and types, then run all tests; arguments after -- go to pytest")
     parser.add_argument("--full", action="store_true", help="install the optional packages too: " + ", ".join(OPTIONAL))
-    parser.add_argument("--torch-index", default="", metavar="URL", help="package index to install torch from (see pytorch.org)")
+    parser.add_argument("--torch-index", default="", metavar="URL", help="the package index to install torch from (see pytorch.org)")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     asked = parser.parse_args(arguments[:cut])
@@ -389,7 +389,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(str(trouble))
         return 1
     except OSError as error:
-        say(f"That failed: {error}")
+        say(f"Failed: {error}")
         return 1
     except KeyboardInterrupt:
         say("Stopped. Start again at any time: finished steps are kept.")

@@ -1,6 +1,6 @@
-"""The routes POST /gpen/restore and GET /gpen/models, beside the host's own API and under its password."""
+"""The routes POST /gpen/restore and GET /gpen/models, next to the host's own API and with the same password."""
 
-# No `from __future__ import annotations`: FastAPI reads the types of functions that are made inside others.
+# No `from __future__ import annotations`: FastAPI could not resolve the types of nested functions.
 import base64
 import binascii
 import secrets
@@ -29,7 +29,7 @@ from .progress import Stopped
 # A few kilobytes can unpack to gigabytes, so both limits are checked before anything is decoded.
 MAX_BYTES = 128 << 20  # of the picture's file
 MAX_PIXELS = 64 << 20  # 8K twice over
-_LONGEST = MAX_BYTES * 4 // 3 + 1024  # letters of such a file in base64, with a data: URI's head
+_LONGEST = MAX_BYTES * 4 // 3 + 1024  # characters of such a file in base64, including a data: URI's prefix
 
 _TYPES = {"int": int, "float": float, "bool": bool, "text": str}
 
@@ -81,7 +81,7 @@ class RestoreResponse(pydantic.BaseModel):
     image: str = Field(..., description="The restored picture: PNG in base64.")
     faces: list[FaceInfo]
     seconds: float = Field(..., description="Seconds the restoration took, without the wait in the queue.")
-    model: str = Field(..., description="The model used, also where the request said `auto`.")
+    model: str = Field(..., description="The model used, even if the request said `auto`.")
     scale: float = Field(..., description="Output size over input size.")
     stopped: bool = Field(..., description="Whether Interrupt or Skip ended it. Faces finished by then are in the picture.")
 
@@ -133,7 +133,7 @@ def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
 
 
 def _told(error: GpenError) -> str:
-    """The error's message for the answer. If that leaves something out, the console gets the whole message."""
+    """The error's message for the response. If that leaves something out, the console gets the whole message."""
     text = host.public(error)
     if text != str(error):
         host.report(f"/gpen/restore: {error}")
@@ -141,7 +141,7 @@ def _told(error: GpenError) -> str:
 
 
 def models() -> list[ModelInfo]:
-    """The models that `model` accepts, besides auto."""
+    """The models that `model` accepts besides auto."""
     return [ModelInfo(**row) for row in listing()]
 
 
@@ -165,13 +165,13 @@ def _read(source: Path) -> Any:
 
 
 def _only_a_name(model: str) -> None:
-    """Refuses paths from the network: a path could name any file of this machine, or of another one."""
+    """Rejects paths from the network: a path could name any file on this machine, or on another one."""
     if model != AUTO and (Path(model).name != model or "\\" in model or ":" in model):
         raise HTTPException(422, f"model must be a name from GET /gpen/models or a file name in models/GPEN, not a path: {model!a}")
 
 
 class _Route(APIRoute):
-    """Refuses oversized requests before storing them, and explains errors without sending the whole request back."""
+    """Rejects oversized requests before storing them, and explains errors without echoing the whole request."""
 
     def get_route_handler(self) -> Any:
         handle = super().get_route_handler()
@@ -179,7 +179,7 @@ class _Route(APIRoute):
         async def checked(request: Request) -> Any:
             length = request.headers.get("content-length", "")
             if length.isdigit() and int(length) > _LONGEST + 64 * 1024:
-                async for _ in request.stream():  # read and discarded; otherwise the sender sees a broken connection and no answer
+                async for _ in request.stream():  # read and discarded; otherwise the client sees a broken connection and no response
                     pass
                 raise HTTPException(413, f"the request is too large: the limit for a picture is {MAX_BYTES >> 20} MiB")
             try:
@@ -204,7 +204,7 @@ def _credentials() -> dict[str, str]:
 
 
 def _guard(known: dict[str, str]) -> Any:
-    def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's own way
+    def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - how FastAPI declares dependencies
         password = known.get(given.username)
         if password is None or not secrets.compare_digest(given.password.encode(), password.encode()):
             raise HTTPException(401, "Incorrect username or password", headers={"WWW-Authenticate": "Basic"})
@@ -222,7 +222,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     def post_restore(request: Any) -> RestoreResponse:
         return restore(request)
 
-    post_restore.__annotations__["request"] = RestoreRequest  # FastAPI reads it there; a class made from a table is no type to a checker
+    post_restore.__annotations__["request"] = RestoreRequest  # FastAPI reads it there; type checkers reject a class made at run time
 
     errors: dict[int | str, dict[str, Any]] = {
         413: {"description": "The picture's file is too large."},

@@ -1,4 +1,4 @@
-"""One network for the whole host: loaded at first use, moved where the host wants it, kept until another is asked for."""
+"""One network for the whole host: loaded on first use, moved where the host wants it, kept until another is needed."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Engine:
         self._lock = threading.RLock()
         self._key: _Key | None = None
         self._network: FusedGenerator | None = None
-        self._placed: torch.device | None = None  # where the network computes; None where it waits in RAM for it
+        self._placed: torch.device | None = None  # where the network computes; None while it waits in RAM
         self._detector: tuple[str, torch.device, Detector] | None = None
         self._restorer: FaceRestorer | None = None
         self._auto_found = False
 
     def run(self, picture: Any, options: RestoreOptions) -> RestoreResult:
-        """The picture restored. picture: what FaceRestorer takes; options.device `auto` is the host's device.
+        """Restores the picture. picture: as FaceRestorer accepts it; options.device `auto` means the host's device.
 
         Raises GpenError, with a message for users, if nothing could be restored.
         """
@@ -90,8 +90,8 @@ class Engine:
             if self._network is not None:
                 try:
                     with _own_modes(_CPU):
-                        self._network.to("cpu")  # as it is, for it only waits there
-                except Exception as error:  # a failed device gives nothing back; the file is then read again
+                        self._network.to("cpu")  # unchanged, as it only waits there
+                except Exception as error:  # nothing can be read from a failed device; the file is loaded again later
                     log.debug("the network could not be moved: %s", error, exc_info=True)
                     self._network = self._key = None
             host.empty_caches()
@@ -105,7 +105,7 @@ class Engine:
         try:
             self.unload()
         except Exception:
-            log.debug("clearing up failed too", exc_info=True)
+            log.debug("clearing up also failed", exc_info=True)
 
     def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
         for everything in (False, True):
@@ -122,7 +122,7 @@ class Engine:
                         f"not enough memory on {device} for {options.model}, even after unloading everything else; choose a smaller model, "
                         f"or run it on the CPU (A1111: --use-cpu {host.TASK})"
                     ) from error
-        raise AssertionError("the second time returns or raises")
+        raise AssertionError("the second attempt returns or raises")
 
     def _ready(self, options: RestoreOptions, device: torch.device) -> FaceRestorer:
         """A FaceRestorer for the options, its network on the device."""
@@ -182,8 +182,11 @@ ENGINE = Engine()
 
 @contextmanager
 def _own_modes(device: torch.device) -> Generator[None, None, None]:
-    """Switches off the host's torch modes. The network's precision is a setting, but the host, or an extension calling its restorer, may
-    be inside torch.autocast. Forge generates in inference mode, and a network loaded there could not be moved outside it."""
+    """Switches off the host's torch modes.
+
+    The host, or an extension that calls its restorer, may be inside torch.autocast, which would override our precision setting. Forge
+    generates in inference mode, and a network loaded there could not be moved outside it.
+    """
     with torch.inference_mode(False), torch.no_grad():
         if device.type in ("cpu", "cuda", "xpu"):
             with torch.autocast(device.type, enabled=False):

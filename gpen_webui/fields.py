@@ -24,15 +24,15 @@ _SIZE_LIMITS = ("min_size", "max_size")
 def settings() -> tuple[Option, ...]:
     """The options of the section GPEN in Settings, in the table's order.
 
-    A picture that is being generated keeps its size, so what enlarges it is in Extras and the API only; so is `aligned`, which is about a
-    picture that is one cropped face. The device is the host's (--use-cpu gpen).
+    A picture being generated keeps its size, so the options that enlarge it are in Extras and the API only. So is `aligned`, which is for
+    pictures of one cropped face. The host chooses the device (--use-cpu gpen).
     """
     elsewhere = RestoreOptions.of("size", "input")
     return tuple(option for option in RestoreOptions.table() if option not in elsewhere and option.name != "device")
 
 
 def extras() -> tuple[Option, ...]:
-    """The options of the accordion in Extras, two in a row, checkboxes last; the others are taken from Settings."""
+    """The options of the accordion in Extras, two per row, checkboxes last; the others come from Settings."""
     pairs = zip_longest(RestoreOptions.of("model", "look"), RestoreOptions.of("size"))
     options = [option for pair in pairs for option in pair if option is not None and option.kind != "bool"]
     options += [option for option in RestoreOptions.of("choosing") if option.name not in _SIZE_LIMITS]
@@ -66,10 +66,10 @@ def component(option: Option) -> tuple[type[Component], dict[str, Any]]:
 
 
 def infotext(options: RestoreOptions, model: str) -> dict[str, Value]:
-    """What goes into a picture's generation parameters: the model that was used, and every setting that is not at its default.
+    """What goes into a picture's generation parameters: the model used, and every setting that differs from its default.
 
-    model: the name that `auto` came to; a model chosen by name is written as it was chosen, of one chosen by path only the file's name:
-    pictures go to other people, and folders name their owners.
+    model: what `auto` resolved to. A model chosen by name keeps that name. Of a path, only the file's name is written: pictures are
+    shared, and folders can contain the user's name.
     """
     changed: Mapping[str, Value] = options.changed()
     texts = {infotext_key(o): changed[o.name] for o in RestoreOptions.table() if o.name in changed and o.name not in ("model", "device")}

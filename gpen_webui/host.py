@@ -51,18 +51,18 @@ def unload_after() -> bool:
 
 
 def models_dir() -> Path:
-    """The host's folder of models (it follows --data-dir and --models-dir). Ours lie in its folder GPEN."""
+    """The host's models folder (it follows --data-dir and --models-dir). Ours are in its subfolder GPEN."""
     return Path(models_path)
 
 
 def extra_folders() -> list[Path]:
-    """--gpen-models-path (preload.py), where it is given."""
+    """The folder given with --gpen-models-path (preload.py), if any."""
     given = getattr(shared.cmd_opts, "gpen_models_path", None)
     return [Path(given).expanduser()] if given else []
 
 
 def report(message: str, *, traceback: bool = False) -> None:
-    """Prints a line for the user on the host's console. traceback: with that of the current exception, for unexpected faults."""
+    """Prints a line for the user on the host's console. traceback: adds that of the current exception, for unexpected errors."""
     tell = getattr(errors, "report", None)
     if tell is not None:
         tell(f"{NAME}: {message}", exc_info=traceback)
@@ -72,7 +72,7 @@ def report(message: str, *, traceback: bool = False) -> None:
 
 _NO_FOLDERS = re.compile(r"https?://\S+|\bmodels[\\/]GPEN\b(?:[\\/][^\\/'\"(),;:]+)?")
 _FOLDERS = re.compile(
-    r"(?<![\w.])[\\/]\w|[\\/]{2}|\b[a-z]:[\\/]|\bfile:|~\w*[\\/]|\.\.[\\/]"  # beginning somewhere known
+    r"(?<![\w.])[\\/]\w|[\\/]{2}|\b[a-z]:[\\/]|\bfile:|~\w*[\\/]|\.\.[\\/]"  # beginning at a known place
     r"|[\w.-]+[\\/][\w.-]+[\\/]|\w[\\/][\w -]*\.\w",  # two folders, or one with a file
     re.IGNORECASE,
 )
@@ -93,6 +93,6 @@ def public(error: BaseException | str) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     text = lines[0].replace(str(models_dir()), "models").encode("utf-8", "replace").decode("utf-8")
     if not _FOLDERS.search(_NO_FOLDERS.sub("", text)):
-        return text.rstrip(":")  # a list of addresses follows, which is not told
+        return text.rstrip(":")  # the list of addresses that follows is left out
     kind = next((words for kind, words in _KINDS if isinstance(error, kind)), "it failed")
     return f"{kind}; see the WebUI's console for details"

@@ -14,7 +14,7 @@ from .engine import ENGINE
 from .fields import infotext, infotext_key, setting_key, settings
 from .settings import current
 
-RESTORER_KEY = "Face restoration"  # what the host itself writes: the restorer's name
+RESTORER_KEY = "Face restoration"  # written by the host: the restorer's name
 CHOICE_KEY = "Face restoration model"
 
 
@@ -64,7 +64,7 @@ def fill_in(text: str, parameters: dict[str, Any]) -> None:
 
 
 def name_settings() -> None:
-    """Makes the host read back which restorer was used; by itself it reads back only whether one was."""
+    """Makes the host read back which restorer was used; on its own it reads back only whether one was."""
     if hasattr(shared.OptionInfo(), "infotext"):
         choice = shared.opts.data_labels.get("face_restoration_model")
         if choice is not None:

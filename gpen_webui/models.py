@@ -30,7 +30,7 @@ def own_files() -> list[str]:
             try:
                 entry = identify(path)
             except (WeightsError, OSError):
-                continue  # not a GPEN file: not offered, and building a list is no place to complain
+                continue  # not a GPEN file: left out of the list without an error
             if entry is None or entry.task == "restore":
                 names.append(path.name)
     return names

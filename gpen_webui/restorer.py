@@ -1,4 +1,4 @@
-"""The face restorer "GPEN" of the host: Restore faces in txt2img and img2img, and whatever else calls the host's restorer."""
+"""The host's face restorer "GPEN", used by Restore faces in txt2img and img2img and by extensions that restore faces."""
 
 from __future__ import annotations
 

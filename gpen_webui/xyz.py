@@ -29,7 +29,7 @@ def add_axes() -> None:
 
 
 def _axis(axis: Any, option: Option) -> Any:
-    more = {"choices": choices, "cost": 0.5} if option.name == "model" else {}  # costly: so that the host switches models rarely
+    more = {"choices": choices, "cost": 0.5} if option.name == "model" else {}  # a high cost makes the host switch models rarely
     return axis(f"[{host.NAME}] {option.label}", _TYPES.get(option.kind, str), _apply(option), confirm=_confirm(option), **more)
 
 

@@ -1,4 +1,4 @@
-"""Registers what writes the settings into generation parameters. The host finds the class by its name in this module."""
+"""Registers the script that writes the settings into generation parameters. The host finds the class by its name in this module."""
 
 from gpen_webui import infotext
 from gpen_webui.infotext import GpenInfotext
