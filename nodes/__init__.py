@@ -13,7 +13,7 @@ from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAli
 from .restore import RestoreFaces
 from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
 
-# The keys are stored in people's workflows: they never change.
+# Saved workflows contain the keys, so they never change.
 NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "GPENLoadModel": LoadModel,
     "GPENRestoreFaces": RestoreFaces,

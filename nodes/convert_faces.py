@@ -1,4 +1,4 @@
-"""FACES to and from what other packs use: MASK, and BBOX (a list of boxes in pixels)."""
+"""Converts FACES to and from the types of other packs: MASK, and BBOX (a list of boxes in pixels)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class FacesToBoxes:
     def convert(self, faces: Any, form: str) -> tuple[list[Any], int]:
         where = checked(faces)
         lists = [[_written(face, form) for face in frame] for frame in where.frames]
-        # Other packs' nodes for one picture take a plain list.
+        # Other packs' nodes take a plain list for a single picture.
         return lists[0] if len(lists) == 1 else lists, len(where)
 
 
@@ -130,7 +130,7 @@ def _written(face: Face, form: str) -> tuple[int, int, int, int]:
 
 
 def _boxes(value: Any, frames: int, form: str) -> list[list[tuple[float, float, float, float]]]:
-    """A BBOX of any pack as lists of (left, top, right, bottom), one list a frame. Raises SettingsError."""
+    """Any pack's BBOX as lists of (left, top, right, bottom), one list per frame. Raises SettingsError."""
     items = _plain(value)
     if _is_box(items):
         items = [items]

@@ -1,4 +1,4 @@
-"""Detectors, read once."""
+"""Face detectors, loaded once and cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def detector(name: str) -> Detector:
-    """The detector of that name, on ComfyUI's device where it can use one. Raises GpenError where it cannot be had."""
+    """The detector with that name, on ComfyUI's device if it can use it. Raises GpenError if it is not available."""
     from comfy.model_management import get_torch_device
 
     return _make(name, str(get_torch_device()), tuple(weights_folders()))
@@ -27,7 +27,7 @@ def _make(name: str, device: str, folders: tuple[Path, ...]) -> Detector:
 
 
 def weights_folders() -> list[Any]:
-    """Where weights of detectors, ParseNet and Real-ESRGAN are looked for."""
+    """The folders searched for the weights of detectors, ParseNet and Real-ESRGAN."""
     from ..gpen_core.weights.folders import search_folders as core_folders
 
     return [*search_folders(), *core_folders(models_dir())]

@@ -1,4 +1,4 @@
-"""Example Picture: a face for the example workflows, which have to run before anybody has uploaded anything."""
+"""Example Picture: a face for the example workflows, which must run before the user has uploaded anything."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 PICTURES = ("portrait", "pair", "clip")
 FRAMES = 8  # of the clip
-PAIR = slice(62, 222)  # columns of the portrait that hold the head: twice that many are as wide as the portrait is high
-WINDOW = 256  # side of the part of the portrait that a frame of the clip shows
+PAIR = slice(62, 222)  # the portrait's columns with the head; two of these make a square picture
+WINDOW = 256  # side of the part of the portrait that each frame of the clip shows
 
 
 class ExamplePicture:

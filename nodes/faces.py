@@ -1,4 +1,4 @@
-"""What travels along the wire FACES: the faces of every frame of a batch, and what tells the batch they belong to."""
+"""The type FACES: the faces of every frame of a batch, and what identifies the batch they belong to."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FACES = "FACES"
 class Faces:
     """frames: the chosen faces of each frame, in order. height, width: of the frames, in pixels.
 
-    numbers: for each of them its position in the order it was chosen from, from 0: what the setting "Which faces" takes. prints: what each
-    frame looks like (gpen_core.faces.same_picture). template: how the faces were cropped ("gpen" or "ffhq"), empty before Crop Faces.
+    numbers: each face's position among all detected faces, from 0, as the setting "Which faces" takes it. prints: a fingerprint of each
+    frame (gpen_core.faces.same_picture). template: the alignment template of the crops ("gpen" or "ffhq"), empty before Crop Faces.
     """
 
     frames: tuple[tuple[Face, ...], ...]
@@ -38,13 +38,13 @@ class Faces:
         return sum(len(frame) for frame in self.frames)
 
     def __iter__(self) -> Iterator[tuple[int, Face]]:
-        """(number of the frame, face), in the order of the crops."""
+        """Yields (frame number, face) in the order of the crops."""
         for number, frame in enumerate(self.frames):
             for face in frame:
                 yield number, face
 
     def fit(self, frames: torch.Tensor) -> None:
-        """Raises SettingsError where these are not the faces of a batch of that size."""
+        """Raises SettingsError if the batch has another number or size of frames."""
         count, height, width = frames.shape[:3]
         if len(self.frames) != count or (self.height, self.width) != (height, width):
             raise SettingsError(
@@ -53,7 +53,7 @@ class Faces:
             )
 
     def belong(self, frames: torch.Tensor) -> None:
-        """Raises SettingsError where these are not the faces of these pictures. The pictures may have been edited since."""
+        """Raises SettingsError if these are not the faces of these pictures. The pictures may have been edited since detection."""
         from ..gpen_core.faces.same_picture import same_picture
 
         self.fit(frames)
@@ -63,14 +63,14 @@ class Faces:
                 raise SettingsError(f"{which} the picture in which these faces were found: connect that picture.")
 
     def kept(self, indices: Sequence[Sequence[int]], template: str) -> Faces:
-        """The faces at these places of each frame, cropped with that template."""
+        """Keeps the faces at these indices of each frame and records the template they were cropped with."""
         frames = tuple(tuple(faces[i] for i in which) for faces, which in zip(self.frames, indices, strict=True))
         numbers = tuple(tuple(all_[i] for i in which) for all_, which in zip(self.numbers, indices, strict=True))
         return replace(self, frames=frames, numbers=numbers, template=template)
 
 
 def faces_of(frames: torch.Tensor, found: Sequence[Sequence[Face]], numbers: Sequence[Sequence[int]] | None = None) -> Faces:
-    """FACES for pictures and the faces found in each of them. numbers: their positions; None: their places."""
+    """FACES from pictures and the faces found in each. numbers: see Faces; None: their indices."""
     places = numbers if numbers is not None else [range(len(faces)) for faces in found]
     return Faces(
         tuple(tuple(faces) for faces in found),
@@ -88,7 +88,7 @@ def prints_of(frames: torch.Tensor) -> tuple[NDArray[np.float32], ...]:
 
 
 def checked(value: Any) -> Faces:
-    """The value of a FACES input. Raises SettingsError where it comes from another pack."""
+    """The value of a FACES input. Raises SettingsError if it comes from another pack."""
     if not isinstance(value, Faces):
         raise SettingsError(f"This input takes FACES from a GPEN node, not a {type(value).__name__} from another node pack.")
     return value

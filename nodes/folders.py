@@ -1,4 +1,4 @@
-"""ComfyUI's model folders: where weights are listed, looked for and downloaded to."""
+"""ComfyUI's model folders: where weights are listed, found and downloaded to."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ AUTO = "auto"
 
 
 def register_folder() -> None:
-    """models/GPEN becomes a folder of ComfyUI's, after those that the user's extra_model_paths.yaml names."""
+    """Registers models/GPEN with ComfyUI, after the folders in the user's extra_model_paths.yaml."""
     import folder_paths as host
 
     host.add_model_folder_path(FOLDER, str(Path(host.models_dir) / FOLDER), is_default=False)
     paths, known = host.folder_names_and_paths[FOLDER]
-    # Without extensions ComfyUI lists every file, half-finished downloads too.
+    # Without extensions ComfyUI would list every file, including unfinished downloads.
     host.folder_names_and_paths[FOLDER] = (paths, {*known, *SUFFIXES})
 
 
 def gpen_folders() -> list[Path]:
-    """The GPEN folders, the user's default first: downloads go into the first."""
+    """The GPEN folders, the user's default first. Downloads go into the first."""
     import folder_paths as host
 
     return [Path(path) for path in host.get_folder_paths(FOLDER)]
 
 
 def search_folders() -> list[Path]:
-    """All folders in which weights may lie, GPEN folders first, and the folders inside them."""
+    """All folders that may contain weights, including subfolders; GPEN folders come first."""
     import folder_paths as host
 
     roots = gpen_folders()
@@ -53,7 +53,7 @@ def models_dir() -> Path:
 
 
 def model_names() -> list[str]:
-    """What Load GPEN Model offers: auto, the catalogue, files in the GPEN folders, GPEN's ONNX files of other packs. Reads no file."""
+    """The choices of Load GPEN Model: auto, the catalogue, files in the GPEN folders, other packs' GPEN ONNX files. Opens no file."""
     return list(dict.fromkeys([AUTO, *Catalog.default().names(), *_file_names()]))
 
 
@@ -67,7 +67,7 @@ def _file_names() -> Iterator[str]:
 
 
 def model_path(name: str) -> Path | None:
-    """The file that a name of the list stands for; None for auto and for catalogue names."""
+    """The file behind a name from the list; None for auto and for catalogue names."""
     if name == AUTO or name in Catalog.default().names():
         return None
     import folder_paths as host

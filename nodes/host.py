@@ -1,4 +1,4 @@
-"""What ComfyUI does for a node: progress, previews, interrupt, memory."""
+"""ComfyUI's services for a node: progress, previews, interrupt, memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREVIEW_SIDE = 512
 
 
 class Bar(Progress):
-    """One bar for a whole batch: `total` steps, a frame or a face each. ComfyUI's interrupt is raised out of every call."""
+    """One progress bar for a whole batch: `total` steps, each a frame or a face. Any call can raise ComfyUI's interrupt."""
 
     def __init__(self, total: int) -> None:
         from comfy.utils import ProgressBar
@@ -25,8 +25,8 @@ class Bar(Progress):
         self.done = 0
 
     def report(self, done: int, total: int, what: str, preview: NDArray[np.float32] | None = None) -> None:
-        """Called by the core: faces, which are steps of the batch, come with a preview; of a longer step (looking for faces, enlarging)
-        this is a part, and moves the bar a little."""
+        """Called by the core. A restored face comes with a preview and is one step of the batch; any other report is part of a longer step
+        (detection, enlarging) and moves the bar by a fraction."""
         interrupted()
         if preview is not None:
             self.step(preview)
@@ -34,47 +34,47 @@ class Bar(Progress):
             self._bar.update_absolute(self.done + done / total, self.total)
 
     def stop(self) -> bool:
-        """Never: the picture so far is of no use to ComfyUI, whose interrupt is an exception."""
+        """Always False: ComfyUI's interrupt is an exception, so it cannot use an unfinished picture."""
         interrupted()
         return False
 
     def step(self, preview: NDArray[np.float32] | None = None) -> None:
-        """One step of the batch is over; preview: the last restored face, (S, S, 3) 0..1."""
+        """Advances the bar by one step. preview: the last restored face, (S, S, 3) 0..1."""
         self.done += 1
         self._bar.update_absolute(self.done, self.total, None if preview is None else _preview(preview))
 
     def finish(self) -> None:
-        """All steps are over, those that fell away as well."""
+        """Completes the bar, even if some steps were skipped."""
         self._bar.update_absolute(self.total, self.total)
 
 
 def interrupted() -> None:
-    """Raises ComfyUI's own exception where the user pressed Cancel."""
+    """Raises ComfyUI's own exception if the user pressed Cancel."""
     from comfy.model_management import throw_exception_if_processing_interrupted
 
     throw_exception_if_processing_interrupted()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice: by ComfyUI's words for it, which differ from version to version, or the core's."""
+    """Whether an error means that memory ran out, by ComfyUI's test, which differs between versions, or by the core's."""
     from comfy import model_management as host
 
     from ..gpen_core.runtime import is_out_of_memory
 
     if isinstance(error, host.InterruptProcessingException):
         return False
-    known = host.OOM_EXCEPTION  # Exception itself where torch has no class for it
+    known = host.OOM_EXCEPTION  # plain Exception if torch has no class for it
     if known is not Exception and isinstance(error, known):
         return True
-    asked = getattr(host, "is_oom", None)  # newer versions: CUDA reports it as AcceleratorError as well
+    asked = getattr(host, "is_oom", None)  # newer versions, because CUDA may also raise AcceleratorError
     return (asked is not None and bool(asked(error))) or is_out_of_memory(error)
 
 
 def full_load(patcher: ModelPatcher, needed: float) -> None:
-    """Brings a model onto its device, all of it. Raises the device's error where its memory does not suffice.
+    """Loads the whole model onto its device. Raises the device's error if memory runs out.
 
-    needed: bytes that running it takes beside. Where memory is short ComfyUI would leave a part of the weights behind, which its own layers
-    fetch when they need them; those of this network do not.
+    needed: additional bytes for running it. When memory is short, ComfyUI loads only part of the weights and its own layers fetch the rest
+    when needed; this network's layers cannot.
     """
     import inspect
 
@@ -88,8 +88,8 @@ def full_load(patcher: ModelPatcher, needed: float) -> None:
         patcher.model.to(device)
 
 
-def _same_device(one: Any, other: Any) -> bool:  # Any: torch's own types say that a device always has an index
-    """cuda and cuda:0 are one to whoever has one."""
+def _same_device(one: Any, other: Any) -> bool:  # Any: torch's stubs claim that a device always has an index
+    """Whether two devices are the same; cuda without an index matches any cuda:N."""
     return one.type == other.type and (one.index is None or other.index is None or one.index == other.index)
 
 

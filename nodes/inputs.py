@@ -7,10 +7,10 @@ from typing import Any
 
 from ..gpen_core.options import Group, Option, RestoreOptions, Value
 
-# Settings that came after workflows were saved: a workflow keeps its values by their places, so new ones go last, and may be missing.
+# Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
 LATER = ("detail",)
-# Said elsewhere in a graph: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
-# model, an aligned face by a node of its own.
+# Set elsewhere in a workflow: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
+# model, `aligned` by Restore Aligned Faces.
 ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background")
 
 
@@ -21,9 +21,9 @@ def _inputs_of(*groups: Group) -> tuple[str, ...]:
 FINDING = _inputs_of("finding", "choosing")
 CHANGING = _inputs_of("look")
 PASTING = _inputs_of("pasting", "size")
-# Inputs that are shown only on demand where ComfyUI can do that.
+# Inputs that ComfyUI, where it can, shows only on demand.
 ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather")
-# A node has a socket named mask: where to look.
+# The nodes already have an input named mask: where to look.
 NAMES = {"mask": "mask_kind"}
 
 
@@ -48,7 +48,7 @@ def _input(option: Option) -> tuple[Any, dict[str, Any]]:
 
 
 def options_from(values: Mapping[str, Any]) -> RestoreOptions:
-    """RestoreOptions from a node's inputs; inputs that are no settings are left out. Raises SettingsError."""
+    """RestoreOptions from a node's inputs; inputs that are not settings are ignored. Raises SettingsError."""
     chosen: dict[str, Value] = {}
     for option in RestoreOptions.table():
         name = NAMES.get(option.name, option.name)

@@ -1,4 +1,4 @@
-"""Load GPEN Model."""
+"""The node Load GPEN Model."""
 
 from __future__ import annotations
 

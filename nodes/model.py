@@ -1,4 +1,4 @@
-"""A loaded GPEN as it travels along the wire GPEN_MODEL: held by ComfyUI's memory management, which may push it out at any time."""
+"""The type GPEN_MODEL: a loaded GPEN network. ComfyUI manages its memory and may unload it at any time."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NODE_OF_TASK: dict[Task, str] = {
     "inpaint": "Inpaint Face (GPEN)",
     "seg2face": "Segmentation to Face (GPEN)",
 }
-# Values that are alive at once at the network's full size, a pixel; the most that was measured, rounded up.
+# Values held at once per pixel of the network's full size: the measured maximum, rounded up.
 _VALUES_PER_PIXEL = 160
 
 
 @dataclass(eq=False)
 class GpenModel:
-    """patcher: ComfyUI's ModelPatcher round the network. note: one short line that the user should see, or None."""
+    """A loaded model. patcher: ComfyUI's ModelPatcher for the network. note: a short line to show the user, or None."""
 
     name: str
     task: Task
@@ -51,22 +51,22 @@ class GpenModel:
         return self.network.size
 
     def made_for(self, task: Task) -> GpenModel:
-        """Itself. Raises SettingsError where it was made for another task."""
+        """Returns self. Raises SettingsError if the model was made for another task."""
         if self.task != task:
             raise SettingsError(f"{self.name} is made for another task: connect it to {NODE_OF_TASK[self.task]}.")
         return self
 
 
 class Session:
-    """One run of a node: brings the model onto the device for every picture, and copes where its memory does not suffice."""
+    """One run of a node: loads the model onto the device for every picture, and continues on the CPU if memory runs out."""
 
     def __init__(self, model: GpenModel) -> None:
         self._model = model
         self._was_loaded = _is_loaded(model.patcher)
-        self.on_cpu = False  # gone on there, since the device has too little memory
+        self.on_cpu = False  # True once the device has run out of memory
 
     def run(self, work: Callable[[], T]) -> T:
-        """work(), with the network on ComfyUI's device; on the CPU where the device has too little memory. The interrupt passes through."""
+        """Calls work() with the network on ComfyUI's device, or on the CPU if that runs out of memory. The interrupt passes through."""
         from comfy import model_management as host
 
         if self.on_cpu:
@@ -85,11 +85,11 @@ class Session:
         except Exception as error:
             if host.is_device_cpu(patcher.load_device) or not out_of_memory(error):
                 raise
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__  # the core has tried strips before it gave up
-        # Out here the error, and with it what its frames hold on the device, is gone.
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__  # after the core has tried strips
+        # Outside the handler, because the error's frames keep tensors alive on the device.
         log.warning("GPEN: not enough memory on %s (%s); %s continues on the CPU", patcher.load_device, why, self._model.name)
         _unload(patcher)
-        self._model.network.to("cpu")  # not placed there: the next run finds it in the form for ComfyUI's device
+        self._model.network.to("cpu")  # without `place`, so that it keeps the form for ComfyUI's device
         host.soft_empty_cache()
         self.on_cpu = True
         return work()
@@ -102,7 +102,7 @@ def _is_loaded(patcher: ModelPatcher) -> bool:
 
 
 def _unload(patcher: ModelPatcher) -> None:
-    """Takes this model, and no other, out of the device's memory."""
+    """Removes this model, and no other, from the device's memory."""
     from comfy import model_management as host
 
     others = [loaded for loaded in host.current_loaded_models if loaded.model is not patcher]
@@ -111,7 +111,7 @@ def _unload(patcher: ModelPatcher) -> None:
 
 
 def load_model(name: str, precision: str = AUTO) -> GpenModel:
-    """The model of that name, read and wrapped; fetched first where it is missing. Raises GpenError, its message for users."""
+    """Loads and wraps the named model, downloading it first if missing. Raises GpenError with a message for users."""
     from comfy import model_management as host
     from comfy.model_patcher import ModelPatcher
 
@@ -162,7 +162,7 @@ def _resolve(name: str) -> Resolved:
 
 
 def fingerprint(name: str) -> str:
-    """A text that changes when the file behind a name does; for auto and the catalogue when any weight file comes, goes or changes."""
+    """A text that changes with the file behind a name; for auto and catalogue names, with any weight file that appears, goes or changes."""
     from ..gpen_core.weights.folders import weight_files
 
     path = model_path(name)
@@ -178,12 +178,12 @@ _last: dict[str, tuple[str, GpenModel]] = {}
 
 
 def default_model(task: Task = "restore") -> GpenModel:
-    """The model of a node that has none connected; read once, and again when files change."""
+    """The model for a node without a connected one; loaded once, and again when files change."""
     name = AUTO if task == "restore" else _first_of(task)
     state = fingerprint(name)
     if task not in _last or _last[task][0] != state:
         model = load_model(name)
-        _last[task] = (fingerprint(name), model)  # asked again: the file may just have been fetched
+        _last[task] = (fingerprint(name), model)  # computed again, since the file may just have been downloaded
     return _last[task][1]
 
 
@@ -194,7 +194,7 @@ def _first_of(task: Task) -> str:
 
 
 def fingerprint_unless_linked(task: Task, values: dict[str, Any]) -> str:
-    """IS_CHANGED of a node with an optional model: what is linked is ComfyUI's business, else it is the file's state."""
+    """IS_CHANGED for a node with an optional model: ComfyUI tracks a linked model; otherwise the state of the weight files counts."""
     if "model" in values:
         return ""
     return fingerprint(AUTO if task == "restore" else _first_of(task))

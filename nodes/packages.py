@@ -1,4 +1,4 @@
-"""What the nodes need beyond what ComfyUI brings."""
+"""Checks for the one package that the nodes need and ComfyUI does not bring: OpenCV."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def advice() -> str:
 
 
 def say_what_is_missing() -> None:
-    """One line in the log while the pack is loaded. Nothing is imported for it."""
+    """Logs one line at loading time if OpenCV is missing. Does not import it."""
     found = importlib.util.find_spec("cv2")
-    if found is None or found.origin is None:  # no origin: the folder that an uninstalled OpenCV leaves behind
+    if found is None or found.origin is None:  # no origin: an empty folder left by an uninstalled OpenCV
         log.warning("%s", advice())
 
 
 def with_opencv(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The node's function, with a sentence for users in the place of a missing OpenCV's ModuleNotFoundError."""
+    """Wraps a node's function so that a missing OpenCV raises a message for users instead of ModuleNotFoundError."""
 
     @functools.wraps(work)
     def checked(*arguments: Any, **named: Any) -> Any:

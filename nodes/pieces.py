@@ -1,4 +1,4 @@
-"""The same pipeline in pieces: detect, look, crop, restore, paste."""
+"""The pipeline as separate nodes: detect, preview, crop, restore, paste."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node's report on a run: shown on the node and given as its last output."""
+"""A node's report on a run: shown on the node and returned as its last output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def shown(lines: Iterable[str | None], results: Sequence[Any]) -> dict[str, Any]
 
 
 def restored_line(restored: int, found: int, model: str) -> str:
-    """How many of the found faces were restored."""
+    """How many of the detected faces were restored."""
     if not found:
         return ""
     return f"{restored} of {found} faces restored with {model}" if restored < found else f"{count_faces(restored)} restored with {model}"
 
 
 def chosen_line(chosen: int, found: int) -> str:
-    """How many of the found faces were chosen."""
+    """How many of the detected faces were chosen."""
     if not found:
         return ""
     return f"{chosen} of {count_faces(found)} chosen" if chosen < found else f"{count_faces(found)} found"

@@ -93,7 +93,7 @@ class RestoreFaces:
         given = None if detected_faces is None else checked(detected_faces)
         if given is not None:
             given.belong(frames)
-            options = replace(options, detector=RestoreOptions().detector)  # which is not asked: the one that needs nothing
+            options = replace(options, detector=RestoreOptions().detector)  # unused here, so the one that needs no package
         model = (model or default_model()).made_for("restore")
         bar = Bar(2 * frames.shape[0])
         restorer = make_restorer(options, model, bar, upscaler(upscale_model))
@@ -112,7 +112,7 @@ class RestoreFaces:
         found = [one.faces for one in seen]
         bar.total = frames.shape[0] + sum(max(1, len(faces)) for faces in found)
         if options.output_size == "native" and frames.shape[0] > 1:
-            # Pictures of a batch have one size: the largest that any of them needs.
+            # All pictures of a batch have the same size: the largest that any of them needs.
             options = replace(options, output_size="factor", factor=_native_factor(found, model, frames))
             restorer = make_restorer(options, model, bar, upscaler(upscale_model))
 
@@ -156,7 +156,7 @@ class RestoreFaces:
 
 @dataclass(frozen=True)
 class Found:
-    """faces: the chosen faces of one picture. numbers: their positions in the order, from 0. count: how many there were to choose from."""
+    """faces: the chosen faces of one picture. numbers: their positions in the order, from 0. count: the number of faces before choosing."""
 
     faces: Sequence[Face]
     numbers: Sequence[int]
@@ -164,11 +164,11 @@ class Found:
 
 
 class Finder:
-    """Finds faces and chooses among them as the options say."""
+    """Detects faces and selects among them according to the options."""
 
     def __init__(self, options: RestoreOptions, bar: Bar) -> None:
         self._options = options
-        # All of them, in their order: what is chosen keeps the position that it has there.
+        # Finds all faces, so that a chosen face keeps its position among them.
         self._restorer = make_restorer(replace(options, faces="", max_faces=0), None, bar)
 
     def __call__(self, frame: torch.Tensor, where: NDArray[np.float32] | None) -> Found:
@@ -201,14 +201,14 @@ def make_restorer(options: RestoreOptions, model: GpenModel | None, bar: Bar, en
 
 
 def batch_or_nothing(pictures: list[NDArray[np.float32]]) -> Any:
-    """A batch; for no pictures ComfyUI's word that what hangs on this output is not to run: an empty batch breaks other nodes."""
+    """A batch. Without pictures, blocks the nodes connected to this output, because an empty batch breaks them."""
     from comfy_execution.graph_utils import ExecutionBlocker
 
     return from_arrays(pictures) if pictures else ExecutionBlocker(None)
 
 
 def _kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
-    """The result as a tensor; where nothing changed it holds the very numbers that came in, beyond 0..1 and all."""
+    """The result as a tensor. Unchanged pixels keep their exact input values, even outside 0..1."""
     import torch
 
     if result.scale != 1.0:
@@ -243,6 +243,6 @@ def _native_factor(found: Sequence[Sequence[Face]], model: GpenModel, frames: to
         for face in faces:
             try:
                 matrices.append(similarity(face.landmarks, points))
-            except GpenError:  # said when it is that face's turn
+            except GpenError:  # reported when that face is restored
                 continue
     return output_scale("native", matrices, frames.shape[1:3])

@@ -1,4 +1,4 @@
-"""Colour, holes and segmentations: what else GPEN weights can do with a face."""
+"""Nodes for GPEN's other tasks: colourising, inpainting, and faces from segmentation maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _OfAFace:
-    """What the three have in common: a model for one task, run on every picture of a batch."""
+    """Base of the three nodes: runs a model for one task on every picture of a batch."""
 
     TASK: Task
     CATEGORY = CATEGORY

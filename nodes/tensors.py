@@ -1,4 +1,4 @@
-"""ComfyUI's tensors and the core's arrays. IMAGE: (B, H, W, 3 or 4) float32 0..1; MASK: (B, H, W) float32 0..1."""
+"""Converts between ComfyUI's tensors and the core's arrays. IMAGE: (B, H, W, 3 or 4) float32 0..1; MASK: (B, H, W) float32 0..1."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-EMPTY_MASK = 64  # LoadImage gives a black mask of 64 x 64 pixels where a picture has no alpha
+EMPTY_MASK = 64  # LoadImage outputs a black mask of 64 x 64 pixels for a picture without alpha
 
 
 def frames_of(image: Any) -> torch.Tensor:
-    """An IMAGE, checked, in colour: one channel becomes three. Raises SettingsError for what is none."""
+    """Checks an IMAGE and expands one channel to three. Raises SettingsError if it is not an IMAGE."""
     import torch
 
     if not isinstance(image, torch.Tensor) or image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
@@ -28,7 +28,7 @@ def frames_of(image: Any) -> torch.Tensor:
 
 
 def to_array(frame: torch.Tensor) -> NDArray[np.float32]:
-    """One frame as the core wants it: (H, W, 3 or 4) float32, 0..1. Values beyond (HDR) are cut: no network was made for them."""
+    """One frame for the core: (H, W, 3 or 4) float32, 0..1. Values outside (HDR) are clipped: the networks cannot process them."""
     import torch
 
     array: NDArray[np.float32] = frame.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(0, 1).contiguous().numpy()
@@ -36,14 +36,14 @@ def to_array(frame: torch.Tensor) -> NDArray[np.float32]:
 
 
 def cpu_tensor(array: NDArray[Any]) -> torch.Tensor:
-    """The array's own memory as a tensor, whatever default device a pack may have set."""
+    """A CPU tensor that shares the array's memory, whatever default device another pack has set."""
     import torch
 
     return torch.as_tensor(array, device="cpu")
 
 
 def from_arrays(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
-    """Pictures of one shape as a batch on ComfyUI's intermediate device."""
+    """Stacks pictures of one shape into a batch on ComfyUI's intermediate device."""
     import numpy as np
     import torch
     from comfy import model_management
@@ -53,10 +53,10 @@ def from_arrays(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
 
 
 def where_to_look(mask: Any, frames: int, height: int, width: int) -> list[NDArray[np.float32] | None]:
-    """A MASK as one (height, width) array a frame; None: look everywhere.
+    """A MASK as one (height, width) array per frame; None: look everywhere.
 
-    A single mask counts for all frames. A mask of another size is resized, but LoadImage's small black one means that there is none.
-    Raises SettingsError where it is no mask or has another number of frames.
+    A single mask counts for all frames. A mask of another size is resized, but LoadImage's small black one counts as no mask.
+    Raises SettingsError if it is not a mask or has another number of frames.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""An UPSCALE_MODEL of ComfyUI's as what enlarges the background."""
+"""Enlarges the background with one of ComfyUI's UPSCALE_MODELs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TILE, _SMALLEST_TILE, _OVERLAP = 512, 128, 32
 
 
 def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
-    """(H, W, 3) float32 RGB 0..1 to the same, model.scale times as large, in tiles; the model is on the device only meanwhile."""
+    """A function that enlarges (H, W, 3) float32 RGB 0..1 by model.scale, in tiles. The model is on the device only during a call."""
     if model is None:
         return None
 
@@ -32,7 +32,7 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
         device = host.get_torch_device()
         x = cpu_tensor(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
-        # The estimate of ComfyUI's own upscaling node: no upscaler says how much it needs.
+        # ComfyUI's own upscaling node uses this estimate; upscalers do not report their need.
         tile_bytes = _TILE * _TILE * 3 * 4 * max(model.scale, 1.0) * 384.0
         host.free_memory(host.module_size(model.model) + tile_bytes + x.nelement() * 4, device)
         model.to(device)
@@ -48,7 +48,7 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
                 except Exception as error:
                     if tile // 2 < _SMALLEST_TILE or not out_of_memory(error):
                         raise
-                tile //= 2  # out here the error, and with it what its frames hold on the device, is gone
+                tile //= 2  # outside the handler, because the error's frames keep tensors alive on the device
         finally:
             model.to("cpu")
         result: NDArray[np.float32] = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)

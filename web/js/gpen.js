@@ -1,14 +1,14 @@
-// What the GPEN nodes need of ComfyUI's page beyond what it does for every node:
-// a report that stays on the node, Factor only where it counts, and the nodes' texts in the page's language.
+// Adds to ComfyUI's page what the GPEN nodes need: a report that stays on the node,
+// Factor only where it applies, and the nodes' texts in the page's language.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { ComfyWidgets } from "../../../scripts/widgets.js";
 
 const REPORT = "report";
-const WIDTH = 310; // so wide is the longest title with what the page draws beside it
+const WIDTH = 310; // fits the longest title and what the page draws beside it
 
-/** Calls `more` after the method of that name, whoever else has added to it. */
+/** Calls `more` after the method with that name, keeping other extensions' additions. */
 function after(object, name, more) {
   const before = object[name];
   object[name] = function (...given) {
@@ -21,7 +21,7 @@ function after(object, name, more) {
 const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
 const isLinked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null) ?? false;
 
-/** At least as large as what is on the node. */
+/** Enlarges the node to fit its content. */
 function fit(node) {
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
@@ -31,7 +31,7 @@ function showReport(node, text) {
   let widget = widgetOf(node, REPORT);
   if (!widget) {
     widget = ComfyWidgets.STRING(node, REPORT, ["STRING", { multiline: true }], app).widget;
-    // It is a result, no setting: neither saved with the workflow nor sent to the server.
+    // A result, not a setting: neither saved with the workflow nor sent to the server.
     widget.serialize = false;
     widget.options.serialize = false;
     widget.options.read_only = true;
@@ -43,7 +43,7 @@ function showReport(node, text) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Factor is shown where Output size is factor, or where either of them comes from another node. resize: by the row that comes or goes. */
+/** Shows Factor if Output size is factor, or if either comes from another node. resize: changes the node's height by that row. */
 function showFactor(node, resize = true) {
   const size = widgetOf(node, "output_size");
   const factor = widgetOf(node, "factor");
@@ -51,9 +51,9 @@ function showFactor(node, resize = true) {
   const hidden = size.value !== "factor" && !isLinked(node, "output_size") && !isLinked(node, "factor");
   if ((factor.hidden ?? false) === hidden) return;
   const before = node.computeSize()[1];
-  factor.hidden = hidden; // the page drawn on a canvas
-  factor.options.hidden = hidden; // the page whose nodes are made by Vue
-  // On a canvas a hidden row still has its room: -4 takes the space between two rows away as well.
+  factor.hidden = hidden; // for nodes drawn on a canvas
+  factor.options.hidden = hidden; // for nodes rendered by Vue
+  // On a canvas a hidden row still takes up space; -4 also removes the gap between two rows.
   if (hidden) factor.computeSize = () => [0, -4];
   else delete factor.computeSize;
   if (resize) node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
@@ -61,8 +61,8 @@ function showFactor(node, resize = true) {
 }
 
 /**
- * Pages up to 1.32 (and some later) load a language's texts late and drop what packs brought for it: ours are brought again.
- * They know no other way in than the Vue app's own translator; where that cannot be reached the texts stay English.
+ * Pages up to 1.32 (and some later) load a language's texts late and drop those of node packs, so ours are added again.
+ * The only access is the Vue app's translator; if it cannot be reached, the texts stay English.
  */
 async function bringTexts() {
   const provided = document.querySelector("#vue-app")?.__vue_app__?._context?.provides ?? {};
@@ -95,7 +95,7 @@ app.registerExtension({
       if (output?.text?.[0]) showReport(this, output.text[0]);
     });
     after(nodeType.prototype, "onConfigure", function () {
-      showFactor(this, false); // its size was saved with it
+      showFactor(this, false); // the workflow contains the node's size
       fit(this);
     });
     after(nodeType.prototype, "onConnectionsChange", function () {
@@ -112,7 +112,7 @@ app.registerExtension({
     showFactor(node);
   },
 
-  /** The outputs of a run that is shown again: another tab of the page, or one taken from the queue. */
+  /** Shows the reports of an earlier run again: in another tab of the page, or from the queue. */
   onNodeOutputsUpdated(outputs) {
     for (const [id, output] of Object.entries(outputs ?? {})) {
       const node = app.graph?.getNodeById?.(Number(id));
