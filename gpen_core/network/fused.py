@@ -13,10 +13,13 @@ Inference only. Shapes as in `modules`: pictures (N, 3, S, S), RGB in -1..1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
-from . import tiles
+from . import card, tiles
 from .layers import Ask, Layers
 from .modules import Generator
 
@@ -26,6 +29,14 @@ class FusedGenerator(Layers):
 
     `place` moves it to a device. `.to()` and `.half()` work as on any module, but it may then run slower.
     """
+
+    def __init__(self, plain: Generator) -> None:
+        super().__init__(plain)
+        self.graphs = card.Graphs()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.graphs = card.Graphs()  # before the weights move: those that are there read them where they lie now
+        return cast(Any, super())._apply(fn)
 
     @torch.no_grad()
     def forward(self, x: Tensor, tiled: bool | None = None, ask: Ask | None = None) -> Tensor:
@@ -41,8 +52,10 @@ class FusedGenerator(Layers):
         # these sizes are where strips win.
         faster = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
         if tiled or (tiled is None and faster):
+            self.graphs.drop()  # strips are for where memory is short
             return tiles.run_in_strips(self, x, whole=min(tiles.SPARING if tiled else tiles.FAST, self.size // 2), ask=ask)
-        return self.whole(x, ask)
+        done = self.graphs.run(self.whole, x)
+        return self.whole(x, ask) if done is None else done
 
 
 # Either form, for code that only runs it.
