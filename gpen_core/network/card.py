@@ -35,7 +35,7 @@ def kernel(name: str, x: Tensor, *rest: object) -> Tensor | None:
     if not wanted(x) or name in _failed:
         return None
     try:
-        return getattr(importlib.import_module(".kernels", __package__), name)(x, *rest)
+        return getattr(importlib.import_module(f"{__package__}.kernels"), name)(x, *rest)
     except Exception as error:  # no Triton, no C compiler for it, a card it does not know: it raises whatever it likes
         if is_out_of_memory(error):
             raise
