@@ -159,7 +159,7 @@ def test_what_is_no_picture_is_refused() -> None:
 
 
 class Broken(torch.nn.Module):
-    """Gives values that are not numbers: in half precision only, for the faces named, or always."""
+    """Gives invalid values (NaN): in half precision only, for the faces named, or always."""
 
     def __init__(self, half_only: bool = False, faces: Sequence[int] = ()) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""What is done with one face, one step a module."""
+"""The steps for one face, one module each."""

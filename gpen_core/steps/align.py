@@ -1,4 +1,4 @@
-"""From a face in a picture to the network's square, and the arithmetic between the two frames.
+"""Aligning a face to the network's square crop, and converting coordinates between picture and crop.
 
 Coordinates are pixels; (0, 0) is the centre of the top left pixel, as in OpenCV. A "matrix" is always 2x3 and maps picture to crop.
 Source of the numbers: GPEN (Yang et al., CVPR 2021) `face_model/align_faces.py`, described in docs/gpen.md; Umeyama, PAMI 1991.
@@ -19,7 +19,7 @@ from ..pixels import Pixels
 Matrix = NDArray[np.float64]
 Border = Literal["reflect", "replicate", "constant"]
 
-# ArcFace's 112-pixel points as published for 96x112, moved by 8 in x, with 28 pixels of padding on every side: 168 units.
+# ArcFace's points as published for 96x112, moved by 8 in x for 112x112, plus 28 pixels of padding on every side: 168 units.
 _ARCFACE = np.array(
     [
         [30.29459953, 51.69630051],
@@ -31,7 +31,7 @@ _ARCFACE = np.array(
 )
 TEMPLATES: dict[str, NDArray[np.float64]] = {
     "gpen": (_ARCFACE + np.array([8.0 + 28.0, 28.0])) / 168.0,
-    # FFHQ as FaceFusion, ReActor and facexlib use it (at 512: 192.98 239.95 and so on).
+    # FFHQ as used by FaceFusion, ReActor and facexlib (at 512: 192.98 239.95 and so on).
     "ffhq": np.array(
         [
             [0.37691676, 0.46864664],
@@ -46,39 +46,39 @@ for _points in TEMPLATES.values():
     _points.setflags(write=False)
 
 _BORDERS: dict[str, int] = {"reflect": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE, "constant": cv2.BORDER_CONSTANT}
-# The prefilter's sigma in pixels of the target. Measured: 0.5 would alias half as much and take a quarter more off a pasted face.
+# The prefilter's sigma in pixels of the target. Measured: 0.5 halves the aliasing but takes a quarter more detail from a pasted face.
 _SIGMA = 0.4
-_FLATTEST = 0.02  # five points whose spread across is under 2 % of their spread along lie on a line
-# Correlation with the template: a mirrored face reaches 0.23; a head, modelled by five points in space and turned by up to 90 degrees to
-# the side and 60 up or down at once, 0.55 and more.
+_FLATTEST = 0.02  # points whose spread across is under 2 % of their spread along count as one line
+# Correlation with the template: a mirrored face reaches 0.23; a five-point model of a head turned by up to 90 degrees to the side and
+# 60 up or down reaches at least 0.55.
 _WORST_FIT = 0.5
 
 
 class AlignmentError(GpenError):
-    """The five landmarks of a face cannot be laid over the template; that face cannot be restored, the others can."""
+    """The five landmarks of a face do not fit the alignment template. Other faces can still be restored."""
 
 
 def template_points(name: str, size: int) -> NDArray[np.float64]:
-    """The five reference points (left eye, right eye, nose, left and right mouth corner) of a template.
+    """The five points (left eye, right eye, nose, left and right mouth corner) of an alignment template.
 
     name: a key of TEMPLATES. size: side of the crop in pixels. Returns (5, 2) float64, x and y in pixels of the crop: the unit template
-    times size, without half-pixel terms, as the official code and FaceFusion have it. Raises SettingsError for an unknown name.
+    times size, without half-pixel offsets, as in the official code and FaceFusion. Raises SettingsError for an unknown name.
     """
     if name not in TEMPLATES:
-        raise SettingsError(f"There is no face template {name!r}; choose one of {', '.join(sorted(TEMPLATES))}.")
+        raise SettingsError(f"There is no alignment template {name!r}; choose one of {', '.join(sorted(TEMPLATES))}.")
     return TEMPLATES[name] * float(size)
 
 
 def similarity(src: ArrayLike, dst: ArrayLike) -> Matrix:
-    """The rotation, uniform scale and shift that carry src nearest to dst in the least-squares sense, never a reflection.
+    """The rotation, uniform scale and shift that best map src to dst by least squares, never a reflection.
 
     src, dst: (N, 2) points, N >= 2; for faces the landmarks in the picture and template_points(). Returns (2, 3) float64.
-    Raises AlignmentError when the points are not finite, all equal, on one line, or in no way arranged like the template.
+    Raises AlignmentError if the points are not finite, coincide, lie on one line, or are not arranged like the template.
     """
     a = np.asarray(src, np.float64)
     b = np.asarray(dst, np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) < 2:
-        raise AlignmentError(f"Landmarks must be pairs of x and y, as many as the template has; got {a.shape} for {b.shape}.")
+        raise AlignmentError(f"Landmarks must be x, y pairs, one per template point; got {a.shape} for {b.shape}.")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise AlignmentError("The landmarks of this face are not finite numbers.")
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
@@ -86,7 +86,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> Matrix:
     for points in (a, b):
         spread = np.linalg.svd(points, compute_uv=False)
         if spread[0] <= 1e-6 or (len(points) > 2 and spread[1] < _FLATTEST * spread[0]):
-            raise AlignmentError("The landmarks of this face lie on one spot or one line, so its position cannot be told.")
+            raise AlignmentError("The landmarks of this face lie on one point or one line, so it cannot be aligned.")
     # In the plane Umeyama's solution is one complex number z = sum(conj(a) b) / sum |a|^2.
     real, imaginary = float((a * b).sum()), float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum())
     power_a, power_b = float((a * a).sum()), float((b * b).sum())
@@ -98,7 +98,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> Matrix:
 
 
 def invert(matrix: ArrayLike) -> Matrix:
-    """The inverse of an affine (2, 3) matrix: crop to picture for picture to crop. Raises AlignmentError when there is none."""
+    """Inverts an affine (2, 3) matrix, such as picture to crop into crop to picture. Raises AlignmentError if it has no inverse."""
     m = np.asarray(matrix, np.float64)
     determinant = float(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])
     if not np.isfinite(m).all() or determinant == 0.0:
@@ -108,7 +108,7 @@ def invert(matrix: ArrayLike) -> Matrix:
 
 
 def transform(points: ArrayLike, matrix: ArrayLike) -> NDArray[np.float64]:
-    """Points (N, 2) carried through a (2, 3) matrix: (N, 2) float64."""
+    """Applies a (2, 3) matrix to points (N, 2): (N, 2) float64."""
     m = np.asarray(matrix, np.float64)
     return np.asarray(points, np.float64) @ m[:, :2].T + m[:, 2]
 
@@ -120,7 +120,7 @@ def scale_of(matrix: ArrayLike) -> float:
 
 
 def rescale_matrix(matrix: ArrayLike, old_shape: Sequence[int], new_shape: Sequence[int]) -> Matrix:
-    """The matrix of the same face after the whole picture was resized (pixel edges kept in place, as cv2.resize and Pillow do).
+    """The matrix of the same face after resizing the whole picture (pixel edges stay in place, as in cv2.resize and Pillow).
 
     old_shape, new_shape: (height, width, ...) of the picture before and after. Returns (2, 3) float64: resized picture to crop.
     """
@@ -130,32 +130,32 @@ def rescale_matrix(matrix: ArrayLike, old_shape: Sequence[int], new_shape: Seque
 
 
 def crop_face(picture: Pixels, matrix: ArrayLike, size: int) -> Pixels:
-    """The face as the network wants it: a square cut out of the picture.
+    """Crops the aligned square face that the network needs.
 
     picture: (H, W, 3) float32. matrix: (2, 3), picture to crop. Returns (size, size, 3) float32, values as in the picture.
-    Beyond its border the picture is mirrored, so that a face cut by it brings no black wedge into the network, and where the crop shrinks
-    the picture no pixels are dropped; the official code has 0 there, and drops them. Only the face's own rectangle of the picture is read.
+    Beyond its border the picture is mirrored, so that the network sees no black wedge, and shrinking averages pixels; the official code
+    fills with 0 and skips pixels. Only the face's rectangle of the picture is read.
     """
     return warp(picture, matrix, (size, size), border="reflect")
 
 
 def warp(source: Pixels, matrix: ArrayLike, shape: tuple[int, int], *, border: Border, antialias: bool = True) -> Pixels:
-    """Source carried through matrix (source to target) into a target of shape (height, width); bilinear, antialiased when shrinking.
+    """Warps source by a matrix (source to target) into a target of shape (height, width); bilinear, antialiased when shrinking.
 
     source: (h, w) or (h, w, C) float32, C <= 4, not changed. border: what lies beyond the source ("constant" is 0).
-    Shrinking by a factor r first averages whole blocks of pixels as long as r stays at 2 or more, then applies a Gaussian of
-    0.4 * sqrt(r^2 - 1) pixels: 45 % of the contrast is left at the finest detail the target can show, 4 % at twice that frequency.
+    Shrinking by a factor r first averages whole blocks of pixels while r stays at 2 or more, then applies a Gaussian of
+    0.4 * sqrt(r^2 - 1) pixels: this leaves 45 % of the contrast at the target's finest detail, and 4 % at twice that frequency.
     """
     height, width = shape
     back = invert(matrix)
     shrink = max(1.0, scale_of(back)) if antialias else 1.0
-    # The part of the source that the target sees. Beyond it nothing is read, so an 8K picture costs no more than its face.
+    # Read only the part of the source that the target shows, so an 8K picture costs no more than its face.
     corners = transform([[-1, -1], [width, -1], [-1, height], [width, height]], back)
     margin = 2.0 + 3.0 * shrink
     low = np.floor(corners.min(axis=0) - margin)
     high = np.ceil(corners.max(axis=0) + margin) + 1
     limits = np.array([source.shape[1], source.shape[0]])
-    # At least one row and column stay, so that "reflect" has something to mirror even if the face lies outside.
+    # Keep at least one row and column, so that "reflect" has something to mirror even if the face lies outside.
     x0, y0 = (int(v) for v in np.clip(low, 0, limits - 1))
     x1, y1 = (int(v) for v in np.maximum(np.clip(high, 0, limits), (x0 + 1, y0 + 1)))
     part = source[y0:y1, x0:x1]
@@ -168,10 +168,10 @@ def warp(source: Pixels, matrix: ArrayLike, shape: tuple[int, int], *, border: B
     rest = shrink / factor
     if rest > 1.0:
         sigma = _SIGMA * float(np.sqrt(rest * rest - 1.0))
-        # Four sigmas on either side, as OpenCV takes for float pictures by itself. Beyond a "constant" border the filter sees 0 too.
+        # Four sigmas on either side, OpenCV's default for float pictures. Beyond a "constant" border the filter sees 0 too.
         side = 2 * int(np.ceil(4.0 * sigma)) + 1
         part = cast(Pixels, cv2.GaussianBlur(part, (side, side), sigma, borderType=mode))
-    # Centre of block u: factor * u + (factor - 1) / 2, counted from the part's own corner.
+    # Centre of block u: factor * u + (factor - 1) / 2, counted from the part's corner.
     offset = np.array([x0, y0], np.float64) + (factor - 1) / 2.0
     to_part = np.column_stack([back[:, :2] / factor, (back[:, 2] - offset) / factor])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -180,7 +180,7 @@ def warp(source: Pixels, matrix: ArrayLike, shape: tuple[int, int], *, border: B
 
 
 def _shrink_blocks(part: Pixels, factor: int) -> Pixels:
-    """Mean of factor x factor blocks; the last ones are filled up by repeating the edge."""
+    """The mean of factor x factor blocks; the last ones are padded by repeating the edge."""
     height, width = part.shape[:2]
     down, right = -height % factor, -width % factor
     if down or right:

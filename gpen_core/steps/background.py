@@ -1,7 +1,7 @@
-"""The rest of the picture: how large it becomes, and what enlarges it.
+"""The background: its output size, and how it is enlarged.
 
-Lanczos needs nothing; Real-ESRGAN (Wang et al., 2021) is used through spandrel, or basicsr where only that can be imported; a host may
-give an upscaler of its own. Pictures are float32 RGB (H, W, 3), 0..1.
+Lanczos needs nothing; Real-ESRGAN (Wang et al., 2021) needs spandrel, or basicsr if only that can be imported; a host may pass its
+own upscaler. Pictures are float32 RGB (H, W, 3), 0..1.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .align import scale_of
 
 Upscaler = Callable[[Pixels], Pixels]
 
-# The bounds of every enlargement. 200 megapixels are 2.4 GB as float32 RGB; 16384 is what JPEG viewers and textures still take.
+# The limits of every enlargement. 200 megapixels are 2.4 GB as float32 RGB; many viewers and textures end at 16384.
 MAX_SCALE = 8.0
 MAX_LONG_SIDE = 16384
 MAX_PIXELS = 200_000_000
 
-_STRIP = 64  # rows that are enlarged at once
-_ASKED = 256  # after so many rows it is asked whether to stop
+_STRIP = 64  # rows enlarged at once
+_ASKED = 256  # rows between checks for a stop
 
 
 def largest_scale(picture_shape: Sequence[int]) -> float:
-    """How much a picture (height, width, ...) may be enlarged at most: within MAX_SCALE, MAX_LONG_SIDE and MAX_PIXELS, never under 1."""
+    """The largest allowed scale for a picture (height, width, ...): within MAX_SCALE, MAX_LONG_SIDE and MAX_PIXELS, at least 1."""
     height, width = picture_shape[0], picture_shape[1]
     return max(1.0, min(MAX_SCALE, MAX_LONG_SIDE / max(height, width), float(np.sqrt(MAX_PIXELS / (height * width)))))
 
@@ -43,10 +43,10 @@ def output_scale(
 ) -> float:
     """The factor by which the picture is enlarged before faces are pasted.
 
-    mode: "keep" is 1; a number is taken as it is; "native" enlarges until no restored face has to be shrunk when pasted: the most crop
-    pixels per picture pixel among the faces. matrices: the (2, 3) picture-to-crop matrices of the faces that were restored.
-    picture_shape: (height, width, ...). most: the bound, largest_scale(picture_shape) if not given; "native" stops there. Returns a factor
-    >= 1 ("native", "keep") or as asked. Raises SettingsError for a factor that is not positive or is above the bound.
+    mode: "keep" is 1; a number is the factor; "native" enlarges until no restored face has to shrink when pasted: the most crop
+    pixels per picture pixel among the faces. matrices: the (2, 3) picture-to-crop matrices of the faces to restore.
+    picture_shape: (height, width, ...). most: the limit, by default largest_scale(picture_shape); "native" stops there. Returns the given
+    factor, else at least 1. Raises SettingsError for a factor that is not positive or exceeds the limit.
     """
     bound = largest_scale(picture_shape) if most is None else most
     if mode == "keep":
@@ -58,14 +58,14 @@ def output_scale(
         raise SettingsError(f"The picture cannot be enlarged by {mode}; give a factor above 0, keep or native.")
     if factor > max(1.0, bound):
         raise SettingsError(
-            f"A picture of {picture_shape[1]}x{picture_shape[0]} can be enlarged by {bound:.2f} at most, not by {factor:g}: the limits are "
+            f"A picture of {picture_shape[1]}x{picture_shape[0]} can be enlarged at most {bound:.2f} times, not {factor:g}: the limits are "
             f"{MAX_SCALE:g} times, {MAX_LONG_SIDE} pixels a side and {MAX_PIXELS // 1_000_000} megapixels. Choose a smaller factor."
         )
     return factor
 
 
 def scaled_shape(picture_shape: Sequence[int], scale: float) -> tuple[int, int]:
-    """(height, width) after enlarging by scale, rounded to whole pixels, at least 1."""
+    """(height, width) after enlarging by scale, in whole pixels, at least 1."""
     return max(1, round(picture_shape[0] * scale)), max(1, round(picture_shape[1] * scale))
 
 
@@ -77,12 +77,12 @@ def enlarge(
     upscaler: Upscaler | None = None,
     progress: Progress | None = None,
 ) -> tuple[Pixels, NDArray[np.float32] | None]:
-    """The picture, and its alpha if it has one, enlarged to scaled_shape(picture.shape, scale).
+    """Enlarges the picture, and its alpha if it has one, to scaled_shape(picture.shape, scale).
 
-    picture: (H, W, 3). alpha: (H, W), 0..1; always by Lanczos. upscaler: anything that enlarges a picture, by whatever factor it likes
-    (load_realesrgan(), a host's model); its result is brought to the size wanted. None is Lanczos. Nothing given is changed.
-    Scale 1 returns copies, untouched by any upscaler, and so it is where `progress` says to stop before all is enlarged.
-    Raises GpenError when the upscaler returns something that is no picture.
+    picture: (H, W, 3). alpha: (H, W), 0..1; always by Lanczos. upscaler: anything that enlarges a picture, by any factor
+    (load_realesrgan(), a host's model); its result is resized to the output size. None is Lanczos. The inputs are not changed.
+    Returns copies, untouched by any upscaler, if scale is 1 or `progress` says stop before everything is enlarged.
+    Raises GpenError if the upscaler returns an invalid picture.
     """
     shape = scaled_shape(picture.shape, scale)
     progress = progress or Progress()
@@ -96,7 +96,7 @@ def enlarge(
             larger = np.asarray(upscaler(picture), np.float32)
             if larger.ndim != 3 or larger.shape[2] != 3 or not np.isfinite(larger).all():
                 raise GpenError(
-                    "The upscaler chosen for the background returned no usable picture; choose lanczos for the background instead."
+                    "The upscaler chosen for the background returned an invalid picture; choose lanczos for the background instead."
                 )
         return _resize(larger, shape, progress), larger_alpha
     except Stopped:
@@ -104,14 +104,14 @@ def enlarge(
 
 
 def _go_on(progress: Progress, done: int, total: int) -> None:
-    """Tells how far it is. Raises Stopped where it is asked to stop."""
+    """Reports progress. Raises Stopped if the user stops it."""
     if progress.stop():
         raise Stopped
     progress.report(done, total, "enlarging the background")
 
 
 def _resize(picture: NDArray[np.float32], shape: tuple[int, int], progress: Progress | None = None) -> NDArray[np.float32]:
-    """Lanczos over 8x8 pixels up, area means down; overshoot is cut to 0..1. Raises Stopped where `progress` says so."""
+    """Resizes: up by Lanczos over 8x8 pixels, down by area means; clips to 0..1. Raises Stopped if `progress` says so."""
     progress = progress or Progress()
     if shape == picture.shape[:2]:
         return np.clip(picture, 0.0, 1.0).astype(np.float32)
@@ -126,7 +126,7 @@ def _resize(picture: NDArray[np.float32], shape: tuple[int, int], progress: Prog
         part = resized[top : top + _STRIP]
         first, weights = _lanczos_rows(picture.shape[0], shape[0], top, top + len(part))
         rows = np.ascontiguousarray(picture[first : first + weights.shape[1]])
-        # OpenCV makes the rows longer. More of them it makes only from whole pictures, since a strip need not begin at a whole row.
+        # OpenCV only widens the rows here: it cannot add rows to a strip that begins between two rows of the picture.
         wide = cv2.resize(rows, (shape[1], len(rows)), interpolation=cv2.INTER_LANCZOS4)
         np.matmul(weights, np.asarray(wide).reshape(len(rows), -1), out=part.reshape(len(part), -1))
         np.clip(part, 0.0, 1.0, out=part)
@@ -134,7 +134,7 @@ def _resize(picture: NDArray[np.float32], shape: tuple[int, int], progress: Prog
 
 
 def _lanczos_rows(length: int, larger: int, top: int, bottom: int) -> tuple[int, NDArray[np.float32]]:
-    """Rows top..bottom of a picture enlarged from `length` to `larger` rows: the first row they are made of, and (rows, rows there)."""
+    """For rows top..bottom of a picture enlarged from `length` to `larger` rows: the first source row, and weights (rows, source rows)."""
     centres = (np.arange(top, bottom) + 0.5) * (length / larger) - 0.5
     taps = np.floor(centres).astype(int)[:, None] + np.arange(-3, 5)
     apart = centres[:, None] - taps
@@ -150,15 +150,15 @@ def _lanczos_rows(length: int, larger: int, top: int, bottom: int) -> tuple[int,
 def in_tiles(
     picture: Pixels, factor: int, upscale: Upscaler, *, tile: int = 256, overlap: int = 32, progress: Progress | None = None
 ) -> Pixels:
-    """An upscaler run tile by tile; neighbouring tiles fade into each other over `overlap` pixels, so that no seam is left.
+    """Runs an upscaler tile by tile; neighbouring tiles fade into each other over `overlap` pixels, which leaves no seam.
 
     picture: (H, W, 3). factor: how much upscale enlarges: (h, w, 3) to (factor*h, factor*w, 3). tile, overlap: in pixels of the picture.
-    The outer quarter of an overlap counts for nothing, because there a network sees the tile's edge. Returns (factor*H, factor*W, 3).
-    Raises Stopped when progress.stop() says so.
+    The outer quarter of an overlap is ignored, because a network sees the tile's edge there. Returns (factor*H, factor*W, 3).
+    Raises Stopped if progress.stop() says so.
     """
     height, width = picture.shape[:2]
     progress = progress or Progress()
-    overlap = min(overlap, tile // 2)  # more, and three tiles would meet
+    overlap = min(overlap, tile // 2)  # with more, three tiles would meet
     rows, columns = _spans(height, factor, tile, overlap), _spans(width, factor, tile, overlap)
     result = np.zeros((height * factor, width * factor, 3), np.float32)
     for i, (top, bottom, fade_y) in enumerate(rows):
@@ -180,7 +180,7 @@ def _spans(length: int, factor: int, tile: int, overlap: int) -> list[tuple[int,
         start, stop = i * step, min(length, i * step + tile)
         position = (np.arange((stop - start) * factor, dtype=np.float32) + 0.5) / factor
         weight = np.ones_like(position)
-        # In an overlap of n pixels: 0 for n/4, then a straight rise, then 1 for n/4; the neighbour's fall is its mirror image.
+        # In an overlap of n pixels: 0 for n/4, then a linear rise, then 1 for n/4; the neighbour's fall mirrors it.
         if i > 0:
             weight *= np.clip((position - edge) / rise, 0.0, 1.0)
         if i < count - 1:
@@ -190,7 +190,7 @@ def _spans(length: int, factor: int, tile: int, overlap: int) -> list[tuple[int,
 
 
 class RealEsrgan:
-    """A Real-ESRGAN network as an upscaler: called with (H, W, 3) float32 RGB 0..1 it returns (factor*H, factor*W, 3), 0..1."""
+    """A Real-ESRGAN network as an upscaler: (H, W, 3) float32 RGB 0..1 in, (factor*H, factor*W, 3), 0..1, out."""
 
     def __init__(self, network: Any, factor: int, device: Any, *, tile: int = 256, progress: Progress | None = None) -> None:
         self.factor = factor
@@ -205,16 +205,16 @@ class RealEsrgan:
             try:
                 return in_tiles(picture, self.factor, self._upscale, tile=tile, progress=self._progress)
             except Exception as error:
-                # Smaller tiles, as long as they are worth having; the result is the same but for the fading.
+                # Smaller tiles change the result only where tiles fade.
                 if tile <= 96 or not is_out_of_memory(error):
                     raise
-            tile //= 2  # out here the error, and with it what its frames hold, is gone
+            tile //= 2  # outside the except block, where the error no longer keeps tensors alive
 
     def _upscale(self, part: Pixels) -> Pixels:
         import torch
 
         height, width = part.shape[:2]
-        # The x2 network folds blocks of 2x2 pixels into channels, the x1 one 4x4: fill up to whole blocks.
+        # The x2 network folds blocks of 2x2 pixels into channels, the x1 network 4x4: pad to whole blocks.
         padded = cast(Pixels, cv2.copyMakeBorder(part, 0, -height % 4, 0, -width % 4, cv2.BORDER_REPLICATE))
         x = torch.tensor(padded.transpose(2, 0, 1)[None].copy(), device=self._device)
         with torch.inference_mode():
@@ -224,40 +224,40 @@ class RealEsrgan:
 
 
 def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, progress: Progress | None = None) -> RealEsrgan:
-    """Real-ESRGAN (RealESRGAN_x2plus.pth, _x4plus.pth, or another file of the RRDB kind) as an upscaler for enlarge().
+    """Loads Real-ESRGAN (RealESRGAN_x2plus.pth, _x4plus.pth, or another RRDB file) as an upscaler for enlarge().
 
-    path: the weight file; nothing is downloaded. tile: side of the tiles in pixels of the picture. Raises FeatureMissingError when neither
-    spandrel nor basicsr can be imported, WeightsError (WeightsMissingError) for a file that is not of this kind or not there. progress:
-    told of every tile; once it says stop, the upscaler raises Stopped, which enlarge() knows.
+    path: the weight file; nothing is downloaded. tile: side of the tiles in pixels of the picture. progress: reports every tile; if it
+    says stop, the upscaler raises Stopped, which enlarge() handles. Raises FeatureMissingError if neither spandrel nor basicsr can be
+    imported, WeightsError for another kind of file, WeightsMissingError for a missing one.
     """
     from ..weights.checkpoint import read_state_dict
 
     path = Path(path)
     if not path.is_file():
         raise WeightsMissingError(
-            f"{shown(path, 300)} is not there; put Real-ESRGAN's weights at that place, or choose lanczos for the background."
+            f"{shown(path, 300)} does not exist; put Real-ESRGAN's weights there, or choose lanczos for the background."
         )
     state: dict[str, Any] = read_state_dict(path)
     settings = _rrdb_settings(state, path)
     make = _maker()
     try:
         network = make(state, settings)
-    except Exception as error:  # spandrel's own classes of errors, which change with its version; RuntimeError of basicsr's
+    except Exception as error:  # spandrel's own error classes, which change with its version; basicsr's RuntimeError
         raise _not_realesrgan(path) from error
     return RealEsrgan(network.eval().to(device), settings["scale"], device, tile=tile, progress=progress)
 
 
 def need_realesrgan_package() -> None:
-    """Raises FeatureMissingError where load_realesrgan() could not work, whatever weights there are."""
+    """Raises FeatureMissingError if load_realesrgan() lacks its packages."""
     _maker()
 
 
 def _not_realesrgan(path: str | Path) -> WeightsError:
-    return WeightsError(f"{shown(path, 300)} is not a Real-ESRGAN weight file (RealESRGAN_x2plus.pth or RealESRGAN_x4plus.pth is wanted).")
+    return WeightsError(f"{shown(path, 300)} is not a Real-ESRGAN weight file (such as RealESRGAN_x2plus.pth or RealESRGAN_x4plus.pth).")
 
 
 def _rrdb_settings(state: dict[str, Any], path: str | Path) -> dict[str, int]:
-    """RRDBNet's settings, read off the tensors' shapes."""
+    """RRDBNet's settings, read from the tensors' shapes."""
     try:
         features, channels = (int(n) for n in state["conv_first.weight"].shape[:2])
         growth = int(state["body.0.rdb1.conv1.weight"].shape[0])
@@ -269,15 +269,15 @@ def _rrdb_settings(state: dict[str, Any], path: str | Path) -> dict[str, int]:
 
 
 def _maker() -> Callable[[dict[str, Any], dict[str, int]], Any]:
-    """What makes a network of a state dict and RRDBNet's settings. Raises FeatureMissingError."""
+    """A function that builds a network from a state dict and RRDBNet's settings. Raises FeatureMissingError."""
     try:
         spandrel: Any = importlib.import_module("spandrel")
-    except Exception as error:  # a torchvision of another torch version fails with RuntimeError, say
+    except Exception as error:  # not only ImportError: a torchvision for another torch raises RuntimeError
         try:
             rrdbnet: Any = importlib.import_module("basicsr.archs.rrdbnet_arch").RRDBNet
-        except Exception:  # usually that it asks for what torchvision removed, which is nothing a user could mend
+        except Exception:  # usually because it imports what torchvision removed, which a user cannot fix
             raise FeatureMissingError(
-                f"Enlarging the background with Real-ESRGAN needs the package spandrel, with a torchvision that fits torch ({error}). "
+                f"Enlarging the background with Real-ESRGAN needs the package spandrel, with a torchvision that matches torch ({error}). "
                 "Install it (pip install spandrel), or choose lanczos for the background."
             ) from error
 

@@ -1,13 +1,13 @@
-"""What the network cannot draw: the picture's own fine detail, joined to the restored face.
+"""Adding the picture's own fine detail, which the network cannot draw, to the restored face.
 
-A network of S pixels restores a face at S pixels. Where the face is larger in the picture, the restored face has to be enlarged, and
-pasted over finer detail than it holds. So that detail is taken from the picture: what the picture shows beyond what the network was
-given, as far as it is detail and not damage. For a sharp face that the network leaves alone, the result is the picture itself.
+A network of S pixels restores a face at S pixels. If the face is larger in the picture, the restored face is enlarged and pasted
+over finer detail than it contains. That detail therefore comes from the picture: the residual, which is what the picture shows beyond the
+network's input, minus damage. For a sharp face that the network leaves unchanged, the result is the picture itself.
 
-How much of the residual is damage is judged by three properties. Noise is everywhere: its energy is about the same all over a face, that of
-skin, hair and lashes is not. JPEG leaves a grid of 8 pixels. And where the network changed more than the residual holds (it took away
-noise, or moved an edge), the residual belongs to what was taken away. Each band of frequencies is then weighted place by place by the
-share of its energy that is above the damage (a Wiener filter).
+Three properties reveal damage in the residual. Noise has about the same energy all over a face; skin, hair and lashes do not. JPEG leaves
+a grid of 8 pixels. And where the network changed more than the residual holds (it removed noise or moved an edge), the residual belongs
+to what it removed. Each frequency band is then weighted locally by the share of its energy that exceeds the damage
+(a Wiener filter).
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from .align import Matrix, invert, rescale_matrix, scale_of, warp
 from .mask import Mask
 from .paste import reach
 
-# Luma and two colour differences (JPEG's own axes, ITU-R BT.601): noise and JPEG treat colours and lightness differently.
+# Luma and two colour differences (JPEG's axes, ITU-R BT.601), because noise and JPEG affect colour and lightness differently.
 _AXES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 _RGB = np.linalg.inv(_AXES).astype(np.float32)
 
 _WINDOW = 2.0  # sigma of the window in which energies are measured, in pixels of the band
-# Of sharp faces' residuals the quietest tenth of the face has at most about half the energy of the middle one (0.28 to 0.52 in 29
-# portraits); of white noise 0.7. What the quietest tenth has beyond this share is taken for noise.
+# Energy of a face's quietest tenth relative to its median: 0.28 to 0.52 in the residuals of 29 sharp portraits, 0.7 in white noise.
+# Anything above this share counts as noise.
 _QUIET_SHARE = 0.52
 _NOISE_GAIN = 1.5  # from the quietest tenth to the mean energy of noise in such a window
-_SURE = 3.0  # energies up to so many times the noise's are taken for noise
+_SURE = 3.0  # energies up to this many times the noise energy count as noise
 _SAMPLES = 40_000  # pixels of a face that are enough for its percentiles
 
-# Steps between blocks that unspoilt pictures reach too, in levels of 0..1; beyond it JPEG's noise is as large as the step, and at every
-# coarser band 0.7 times as large (measured on JPEG files of quality 92 to 15).
+# Clean pictures have steps between blocks of up to _NO_STEP (of 0..1). Above it, JPEG's noise is as large as the step, and 0.7 times as
+# large in every coarser band (measured on JPEG files of quality 92 to 15).
 _GRID = 8
 _NO_STEP = 0.38 / 255
 _STEP_FALLS = 0.7
-_CHANGED = 0.8  # weight of what the network changed against the residual's energy
+_CHANGED = 0.8  # weight of the network's change against the residual's energy
 
-# A face that is smaller in the picture than this share of the network's square is all new; from the second one on all detail is kept.
+# Picture pixels per network pixel: below the first value the face is all new, from the second on all detail is kept.
 _ALL_NEW, _ALL_KEPT = 0.4, 0.65
 
 
@@ -57,11 +57,11 @@ def detail_of_face(
     amount: float,
     shape: Sequence[int] | None = None,
 ) -> Pixels | None:
-    """The detail that a restored face lacks, for Compositor.add(); None where there is none to keep.
+    """The detail that a restored face lacks, for Compositor.add(); None if there is none to keep.
 
-    picture: (H, W, 3) float32 RGB 0..1, as it came. crop: what the network was given of it; restored: what it made of that, (S, S, 3).
+    picture: the original, (H, W, 3) float32 RGB 0..1. crop: the network's input, restored: its output, (S, S, 3).
     mask: (S, S), where the face is pasted. matrix: (2, 3), picture to crop. amount: 0..1, the setting `detail`. shape: (height, width, ...)
-    of the enlarged picture into which the face is pasted, where that is not the picture itself. Returns (h, w, 3) float32, around 0, for
+    of the enlarged picture into which the face is pasted, if it differs from the picture. Returns (h, w, 3) float32, around 0, for
     the rectangle that the mask reaches there. Raises SettingsError for an amount out of range.
     """
     _check(amount)
@@ -71,14 +71,14 @@ def detail_of_face(
     to_box = invert(matrix)
     to_box[:, 2] -= (box.left, box.top)
     size = (box.bottom - box.top, box.right - box.left)
-    # Carried back exactly as the face will be: the residual then holds what that loses, too.
+    # Warp back exactly as the face will be: the residual then includes what that loses.
     seen, face = (warp(square, to_box, size, border="replicate") for square in (crop, restored))
     where = warp(mask, to_box, size, border="constant")
     part = picture[box.top : box.bottom, box.left : box.right]
     kept = kept_detail(part, seen, face, where, 1.0 / scale_of(matrix), amount)
     if kept is None or shape is None or tuple(shape[:2]) == picture.shape[:2]:
         return kept
-    # Judged where noise is still as it was taken, then enlarged with the picture. Pixel edges keep their place, as in a resized picture.
+    # Measure damage before enlarging, which changes noise. Pixel edges keep their place, as in a resized picture.
     large = reach(mask, rescale_matrix(matrix, picture.shape, shape), shape)
     sx, sy = shape[1] / picture.shape[1], shape[0] / picture.shape[0]
     dx, dy = (box.left + 0.5) * sx - 0.5 - large.left, (box.top + 0.5) * sy - 0.5 - large.top
@@ -88,10 +88,10 @@ def detail_of_face(
 
 
 def kept_detail(picture: Pixels, seen: Pixels, restored: Pixels, mask: Mask, size: float, amount: float) -> Pixels | None:
-    """Detail to be added to a restored face, (h, w, 3) float32 around 0; None where the network holds all there is.
+    """Detail to add to a restored face, (h, w, 3) float32 around 0; None if there is none to keep.
 
-    picture, seen, restored: (h, w, 3) float32 RGB 0..1, in one frame: the picture, what the network was given of it, and what it made of
-    that. mask: (h, w), where the face is: its damage is measured there. size: pixels of the picture per pixel of the network.
+    picture, seen, restored: (h, w, 3) float32 RGB 0..1, in one frame: the picture, the network's input and its output.
+    mask: (h, w), the face, where damage is measured. size: pixels of the picture per pixel of the network.
     amount: 0..1. Raises SettingsError for an amount out of range.
     """
     _check(amount)
@@ -120,7 +120,7 @@ def _check(amount: float) -> None:
 
 
 def _bands(residual: Pixels, mask: Mask, count: int) -> tuple[list[Pixels], list[Mask]]:
-    """A Laplacian pyramid (Burt and Adelson 1983) of `count` bands and what is left, finest first, and the mask at each size."""
+    """A Laplacian pyramid (Burt and Adelson 1983) of `count` bands and the remainder, finest first, and the mask at each size."""
     bands: list[Pixels] = []
     masks = [mask]
     for _ in range(count):
@@ -138,7 +138,7 @@ def _enlarged(band: Pixels, shape: tuple[int, ...]) -> Pixels:
 
 
 def _noise(energy: Pixels, mask: Mask) -> NDArray[np.float32]:
-    """The energy (3,) of noise that lies over the whole face."""
+    """The energy (3,) of noise spread over the whole face."""
     thin = max(1, int((mask.size / _SAMPLES) ** 0.5))
     inside = energy[::thin, ::thin][mask[::thin, ::thin] > 0.5]
     if not len(inside):
@@ -149,9 +149,9 @@ def _noise(energy: Pixels, mask: Mask) -> NDArray[np.float32]:
 
 
 def _step_between_blocks(luma: Pixels) -> float:
-    """How much larger the step is from one JPEG block to the next than between other neighbours, of 0..1; about 0 without JPEG.
+    """How much larger the step between JPEG blocks is than between other neighbours, in levels of 0..1; about 0 without JPEG.
 
-    The blocks may begin anywhere. Both directions must show it: a picture of stripes is no JPEG.
+    The blocks may begin anywhere. Both directions must show the step, because stripes show it in one.
     """
     if min(luma.shape) < 4 * _GRID:
         return 0.0
@@ -166,7 +166,7 @@ def _step_between_columns(luma: Pixels) -> float:
 
 
 def _unchanged(residual: NDArray[Any], change: NDArray[Any], sigma: float) -> Mask:
-    """(h, w), 0..1: 1 where the network changed little of the frequencies next to the residual's, 0 where it changed far more than that."""
+    """(h, w), 0..1: near 1 where the network changed little next to the residual's energy, near 0 where it changed far more."""
     change = change - cv2.GaussianBlur(change, (0, 0), sigma)
     changed, held = (cv2.GaussianBlur(x * x, (0, 0), sigma) for x in (change, residual))
     return cast(Mask, held / (held + np.float32(_CHANGED) * changed + np.float32(1e-12)))

@@ -1,6 +1,6 @@
-"""Where a restored face replaces the picture: soft masks in the frame of the crop, 1 on the face and exactly 0 at the crop's border.
+"""Soft masks in the crop that say where a restored face replaces the picture: 1 on the face, exactly 0 at the crop's border.
 
-Two kinds: an ellipse fitted to the five landmarks (needs nothing else), and the outline that ParseNet sees, which is the official way
+Two kinds: an ellipse fitted to the five landmarks (needs nothing else), and ParseNet's outline of the face, the official method
 (GPEN `face_parse/face_parsing.py` and `FaceEnhancement.mask_postprocess`, described in docs/gpen.md).
 """
 
@@ -27,21 +27,21 @@ DEFAULT_FEATHER = 0.5
 
 PARSING_SIZE = 512
 FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17)  # of 19; not background 0, hat 14, cloth 18
-PARSING_FRAME = 26  # pixels at 512 set to 0, so that no straight edge of the crop can be seen
+PARSING_FRAME = 26  # pixels at 512 set to 0, so that no straight edge of the crop shows
 PARSING_SIGMA = 4.0  # of the official GaussianBlur, applied twice
-PARSENET_FILES = ("parsing_parsenet.pth", "ParseNet-latest.pth")  # facexlib's and GPEN's names of the same weights
+PARSENET_FILES = ("parsing_parsenet.pth", "ParseNet-latest.pth")  # facexlib's and GPEN's names for the same weights
 
-# The crop's border is 0 for this share of its side, and full weight is allowed only beyond the second one.
+# As shares of the crop's side: the mask is 0 up to the first distance from the border and reaches full weight at the second.
 _BORDER_ZERO, _BORDER_FULL = 0.02, 0.08
 _WIDEST_BAND = 0.6  # of the ellipse's radius, at feather 1
-_INVISIBLE = 1.0 / 4096.0  # below this a mask changes no 8-bit pixel and hardly a 16-bit one: it is cut to 0
+_INVISIBLE = 1.0 / 4096.0  # below this a mask changes no 8-bit pixel and hardly any 16-bit pixel, so it becomes 0
 
 
 def landmark_mask(landmarks: ArrayLike, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
     """A soft ellipse from hairline to chin and from cheek to cheek, upright with the face.
 
-    landmarks: (5, 2), pixels of the crop: eyes, nose, mouth corners (template_points() will do). size: side of the crop.
-    feather: 0..1: 0 is a hard (one pixel) edge, 1 lets the mask fall over the outer 60 % of the ellipse's radius (0.5: over 30 %).
+    landmarks: (5, 2), pixels of the crop: eyes, nose, mouth corners (such as template_points()). size: side of the crop.
+    feather: 0..1: 0 is a hard (one pixel) edge, 1 fades the mask over the outer 60 % of the ellipse's radius (0.5: over 30 %).
     Returns (size, size) float32, 0..1, exactly 0 at the border. Raises SettingsError for a feather out of range.
     """
     _check_feather(feather)
@@ -51,16 +51,16 @@ def landmark_mask(landmarks: ArrayLike, size: int, *, feather: float = DEFAULT_F
     tall = float(np.hypot(*down))
     wide = float(np.hypot(*(points[1] - points[0])))
     if tall < 1e-6:
-        # Eyes and mouth on one spot (a face looking far down): "down" is square to the line between the eyes.
+        # Eyes and mouth coincide (a face looking far down): take "down" at right angles to the line between the eyes.
         across = points[1] - points[0]
         down = np.array([-across[1], across[0]])
         tall = float(np.hypot(*down))
     if tall < 1e-6:
         return np.zeros((size, size), np.float32)
     axis = down / float(np.hypot(*down))
-    # A head turned aside brings the eyes together, one bent down brings eyes and mouth together; the head stays as large.
+    # Turning the head aside brings the eyes together, bending it down brings eyes and mouth together; its size stays the same.
     tall, wide = max(tall, 0.9 * wide), max(wide, 0.8 * tall)
-    # Where the mask reaches 0. At the default feather it is 1/2 round hairline, cheeks and chin, and 1 on all that has features.
+    # Where the mask reaches 0. At the default feather it is 1/2 at hairline, cheeks and chin, and 1 on all facial features.
     centre = eyes + axis * (0.38 * tall)
     half_height, half_width = 1.5 * tall, 1.3 * wide
     x = np.arange(size, dtype=np.float32)[None, :] - np.float32(centre[0])
@@ -75,7 +75,7 @@ def landmark_mask(landmarks: ArrayLike, size: int, *, feather: float = DEFAULT_F
 
 
 def parsing_mask(parser: Parser, restored_face: Pixels, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
-    """The official mask: ParseNet's classes on the restored face, without a frame, blurred, brought to the crop's size.
+    """The official mask: ParseNet's classes on the restored face, cut off at a frame, blurred, resized to the crop's size.
 
     parser: what load_parsenet() returns, or any callable from a (512, 512, 3) float32 RGB 0..1 face to (512, 512) class numbers 0..18.
     restored_face: (S, S, 3) float32 RGB 0..1. feather: DEFAULT_FEATHER is the official softness; the blur grows in proportion.
@@ -88,12 +88,12 @@ def parsing_mask(parser: Parser, restored_face: Pixels, size: int, *, feather: f
 
 
 def soften_classes(classes: NDArray[np.integer[Any]], size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
-    """Class numbers (512, 512) as ParseNet gives them, made into a soft (size, size) float32 mask. See parsing_mask()."""
+    """Turns ParseNet's class numbers (512, 512) into a soft (size, size) float32 mask. See parsing_mask()."""
     _check_feather(feather)
     if classes.shape != (PARSING_SIZE, PARSING_SIZE):
         raise ValueError(f"A face parser must return {PARSING_SIZE}x{PARSING_SIZE} classes, not {classes.shape}.")
     softness = feather / DEFAULT_FEATHER
-    # A wider blur needs a wider frame, or the crop's straight border would show.
+    # A wider blur needs a wider frame, or the crop's straight edge would show.
     frame = max(PARSING_FRAME, round(PARSING_FRAME * softness))
     mask = np.zeros((PARSING_SIZE, PARSING_SIZE), np.float32)
     inner = slice(frame, PARSING_SIZE - frame)
@@ -107,10 +107,10 @@ def soften_classes(classes: NDArray[np.integer[Any]], size: int, *, feather: flo
 
 
 def clip_to_picture(mask: Mask, matrix: ArrayLike, picture_shape: Sequence[int]) -> Mask:
-    """The mask without what lies beyond the picture: a face cut by the border has no pixels there to measure or to replace.
+    """Sets the mask to 0 beyond the picture, where a face cut by the border has no pixels to measure or replace.
 
-    mask: (S, S). matrix: (2, 3), picture to crop. picture_shape: (height, width, ...). Returns a new (S, S) mask. The cut is hard: at the
-    picture's own border a mask needs no fading.
+    mask: (S, S). matrix: (2, 3), picture to crop. picture_shape: (height, width, ...). Returns a new (S, S) mask. The cut is hard,
+    because a mask needs no fading at the picture's border.
     """
     back = invert(matrix).astype(np.float32)
     size = mask.shape[0]
@@ -123,7 +123,7 @@ def clip_to_picture(mask: Mask, matrix: ArrayLike, picture_shape: Sequence[int])
 
 
 class ParseNet:
-    """ParseNet with its weights: called with a (512, 512, 3) float32 RGB 0..1 face it returns (512, 512) uint8 classes 0..18."""
+    """ParseNet with its weights: a (512, 512, 3) float32 RGB 0..1 face in, (512, 512) uint8 classes 0..18 out."""
 
     def __init__(self, network: Any, device: Any) -> None:
         self.network = network
@@ -140,15 +140,15 @@ class ParseNet:
 
 
 def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu") -> ParseNet:
-    """ParseNet for parsing_mask().
+    """Loads ParseNet for parsing_mask(). Downloads nothing.
 
-    where: the weight file itself, or folders to look through in order for one of PARSENET_FILES. device: anything torch accepts.
-    Raises FeatureMissingError when facexlib is not installed, WeightsMissingError when no file is found, WeightsError when it is not
-    ParseNet's. Nothing is downloaded.
+    where: the weight file itself, or folders to search in order for one of PARSENET_FILES. device: anything torch accepts.
+    Raises FeatureMissingError if facexlib is not installed, WeightsMissingError if no file is found, WeightsError if it is not
+    ParseNet's.
     """
     path = _find_parsenet(where)
     module = _facexlib_parsenet()
-    # These two raise WeightsError themselves with a better sentence than ours could be.
+
     from ..weights.checkpoint import read_state_dict
 
     state: Any = read_state_dict(path)
@@ -156,12 +156,12 @@ def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu")
     try:
         network.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{shown(path, 300)} is not ParseNet's weight file; {PARSENET_FILES[0]} of facexlib 0.2.2 is wanted.") from error
+        raise WeightsError(f"{shown(path, 300)} is not ParseNet's weight file; use {PARSENET_FILES[0]} of facexlib 0.2.2.") from error
     return ParseNet(network.eval().requires_grad_(False).to(device), device)
 
 
 def need_parsing_package() -> None:
-    """Raises FeatureMissingError where load_parsenet() could not work, whatever weights there are."""
+    """Raises FeatureMissingError if load_parsenet() lacks its package."""
     _facexlib_parsenet()
 
 
@@ -180,10 +180,10 @@ def _find_parsenet(where: str | Path | Iterable[str | Path]) -> Path:
 def _facexlib_parsenet() -> Any:
     """The module facexlib.parsing.parsenet, without importing facexlib itself.
 
-    The package's own __init__ imports torchvision, numba and OpenCV's GUI for detectors that are not wanted here; the one file needs
+    The package's __init__ imports torchvision, numba and OpenCV's GUI for detectors that are not used here; this one file needs
     only torch and NumPy.
     """
-    spec = importlib.util.find_spec("facexlib")  # of a top-level name: finds, does not import
+    spec = importlib.util.find_spec("facexlib")  # for a top-level name this does not import
     places = list(spec.submodule_search_locations or ()) if spec else []
     for place in places:
         file = Path(place) / "parsing" / "parsenet.py"

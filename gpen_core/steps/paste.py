@@ -1,7 +1,7 @@
-"""Restored faces back into the picture, each within its own rectangle.
+"""Pasting restored faces into the picture, each within its rectangle.
 
-The rule is the official one (GPEN `FaceEnhancement.process`, described in docs/gpen.md): where a face's mask is larger than what is
-there, its pixels and its mask win; ties keep the earlier face; the picture is base * (1 - mask) + faces * mask.
+The rule is the official one (GPEN `FaceEnhancement.process`, described in docs/gpen.md): where a face's mask exceeds the mask so
+far, its pixels and mask win; ties keep the earlier face; the picture is base * (1 - mask) + faces * mask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..pixels import Pixels
 from .align import invert, scale_of, transform, warp
 from .mask import Mask
 
-_ROWS = 64  # are pasted at once: what is computed in between stays in the processor's cache
+_ROWS = 64  # pasted at once: intermediate values then stay in the CPU's cache
 
 
 class Rectangle(NamedTuple):
@@ -33,7 +33,7 @@ class Rectangle(NamedTuple):
 class Compositor:
     """A picture into which faces are pasted one after the other.
 
-    picture: (H, W, 3) float32 RGB, 0..1; it is read, never changed. Holds one copy of it and one (H, W) mask; the work per face grows
+    picture: (H, W, 3) float32 RGB, 0..1; never changed. Holds one copy of it and one (H, W) mask; the work per face grows
     with the face's area in the picture, not with the picture.
     """
 
@@ -52,20 +52,20 @@ class Compositor:
         strength: float = 1.0,
         detail: Pixels | None = None,
     ) -> Rectangle:
-        """Paste one face; returns the rectangle that may have changed (empty for a face outside the picture or an empty mask).
+        """Pastes one face. Returns the rectangle that may have changed (empty for a face outside the picture or an empty mask).
 
-        restored: (S, S, 3) float32 RGB, 0..1. mask: (S, S) float32, 0..1. matrix: (2, 3), picture to crop, as it was cut.
-        strength: 0 leaves the picture as it is, bit for bit, 1 is the restored face; it fades the face and not its mask, so which of two
-        overlapping faces wins does not depend on it. detail: (h, w, 3) float32, added to the face, for exactly the rectangle that
-        reach() gives (gpen_core/steps/detail.py).
-        Raises SettingsError for a strength out of range, GpenError when the face holds values that are not finite.
+        restored: (S, S, 3) float32 RGB, 0..1. mask: (S, S) float32, 0..1. matrix: (2, 3), picture to crop, as used for cropping.
+        strength: 0 leaves the picture bit-identical, 1 is the restored face; it fades the face and not its mask, so it does not decide
+        which of two overlapping faces wins. detail: (h, w, 3) float32, added to the face, for exactly the rectangle that
+        reach() returns (gpen_core/steps/detail.py).
+        Raises SettingsError for a strength out of range, GpenError if the face contains invalid values (NaN).
         """
         if not 0.0 <= strength <= 1.0:
             raise SettingsError(f"Strength must be between 0 and 1, not {strength}.")
         if restored.shape[:2] != mask.shape:
             raise ValueError(f"Face {restored.shape} and mask {mask.shape} differ in size.")
         if not (np.isfinite(restored).all() and np.isfinite(mask).all()):
-            raise GpenError("The restored face contains values that are not numbers; it was not pasted.")
+            raise GpenError("The restored face contains invalid values (NaN); it was not pasted.")
         back = invert(matrix)
         box = reach(mask, matrix, self._base.shape)
         if box.right <= box.left or box.bottom <= box.top:
@@ -74,7 +74,7 @@ class Compositor:
         to_box = back.copy()
         to_box[:, 2] -= (box.left, box.top)
         shape = (box.bottom - box.top, box.right - box.left)
-        # The face goes on beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
+        # The face continues beyond its crop (replicate), the mask ends there: no dark rim can bleed in.
         face = warp(restored, to_box, shape, border="replicate")
         weight = warp(mask, to_box, shape, border="constant")
         if detail is not None:
@@ -87,11 +87,11 @@ class Compositor:
         return box
 
     def _blend(self, area: tuple[slice, slice], face: Pixels, weight: Mask, strength: np.float32) -> None:
-        """Some rows of a face, (h, w, 3), and of its mask, (h, w), into that part of the picture."""
+        """Blends rows of a face, (h, w, 3), and of its mask, (h, w), into an area of the picture."""
         wins = weight > self._mask[area]
         np.copyto(self._mask[area], weight, where=wins)
-        # Where this face wins, the earlier one's pixels are forgotten: the result is made from the base again, as the official code,
-        # which keeps faces and base apart until the end, does. Elsewhere nothing is written, so those pixels stay bit-identical.
+        # Where this face wins, it replaces an earlier face: the blend starts from the base again, because the official code
+        # keeps faces and base apart until the end. Elsewhere nothing is written, so those pixels stay bit-identical.
         base = self._base[area]
         blend = np.subtract(face, base)
         blend *= _three(weight * strength)
@@ -100,21 +100,21 @@ class Compositor:
 
     def result(self) -> tuple[Pixels, Mask]:
         """The picture with all faces so far, (H, W, 3), and their mask, (H, W), both float32, 0..1. Later add() calls change it."""
-        # The prefilter's sums round to a little more than 1. Not cut off earlier: which of two faces wins would change with it.
+        # The prefilter rounds to a little above 1. Clipping earlier would change which of two faces wins.
         mask = np.zeros_like(self._mask)
-        for area in self._areas:  # elsewhere no memory is touched: in a large picture that would take longer than all faces
+        for area in self._areas:  # touching the memory of a whole large picture would take longer than all faces
             np.minimum(self._mask[area], np.float32(1), out=mask[area])
         return self._picture, mask
 
 
 def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Rectangle:
-    """The part of a picture of that shape (height, width, ...) that the mask can reach. matrix: (2, 3), picture to crop."""
+    """The part of a picture of shape (height, width, ...) that the mask can reach. matrix: (2, 3), picture to crop."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return Rectangle(0, 0, 0, 0)
     left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
     corners = transform([[left, top], [right, top], [left, bottom], [right, bottom]], invert(matrix))
-    # The prefilter of a shrinking warp reaches about two pixels of the picture further.
+    # A shrinking warp's prefilter reaches about two picture pixels further.
     margin = 1.0 if scale_of(matrix) <= 1.0 else 3.0
     height, width = shape[:2]
     low = np.clip(np.floor(corners.min(axis=0) - margin), 0, (width, height))
@@ -123,5 +123,5 @@ def reach(mask: Mask, matrix: ArrayLike, shape: Sequence[int]) -> Rectangle:
 
 
 def _three(plane: NDArray[Any]) -> NDArray[Any]:
-    """(h, w) -> (h, w, 3): whole arrays are several times as fast to NumPy as one that is repeated over the channels."""
+    """(h, w) -> (h, w, 3): NumPy is several times faster on whole arrays than on one broadcast over the channels."""
     return cv2.merge([plane, plane, plane])

@@ -1,6 +1,6 @@
-"""Colour and coarse tone: what of the original face's look is kept when its detail is replaced.
+"""Keeping the original face's colour and coarse tone when its detail is replaced.
 
-All pictures are float32 RGB (S, S, 3), 0..1, in the frame of the crop; nothing given is changed.
+All pictures are float32 RGB (S, S, 3), 0..1, in the frame of the crop; inputs are not changed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from ..pixels import Pixels
 from .mask import Mask
 
 MAX_GAIN = 1.25  # match_colour never stretches or squeezes contrast by more than this
-MAX_SHIFT = 0.25  # nor moves a mean by more than this (of 0..1, along each opponent axis)
+MAX_SHIFT = 0.25  # nor does it move a mean by more than this (of 0..1, along each opponent axis)
 _LOW_PASS = 1.0 / 32.0  # keep_low_frequencies: the Gaussian's sigma as a share of the side (16 pixels at 512)
 
-_MEASURED_AT = 64  # statistics are of coarse structure: restored detail must not count as contrast
+_MEASURED_AT = 64  # coarse, because restored detail must not count as contrast
 _SMOOTHED_AT = 256
 
-# Lightness, red-green, yellow-blue: orthonormal axes, so the inverse is the transpose and no value is clipped on the way,
-# as Lab would (Reinhard et al., Color Transfer between Images, 2001, choose such axes for the same reason).
+# Lightness, red-green, yellow-blue: orthonormal axes, so the inverse is the transpose and, unlike in Lab, no value is clipped
+# (Reinhard et al., Color Transfer between Images, 2001, choose such axes for the same reason).
 _OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / np.sqrt([[3.0], [2.0], [6.0]])
 
 
 def match_colour(restored: Pixels, original: Pixels, mask: Mask) -> Pixels:
-    """The restored face with the original face's mean and spread of lightness and colour.
+    """Gives the restored face the original face's mean and spread of lightness and colour.
 
-    restored, original: (S, S, 3). mask: (S, S), 0..1: where statistics are taken (leave out what lies beyond the picture with
+    restored, original: (S, S, 3). mask: (S, S), 0..1: where to measure (exclude what lies beyond the picture with
     mask.clip_to_picture). Both are measured at 64x64, so that neither noise nor restored detail counts; the gain per axis stays
     within 1/MAX_GAIN..MAX_GAIN and the shift within MAX_SHIFT. Returns (S, S, 3), 0..1. An empty mask changes nothing.
     """
@@ -41,7 +41,7 @@ def match_colour(restored: Pixels, original: Pixels, mask: Mask) -> Pixels:
         return restored.copy()
     ours_mean, ours_std = _statistics(cast(Pixels, cv2.resize(restored, size, interpolation=cv2.INTER_AREA)), weight / total)
     kept_mean, kept_std = _statistics(cast(Pixels, cv2.resize(original, size, interpolation=cv2.INTER_AREA)), weight / total)
-    # The small constant (half an 8-bit level) keeps a flat face, whose spread is noise, at a gain of 1.
+    # The small constant (half an 8-bit level) keeps the gain of a flat face, whose spread is noise, at 1.
     gain = np.clip((kept_std + 0.002) / (ours_std + 0.002), 1.0 / MAX_GAIN, MAX_GAIN)
     shift = np.clip(kept_mean - ours_mean, -MAX_SHIFT, MAX_SHIFT)
     # out = mean + shift + gain * (x - mean) along each axis is one affine map of RGB.
@@ -52,7 +52,7 @@ def match_colour(restored: Pixels, original: Pixels, mask: Mask) -> Pixels:
 
 
 def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float) -> Pixels:
-    """ "Fidelity": the restored face's detail on the original face's own coarse structure and tone.
+    """ "Fidelity": puts the restored face's detail on the original face's coarse structure and tone.
 
     out = restored + amount * (lowpass(original) - lowpass(restored)), clipped to 0..1. restored, original: (S, S, 3). amount: 0 (the
     restored face, exactly) to 1. Raises SettingsError for an amount out of range.
@@ -62,7 +62,7 @@ def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float) -> P
     if amount == 0.0:
         return restored.copy()
     height, width = restored.shape[:2]
-    # A low pass is linear: one blur of the difference does for both. It is made small first, where so wide a blur is cheap.
+    # The low-pass filter is linear, so one blur of the difference is enough. Shrinking first makes so wide a blur cheap.
     difference = original - restored
     step = max(1, round(max(height, width) / _SMOOTHED_AT))
     small = (max(1, width // step), max(1, height // step))
