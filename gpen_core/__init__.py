@@ -1,4 +1,4 @@
-"""GPEN face restoration: the public names, nothing else. They are imported on first use, so that this import is quick."""
+"""GPEN face restoration: only the public names. They are imported on first use, so that this import is quick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m gpen_core`."""
+"""Runs `python -m gpen_core`."""
 
 from __future__ import annotations
 

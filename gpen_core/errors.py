@@ -1,6 +1,6 @@
-"""The errors a user can meet. Every message says what is wrong, with which file or setting, and what to do.
+"""The errors a user can see. Every message says what is wrong, with which file or setting, and what to do.
 
-The command line turns each class into an exit code; hosts show the message as it is.
+The command line turns each class into an exit code; hosts show the message unchanged.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from pathlib import Path
 
 
 class GpenError(Exception):
-    """Base of all errors raised on purpose by gpen_core. Its message is written for users.
+    """Base class of all errors that gpen_core raises on purpose. Its message is written for users.
 
-    reason: what went wrong in a few words that name no place on this machine, where that is known: for what travels with a picture.
+    reason: the cause in a few words without any local path, if known, so that it can be stored in a picture.
     """
 
     reason: str | None = None
 
 
 class SettingsError(GpenError, ValueError):
-    """A setting or an argument cannot be met (command line: exit code 2)."""
+    """A setting or argument is invalid or cannot work (command line: exit code 2)."""
 
 
 class WrongTaskError(SettingsError):
     """A model is made for another task than the one it was chosen for (command line: exit code 2).
 
-    name: the model. task: its own. wanted: the other. instead: a model that is made for that.
+    name: the model. task: its task. wanted: the task it was chosen for. instead: a model for that task.
     """
 
     def __init__(self, name: str, task: str, wanted: str, instead: str) -> None:
@@ -39,17 +39,17 @@ class PictureError(GpenError):
 
 
 class OutputExistsError(PictureError):
-    """What would be written exists already, and nobody said that it may be replaced. target: that file."""
+    """The output file already exists and may not be replaced. target: that file."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        super().__init__(f"{target} exists already and is kept")
+        super().__init__(f"{target} already exists and is kept")
 
 
 class WeightsError(GpenError):
-    """A weight file is of the wrong kind, damaged, or not what it should be (command line: exit code 3).
+    """A weight file is damaged, of the wrong kind, or not the one expected (command line: exit code 3).
 
-    elsewhere: a sentence of the door's own, for errors that another folder would help against: how its users name one. Doors set it.
+    elsewhere: how to choose another folder, for errors that one would solve. Each host sets its own sentence.
     """
 
     elsewhere = ""
@@ -60,15 +60,15 @@ class WeightsError(GpenError):
 
 
 class DamagedWeightsError(WeightsError):
-    """A weight file is damaged or cut off: fetching it again may help (command line: exit code 3)."""
+    """A weight file is damaged or cut off: downloading it again may help (command line: exit code 3)."""
 
 
 class WeightsMissingError(WeightsError):
-    """Weights are not on disk and cannot be fetched (command line: exit code 3)."""
+    """Weights are not on disk and cannot be downloaded (command line: exit code 3)."""
 
 
 class WeightsFolderError(WeightsError):
-    """The folder that weights are fetched into takes none: no right to write there, or no room. `elsewhere` is the message's last line."""
+    """The download folder is not writable or full (command line: exit code 3). `elsewhere` is the message's last line."""
 
     def __str__(self) -> str:
         return "\n  ".join(filter(None, (super().__str__(), self.elsewhere)))
@@ -76,7 +76,7 @@ class WeightsFolderError(WeightsError):
 
 @dataclass(frozen=True)
 class WantedFile:
-    """A file that would do. size_bytes, sha256: None where nobody published them."""
+    """A suitable weight file. size_bytes, sha256: None if not published."""
 
     filename: str
     size_bytes: int | None
@@ -90,10 +90,10 @@ class WantedFile:
 
 
 class ModelMissingError(WeightsMissingError, WeightsFolderError):
-    """A model of the catalogue is not on disk and cannot be fetched. Its message has five lines at most, the door's own among them.
+    """A model of the catalogue is not on disk and cannot be downloaded. Its message has at most five lines, `elsewhere` included.
 
-    name: the model. folder: where its file belongs. files: those that would do, best first. also: names of other programs' files with the
-    same weights that nobody offers for download. failed: what went wrong, without a place on this machine. ships: with the project.
+    name: the model. folder: where its file belongs. files: suitable files, best first. also: names of other programs' files with the
+    same weights that cannot be downloaded. failed: what went wrong, without any local path. ships: the model is part of the project.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ModelMissingError(WeightsMissingError, WeightsFolderError):
             these = "one of these files" if len(self.files) > 1 else "this file"
             lines = [f"{name} is not on disk and could not be downloaded ({failed}); put {these} into {folder} and try again:"]
             lines += [f"  {file}" for file in self.files[:2]]
-            lines += [f"  these files of other programs, with the same weights, also work: {', '.join(self.also)}"] if also else []
+            lines += [f"  these files from other programs have the same weights and also work: {', '.join(self.also)}"] if also else []
             message = "\n".join(lines)
         super().__init__(message, reason=f"{name} is missing ({failed})")
 
@@ -116,9 +116,9 @@ class FeatureMissingError(GpenError):
 
 
 def shown(name: object, most: int = 100) -> str:
-    """A name for a message or a line of the log: what a file calls itself or holds may be a megabyte long, and move a terminal's cursor.
+    """Makes a name safe for messages and logs: text from a file may be a megabyte long or contain control characters.
 
-    most: characters; of a longer one the middle is left out, so that a path keeps its file's name.
+    most: maximum characters; longer names lose their middle, so that a path keeps its file name.
     """
     text = str(name)
     if len(text) > most:

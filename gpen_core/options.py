@@ -17,8 +17,8 @@ from .errors import SettingsError
 
 Value = str | int | float | bool
 Kind = Literal["choice", "text", "int", "float", "bool"]
-# What a setting is about: the network, how the restored face looks, where faces are looked for and which of them count, how they are
-# pasted, how large the picture becomes, what is given in, and where it is computed. Doors make their lists from it.
+# What a setting is about: the network, the look of the restored face, finding faces, choosing among them, pasting them, the output size,
+# the input, and the machine. Hosts and the command line group their settings by it.
 Group = Literal["model", "look", "finding", "choosing", "pasting", "size", "input", "machine"]
 
 AUTO = "auto"
@@ -32,7 +32,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Option:
-    """One setting, with all that the hosts and the command line need to show and check it."""
+    """One setting, with everything that hosts and the command line need to show and check it."""
 
     name: str
     group: Group
@@ -46,7 +46,7 @@ class Option:
     choices: tuple[str, ...] = ()
 
     def checked(self, value: object) -> Value:
-        """The value converted to its type. Raises SettingsError, naming the setting, if the value is not allowed."""
+        """The value converted to its type. Raises SettingsError, which names the setting, for an invalid value."""
         if self.kind == "bool":
             if isinstance(value, bool):
                 return value
@@ -92,7 +92,7 @@ def _option(
     step: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field that carries its Option, without the name (the field has it)."""
+    """A dataclass field that carries its Option, without the name, which the field has."""
     partial = Option("", group, kind, default, label, text, minimum, maximum, step, choices)
     return field(default=default, metadata={"option": partial})
 
@@ -212,7 +212,7 @@ class RestoreOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> RestoreOptions:
-        """Options from names and values, as a host sends them. An unknown name raises SettingsError, which suggests the nearest names."""
+        """Options from names and values, as sent by a host. Raises SettingsError for an unknown name and suggests the nearest names."""
         known = [option.name for option in cls.table()]
         for name in values:
             if name not in known:
@@ -228,13 +228,13 @@ class RestoreOptions:
 _TABLE: tuple[Option, ...] = tuple(dataclasses.replace(cast(Option, f.metadata["option"]), name=f.name) for f in fields(RestoreOptions))
 
 
-_MOST_FACES = 10_000  # numbers in one text: more than this is a typing mistake
+_MOST_FACES = 10_000  # numbers in one text: more is a typing mistake
 
 
 def parse_indices(text: str) -> tuple[int, ...]:
-    """Face numbers from a text such as "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A repeated number counts once, where it first stands.
+    """Parses face numbers: "0,2,4-6" -> (0, 2, 4, 5, 6); empty: (). A repeated number counts once, at its first position.
 
-    A comma at the end is allowed: the user may still be typing.
+    A comma at the end is allowed, because the user may still be typing.
 
     Raises SettingsError for anything else.
     """

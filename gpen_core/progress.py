@@ -1,4 +1,4 @@
-"""How the core says how far it is, and asks whether to stop."""
+"""How the core reports progress and asks whether to stop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Override what you need; this one is silent and never stops.
+    """Reports progress and says whether to stop. Override what you need; this class is silent and never stops.
 
-    Every step that can last half a second asks: looks for faces, enlarging in strips or tiles, each face, and the network within one.
-    An exception raised in `report` or `stop` (a host's interrupt) passes through the core untouched.
+    Every step that can take half a second asks: detection, enlarging in strips or tiles, each face, and the network within one.
+    An exception raised in `report` or `stop` (a host's interrupt) passes through the core unchanged.
     """
 
     def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
-        """`done` of `total` steps are over; `what` is a short text for people; `preview` the last restored face, (S, S, 3) 0..1."""
+        """`done` of `total` steps are done; `what` is a short text for users; `preview` the last restored face, (S, S, 3) 0..1."""
 
     def stop(self) -> bool:
-        """True: keep the faces that are done and return. What is half done (a face, an enlarged picture) is left as it was."""
+        """True: keep the finished faces and return. An unfinished face or enlargement is discarded."""
         return False
 
 
 class Stopped(Exception):
-    """Within the core: a step was asked to stop, and what it has done so far is of no use. It is caught before it reaches a host."""
+    """Internal: a step was stopped and its unfinished result is discarded. The core catches it before it reaches a host."""

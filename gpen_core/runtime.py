@@ -1,4 +1,4 @@
-"""Device and number type. No global torch flag is ever set here."""
+"""Choosing device and dtype, and checking memory. Never sets a global torch flag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """A torch device from its name; `auto` is the first accelerator torch has, else the CPU. Raises SettingsError."""
+    """A torch device from its name; `auto` is the first accelerator that torch has, else the CPU. Raises SettingsError."""
     import torch
 
     if isinstance(name, torch.device):
@@ -28,7 +28,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("xpu") if xpu is not None and xpu.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()  # there and back: from "meta" nothing comes back
+        torch.zeros(1, device=device).cpu()  # there and back, which "meta" cannot do
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device and version
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"the device {name!r} is not available ({reason}); use auto or cpu") from error
@@ -36,11 +36,11 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The network's number type.
+    """The network's dtype.
 
-    `auto`: bfloat16 on processors that compute with it themselves, where it is within 0.03 of float32 at most and 0.004 on average (of
-    -1..1; tests/test_fused.py: the weights that ship, random weights of small official shapes). float32 everywhere else: on GPUs half
-    precision is there to be chosen, and untried.
+    `auto`: bfloat16 on CPUs with bfloat16 instructions, where it differs from float32 by at most 0.03 and by 0.004 on average (of
+    -1..1; tests/test_fused.py: the weights that ship, random weights of small official shapes); float32 everywhere else. On GPUs half
+    precision is available but untested.
     """
     import torch
 
@@ -54,7 +54,7 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 @cache
 def computes_bf16() -> bool:
-    """Whether this processor has instructions for bfloat16 (AVX-512 BF16 or AMX) and torch uses them; False where that cannot be told."""
+    """Whether this CPU has instructions for bfloat16 (AVX-512 BF16 or AMX) and torch uses them; False if unknown."""
     import torch
 
     if not torch.backends.mkldnn.is_available():
@@ -71,12 +71,12 @@ def computes_bf16() -> bool:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a network may still use there; None where that cannot be told."""
+    """Free bytes for a network on the device; None if unknown."""
     import torch
 
     try:
         if device.type == "cuda":
-            # What torch keeps for itself and does not use is free as well.
+            # Memory that torch has reserved but does not use is free as well.
             held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return torch.cuda.mem_get_info(device)[0] + held
         return _free_ram() if device.type == "cpu" else None
@@ -103,8 +103,8 @@ def _free_ram() -> int | None:
     return None
 
 
-# What is said where memory does not suffice: by CUDA, ROCm, MPS and torch's CPU allocator; by DirectML; by XPU's drivers; by CUDA's
-# libraries; by C++, oneDNN among it; by OpenCV; by MPS of one tensor that is too large.
+# How out-of-memory errors read, line by line: CUDA, ROCm, MPS and torch's CPU allocator; DirectML; XPU's drivers; CUDA's libraries;
+# C++, including oneDNN; OpenCV; MPS for one tensor that is too large.
 _SHORT_OF_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
     "not enough gpu video memory",
@@ -117,7 +117,7 @@ _SHORT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, on any device."""
+    """Whether an error says that memory ran out, on any device."""
     # By name, because no torch has all of them: torch.cuda.OutOfMemoryError, torch.OutOfMemoryError (2.5), torch.AcceleratorError (2.8).
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:

@@ -143,7 +143,7 @@ def test_an_existing_output_is_kept(tmp_path):
     before = out.read_bytes()
     restorer = StubRestorer()
     (result,) = run([a], tmp_path / "out", restorer)
-    assert result.output is None and "exists already" in (result.error or "")
+    assert result.output is None and "already exists" in (result.error or "")
     assert out.read_bytes() == before and restorer.calls == restorer.prepared == 0
 
     (result,) = run([a], tmp_path / "out", restorer, skip_existing=True)

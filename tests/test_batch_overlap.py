@@ -165,7 +165,7 @@ def test_a_job_waits_for_the_file_that_an_earlier_one_writes(tmp_path, monkeypat
     b.unlink()
     c.unlink()
     done = list(run_batch(jobs, StubRestorer()))
-    assert [result.error is None for result in done] == [True, True, False] and "exists already" in (done[2].error or "")
+    assert [result.error is None for result in done] == [True, True, False] and "already exists" in (done[2].error or "")
     # An input that is overwritten by the job before it is read as it is then.
     done = list(run_batch([Job(a, b, name=Path("b.png")), Job(b, b, name=Path("b.png"))], StubRestorer(), overwrite=True))
     assert [result.error for result in done] == [None, None]

@@ -267,7 +267,7 @@ def left_in(folder):
 def test_an_existing_file_is_kept(tmp_path, picture):
     path = tmp_path / "out.png"
     path.write_bytes(b"precious")
-    with pytest.raises(PictureError, match="exists already and is kept"):
+    with pytest.raises(PictureError, match="already exists and is kept"):
         write_picture(picture, path)
     assert path.read_bytes() == b"precious"
     write_picture(picture, path, overwrite=True)
@@ -279,7 +279,7 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path, picture, monkeypatch):
     path = tmp_path / "out.png"
     monkeypatch.setattr(Path, "exists", lambda self, **_: False)
     path.write_bytes(b"precious")
-    with pytest.raises(PictureError, match="exists already and is kept"):
+    with pytest.raises(PictureError, match="already exists and is kept"):
         write_picture(picture, path)
     assert path.read_bytes() == b"precious" and left_in(tmp_path) == ["out.png"]
 

@@ -220,7 +220,7 @@ def test_a_frame_too_few_or_another_one_leaves_the_file_as_it_was(tmp_path, name
         with pytest.raises(PictureError, match="differ in size"), frame_file(form, source, overwrite=True) as add:
             add(from_array(noise(9, 13, 3)), 10)
             add(from_array(noise(9, 14, 3)), 10)
-    with pytest.raises(PictureError, match="exists already and is kept"), frame_file(form, source):
+    with pytest.raises(PictureError, match="already exists and is kept"), frame_file(form, source):
         pytest.fail("it was not refused")
     assert source.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [name]
 

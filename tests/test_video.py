@@ -258,7 +258,7 @@ def test_a_quality_that_cannot_be_is_refused_before_any_work(tmp_path, crf):
 def test_what_exists_is_kept_and_ctrl_c_leaves_nothing(tmp_path):
     source, target = make_video(tmp_path / "a.mp4"), tmp_path / "b.mp4"
     target.write_bytes(b"mine")
-    with pytest.raises(PictureError, match="exists already"):
+    with pytest.raises(PictureError, match="already exists"):
         restore_video(source, target, StubRestorer())
     restorer = StubRestorer()
     restorer.fail_at, restorer.error = {3}, KeyboardInterrupt()

@@ -242,7 +242,7 @@ def _finished(done: list[JobResult], console: Console, model: str | None, **more
 
 def _line(result: JobResult, what: str = "") -> str:
     if result.skipped:
-        return f"{result.output} exists already"
+        return f"{result.output} already exists"
     return f"{result.job.source} -> {result.output} ({what}{result.seconds:.1f} s)"
 
 

@@ -1,4 +1,4 @@
-"""Finding faces, and choosing among them."""
+"""Finding and selecting faces."""
 
 from .detect import Detector, Face, find_faces, make_detector
 from .draw import draw_faces

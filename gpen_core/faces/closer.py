@@ -1,4 +1,4 @@
-"""Looking at one face from near by: is it one, which way is up, and where exactly are its landmarks."""
+"""Examining each face up close: whether it is a face, which way is up, and where exactly its landmarks are."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from numpy.typing import NDArray
 from ..pixels import Pixels
 from .face import Detector, Face, overlap, turned_back
 
-_SIDE = 128  # of the face as it is shown to the detector, in pixels: of 32 to 256 the size of the smallest landmark error
-_FRAME = 192  # of the square around it
-_WEAK = 0.05  # a find this weak still says where the landmarks are; the threshold is for their mean score
-_AGREES = 0.3  # least overlap with the box that the face should have
-_TOGETHER = 16  # faces whose views are held in memory, a megabyte for each, four where it is in doubt
+_SIDE = 128  # side of the face as the detector sees it, in pixels: of 32 to 256 the one with the smallest landmark error
+_FRAME = 192  # side of the square view around it
+_WEAK = 0.05  # a detection this weak still locates the landmarks; the threshold applies to their mean score
+_AGREES = 0.3  # minimum overlap with the expected box
+_TOGETHER = 16  # faces whose views are in memory at once: a megabyte each, four if doubtful
 _MEAN_COLOUR = np.array([123, 117, 104], np.float64) / 255  # RetinaFace's mean colour, RGB: shown beyond the picture's border
 _MIRRORED = [1, 0, 2, 4, 3]  # the landmarks' order in a mirrored face
-# How far the landmarks of the face and of its mirror image lie apart, as a share of the face, tells whether it stands upright in its view:
-# the detector takes a head on its side or upside down for an upright one with a score near 1, but hardly ever twice for the same one.
-# Measured with RetinaFace mobile0.25; a detector whose landmarks lie further apart says so itself by its `unsteady`.
-_DOUBTFUL = 0.025  # of upright faces 1 in 20 is above, of those with wrong landmarks all of 135 were
-_LOST = 0.1  # of faces as small as 9 pixels none was above
+# The distance between the landmarks of a face and of its mirror image, as a share of the face, tells whether it is upright in its view:
+# the detector may take a head on its side or upside down for an upright one with a score near 1, but rarely places it alike twice.
+# Measured with RetinaFace mobile0.25; a detector with larger distances sets `unsteady`.
+_DOUBTFUL = 0.025  # exceeded by 1 in 20 upright faces, and by all 135 faces with wrong landmarks
+_LOST = 0.1  # not exceeded by any face, even at 9 pixels
 
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What was seen of a face in its view and in the view mirrored. landmarks: (5, 2), in pixels of the picture."""
+    """What the detector found in a face's view and in the mirrored view. landmarks: (5, 2), in pixels of the picture."""
 
     landmarks: NDArray[np.float64] | None
     score: float
-    apart: float  # how far the two lie apart, as a share of the face; infinite unless both are there
+    apart: float  # mean distance between the two sets of landmarks, as a share of the face; infinite unless both exist
 
 
 def look_at(
     picture: Pixels, faces: Sequence[Face], detector: Detector, threshold: float, go_on: Callable[[], bool] = lambda: True
 ) -> list[Face]:
-    """The faces with the landmarks of two looks at each alone, and their score where it is lower; without those they do not confirm.
+    """Re-detects each face up close: refines its landmarks, lowers its score if needed, and drops it if it is not confirmed.
 
-    picture: float32 RGB (H, W, 3), 0..1, in which the faces were found. A face is set upright by its eyes and mouth and brought to one
-    size, and looked at as it is and mirrored: the means of the two are free of any leaning to the left or right. Where the two disagree
-    it is looked at from every side, for heads that lie or hang. Its box stays. go_on: asked before some faces each time; once it says no,
-    the faces that are left are given back as they are.
+    picture: float32 RGB (H, W, 3), 0..1, in which the faces were found. Each face is set upright by its eyes and mouth, scaled to one
+    size, and detected both plain and mirrored: averaging the two removes any bias to the left or right. If they disagree,
+    the face is also tried in quarter turns, for sideways or upside-down heads. Its box stays. go_on: asked before each group of faces;
+    once it says no, the remaining faces are returned unchanged.
     """
     unsteady = float(getattr(detector, "unsteady", 1.0))
     confirmed: list[Face] = []
@@ -59,7 +59,7 @@ def look_at(
         for index, look in zip(doubtful, judged, strict=True):
             looks[index] = look
         for face, look in zip(group, looks, strict=True):
-            # Never surer than the find itself: so a higher threshold gives exactly those faces of a lower one that reach it.
+            # Never above the first score, so that a higher threshold keeps exactly the faces that reach it at a lower one.
             score = min(face.score, look.score)
             if look.landmarks is not None and score >= threshold and not unsteady * _LOST < look.apart < np.inf:
                 confirmed.append(replace(face, landmarks=look.landmarks.astype(np.float32), score=float(score)))
@@ -67,7 +67,7 @@ def look_at(
 
 
 def _look(picture: Pixels, faces: Sequence[Face], detector: Detector, turns: Sequence[int] = (0,)) -> list[_Look]:
-    """Looks at every face set upright by its landmarks and then turned by so many quarters, in the order of the faces, then the turns."""
+    """Detects each face in its upright view, turned by each number of quarter turns; ordered by face, then by turn."""
     views = [_upright_view(picture, face) for face in faces]
     turned = [(np.ascontiguousarray(np.rot90(view, turn)), matrix, turn) for view, matrix in views for turn in turns]
     both_ways = [way for view, _, _ in turned for way in (view, np.ascontiguousarray(view[:, ::-1]))]
@@ -88,8 +88,8 @@ def _look(picture: Pixels, faces: Sequence[Face], detector: Detector, turns: Seq
 
 
 def _from_every_side(picture: Pixels, faces: Sequence[Face], firsts: Sequence[_Look], detector: Detector, threshold: float) -> list[_Look]:
-    """For each face the look in which it and its mirror image agree the best: the first one at it, or one with the face set upright by
-    what is seen of it turned by a quarter, a half and three quarters. Faces go through the detector together, which is faster."""
+    """For each face, the look in which it and its mirror image agree best: the first one, or one set upright by the landmarks found
+    after a quarter, half or three-quarter turn. Runs faces through the detector together, which is faster."""
     turned = _look(picture, faces, detector, (1, 2, 3))
     best, guesses = list(firsts), list[list[_Look]]()
     for index, first in enumerate(firsts):
@@ -108,19 +108,19 @@ def _from_every_side(picture: Pixels, faces: Sequence[Face], firsts: Sequence[_L
 
 
 def for_opencv(view: Pixels) -> Pixels:
-    """The view of a picture itself where OpenCV can read it, which needs whole pixels and rows downwards; else (turned) a copy of it."""
+    """The view itself if OpenCV can read it (contiguous pixels, rows from top to bottom); else, as for turned views, a copy."""
     return view if view.strides[0] > 0 and view[:1].flags.c_contiguous else np.ascontiguousarray(view)
 
 
 def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float64]]:
-    """The face upright in the middle of a square of _FRAME pixels, and the (2, 3) matrix from the picture's pixels to the square's."""
+    """The upright face in the middle of a square of _FRAME pixels, and the (2, 3) matrix from picture to square."""
     direction = face.across
     length = float(np.hypot(*direction))
     cos, sin = direction / length if length > 1e-6 else (1.0, 0.0)
     scale = _SIDE / max(1.0, face.area**0.5)
     centre = np.array(face.centre)
 
-    # Only the face's surroundings are read, first shrunk by whole-pixel areas where they are large: no aliasing, no full-frame work.
+    # Read only the face's surroundings, and shrink them by area first if they are large: no aliasing, no full-frame work.
     reach = _FRAME / scale * 0.75
     height, width = picture.shape[:2]
     x0, x1 = (int(np.clip(v, 0, width)) for v in (centre[0] - reach, centre[0] + reach + 2))
@@ -135,7 +135,7 @@ def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float
 
     turn = scale * np.array([[cos, sin], [-sin, cos]])
     matrix = np.column_stack([turn, (_FRAME - 1) / 2 - turn @ centre])
-    # From the shrunk part's pixels to the picture's: x = (x' + 1/2) / s - 1/2 + x0.
+    # From the shrunk part to the picture: x = (x' + 1/2) / s - 1/2 + x0.
     to_picture = np.array([[1 / sx, 0, 0.5 / sx - 0.5 + x0], [0, 1 / sy, 0.5 / sy - 0.5 + y0], [0, 0, 1]])
     view = cv2.warpAffine(
         part,
@@ -149,7 +149,7 @@ def _upright_view(picture: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float
 
 
 def _best(found: list[Face]) -> Face | None:
-    """The face in the middle of the view in which these were found, where there is one."""
+    """The face in the middle of the view, if any of those found is there."""
     middle, half = (_FRAME - 1) / 2, _SIDE / 2
     expected = Face((middle - half, middle - half, middle + half, middle + half), np.zeros((5, 2), np.float32), 1.0)
     faces = [face for face in found if face.is_finite]
@@ -159,7 +159,7 @@ def _best(found: list[Face]) -> Face | None:
 
 
 def _mirror(face: Face | None) -> Face | None:
-    """The face found in the mirrored view, in the view itself. Its box is not used and stays."""
+    """Maps a face from the mirrored view to the plain one. The box, which is not used, stays."""
     if face is None:
         return None
     points = face.landmarks[_MIRRORED]

@@ -1,4 +1,4 @@
-"""Choosing a detector, and finding every face of a picture with it: small ones, large ones, turned ones."""
+"""Making a detector, and finding every face in a picture with it: small, large or rotated."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["DETECTORS", "THRESHOLD", "Detector", "Face", "find_faces", "make_det
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
 THRESHOLD = 0.9  # chosen by the figures in docs/faces.md
 
-# A look at the whole picture at this long side finds the largest faces, which at a larger scale are more than an anchor holds.
+# At this long side the detector finds the largest faces, which exceed its anchors at a larger scale.
 _COARSE_SIDE = 640
-_NATIVE_SIDE = 1500  # the official code's bound for looking at a picture as it is
-_TRUSTED_NATIVE = 400.0  # of faces whose longer side seems larger than this (pixels as seen), the coarser look is the better judge
+_NATIVE_SIDE = 1500  # the official code's limit for searching a picture at its own size
+_TRUSTED_NATIVE = 400.0  # faces with a longer side above this (pixels as seen) are left to the coarser scale, which judges them better
 _TRUSTED_CLOSER = 192.0
 _CLOSER_SCALE = 2.0
-_CLOSE_ENOUGH = 4.0  # where the closer look's scale is at most so many times the coarse one's, nothing is missed between them
-_CLOSER_PIXELS = 16_000_000  # the most pixels of the closer look: 8K pictures are looked at a little smaller than they are
+_CLOSE_ENOUGH = 4.0  # up to this ratio of the enlarged scale to the coarse one, no face is missed between them
+_CLOSER_PIXELS = 16_000_000  # maximum pixels of the enlarged copy: 8K pictures are searched slightly reduced
 _LITTLE_SMALLER = 0.6
 _TILE = 1280
-_TILE_OVERLAP = 224  # more than a trusted face: each of them is whole in some tile
-_EDGE = 2.0  # a box that reaches a tile's inner edge this closely is taken for cut
+_TILE_OVERLAP = 224  # larger than a trusted face, so that each is whole in some tile
+_EDGE = 2.0  # a box this close to a tile's inner edge counts as cut
 
 
 def make_detector(name: str = "retinaface-mobile", *, device: Any = "cpu", weights_folders: Sequence[Path] = ()) -> Detector:
-    """The detector of that name, ready for use.
+    """Makes the detector of the given name.
 
     name: "retinaface-mobile" (ships with the project), "yunet" (needs its ONNX file), "retinaface-r50" (needs facexlib and its weights).
-    weights_folders: where their files are looked for. device: torch's, for both RetinaFaces; "yunet" runs on the CPU.
+    weights_folders: folders searched for those files. device: torch's, for both RetinaFaces; "yunet" runs on the CPU.
     Raises SettingsError for an unknown name, FeatureMissingError for a missing package, WeightsMissingError or WeightsError for weights.
     """
     if name == "retinaface-mobile":
@@ -67,14 +67,14 @@ def find_faces(
     mask: NDArray[Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Face]:
-    """Every face of the picture, by falling score (equals from top to bottom, left to right).
+    """Finds every face in the picture, highest score first (ties from top to bottom, left to right).
 
-    picture: float32 RGB (H, W, 3), 0..1, of any size; the work is bounded. threshold: 0..1, the least score.
-    look_closer: also look at the picture enlarged twice (in tiles), then at every face by itself, set upright and brought to one size.
-    That finds smaller faces, drops what does not look like a face from near by, and makes landmarks several times as accurate.
-    rotations: True looks at the picture turned by 90, 180 and 270 degrees as well, a sequence at those angles; for heads on their side.
-    mask: (H, W), faces count where it is above 0.5 at the box's centre. progress: told of every look and asked before it; where it says
-    stop, this returns what is found until then.
+    picture: float32 RGB (H, W, 3), 0..1, of any size; the work is bounded. threshold: minimum score, 0..1.
+    look_closer: also search a copy enlarged twice (in tiles), then examine each face alone, upright and scaled to one size.
+    This finds smaller faces, drops false ones, and makes landmarks several times as accurate.
+    rotations: True also searches the picture rotated by 90, 180 and 270 degrees, a sequence those angles; for heads on their side.
+    mask: (H, W), keeps faces where it is above 0.5 at the box's centre. progress: reports every pass and is asked before it; if it says
+    stop, the faces found so far are returned.
     Raises SettingsError for a setting out of range.
     """
     angles = _angles(rotations)
@@ -101,14 +101,14 @@ def find_faces(
 
 
 class _Steps:
-    """The looks at one picture, told and counted. Once it is to stop, it stays so."""
+    """Counts and reports the passes over one picture. A stop is final."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total = progress, total
         self._done, self._stopped = 0, False
 
     def go_on(self) -> bool:
-        """Whether to take the next look."""
+        """Whether to make the next pass."""
         self._stopped = self._stopped or self._progress.stop()
         if not self._stopped:
             self._progress.report(min(self._done, self._total), self._total, "looking for faces")
@@ -131,9 +131,9 @@ def _inside(face: Face, mask: NDArray[Any]) -> bool:
 
 
 class _Look(NamedTuple):
-    """One look at a part (left, top, right, bottom) of the picture resized to `size` (width, height).
+    """One detector pass over a part (left, top, right, bottom) of the picture resized to `size` (width, height).
 
-    trusted: the most pixels of a face that it is to judge.
+    trusted: keep faces up to this longer side, in pixels.
     """
 
     size: tuple[int, int]
@@ -142,7 +142,7 @@ class _Look(NamedTuple):
 
 
 def _looks(shape: Sequence[int], look_closer: bool) -> Iterator[_Look]:
-    """All looks at a picture of that shape, (height, width, ...): at each scale tile by tile where that is large."""
+    """All passes over a picture of shape (height, width, ...), at each scale; tile by tile if it is large."""
     height, width = shape[:2]
     longest = max(height, width)
     coarse = min(1.0, _COARSE_SIDE / longest)
@@ -161,7 +161,7 @@ def _looks(shape: Sequence[int], look_closer: bool) -> Iterator[_Look]:
 
 
 def _found(picture: Pixels, detector: Detector, threshold: float, look: _Look) -> Iterator[Face]:
-    """Faces of one look, in the picture's pixels, that are no larger than it is trusted with and not cut by its edges."""
+    """Faces of one pass, in the picture's pixels, that are within its trusted size and not cut by its edges."""
     height, width = picture.shape[:2]
     wide, tall = look.size
     part, x0, y0 = _resized_part(picture, look.part, look.size)
@@ -171,7 +171,7 @@ def _found(picture: Pixels, detector: Detector, threshold: float, look: _Look) -
 
 
 def tile_spans(length: int) -> list[tuple[int, int]]:
-    """(start, end) of tiles of one length, at most _TILE, that cover 0..length; neighbours share at least _TILE_OVERLAP."""
+    """(start, end) of tiles of equal length, at most _TILE, that cover 0..length; neighbours share at least _TILE_OVERLAP."""
     if length <= _TILE:
         return [(0, length)]
     count = -(-(length - _TILE_OVERLAP) // (_TILE - _TILE_OVERLAP))
@@ -182,7 +182,7 @@ def tile_spans(length: int) -> list[tuple[int, int]]:
 def _resized_part(picture: Pixels, part: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[Pixels, float, float]:
     """Part (left, top, right, bottom) of the picture resized to `size` (width, height), and where it starts there.
 
-    Only the part is resized, so that no enlarged copy of a large picture is ever made. Its border is moved outwards to whole pixels.
+    Resizes only the part, so that no enlarged copy of a large picture is made. Moves its border outwards to whole pixels.
     """
     height, width = picture.shape[:2]
     (left, top, right, bottom), (wide, tall) = part, size
@@ -198,7 +198,7 @@ def _resized(picture: Pixels, wide: int, tall: int) -> Pixels:
     if picture.shape[:2] == (tall, wide):
         return picture
     scale = (wide * tall / (picture.shape[0] * picture.shape[1])) ** 0.5
-    # A little smaller needs no averaging, which takes three times as long.
+    # Shrinking slightly needs no averaging, which takes three times as long.
     how = cv2.INTER_CUBIC if scale >= 1 else cv2.INTER_LINEAR if scale >= _LITTLE_SMALLER else cv2.INTER_AREA
     return np.asarray(cv2.resize(for_opencv(picture), (wide, tall), interpolation=how), np.float32)
 

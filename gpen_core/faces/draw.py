@@ -1,4 +1,4 @@
-"""Showing the faces found: boxes, landmarks, positions, scores and sizes drawn into a copy of the picture."""
+"""Drawing detected faces into a copy of the picture: boxes, landmarks, numbers, scores and sizes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _BOX, _OUTLINE = (25, 230, 50, 255), (0, 0, 0, 255)
 _EYE, _NOSE, _MOUTH = (255, 50, 50, 255), (255, 230, 25, 255), (50, 130, 255, 255)
 _POINTS = (_EYE, _EYE, _NOSE, _MOUTH, _MOUTH)
 _SHIFT = 4  # OpenCV draws to 1/16 of a pixel
-_FAR = 1 << 20  # corners further away than this are out of every picture and would overflow OpenCV's integers
+_FAR = 1 << 20  # corners further away are outside every picture and would overflow OpenCV's integers
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LETTER = 21.0  # height of its capitals at size 1, in pixels
-# Heights of letters, of the picture's longer side: large enough to be read where a page shows it 500 pixels wide, and not larger than
-# a third of the face, so that the labels of a crowd do not cover it.
+# Letters are a third of the face high, so that labels do not cover a crowd, within these shares of the picture's longer side: readable
+# if a page shows it 500 pixels wide.
 _SMALLEST, _LARGEST = 1 / 60, 1 / 22
-_DETAILS = 0.6  # the second line's height, of the number's
-_LEAST = 7.0  # pixels: smaller letters are none
+_DETAILS = 0.6  # height of the score and size, as a share of the number's
+_LEAST = 7.0  # pixels: smaller letters cannot be read
 
 
 def draw_faces(picture: Pixels, faces: Sequence[Face], numbers: Sequence[int] | None = None) -> Pixels:
     """A copy of the picture, float32 RGB (H, W, 3) 0..1, with each face's box, five landmarks, number, score and size.
 
-    numbers: the faces' positions in the order they were chosen from; None: their places in `faces`, from 0. The size is the box's shorter
-    side in pixels, as the settings of smallest and largest face count it. Lines and letters grow with the picture and have a dark edge,
-    so that they show on any ground. Eyes are red, the nose yellow, the mouth blue. Pixels without ink keep their values.
+    numbers: the faces' numbers in the full order; None: their positions in `faces`, from 0. The size is the box's shorter side in pixels,
+    as in the settings for minimum and maximum face size. Lines and letters grow with the picture and have a dark edge, so that they show
+    on any background. Eyes are red, the nose yellow, the mouth blue. Other pixels keep their values.
     """
     height, width = picture.shape[:2]
-    # OpenCV 5 writes letters into 8 bits only: the ink is drawn on a transparent sheet, where antialiasing mixes colour and coverage alike.
+    # OpenCV 5 writes letters only into 8 bits, so draw on a transparent sheet, where antialiasing mixes colour and coverage alike.
     ink = np.zeros((height, width, 4), np.uint8)
     longest = max(height, width)
     thick = max(1, round(longest / 700))
@@ -45,7 +45,7 @@ def draw_faces(picture: Pixels, faces: Sequence[Face], numbers: Sequence[int] | 
         radius = round(max(0.6, face.shorter_side * 0.03) * (1 << _SHIFT))
         for (x, y), colour in zip(face.landmarks.tolist(), _POINTS, strict=True):
             cv2.circle(ink, _fixed(x, y), min(radius, _FAR), colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-    # Labels last, numbers last of all: nothing runs through them.
+    # Labels come last, numbers last of all, so that nothing crosses them.
     heights = [max(_LEAST, float(np.clip(face.shorter_side / 3, _SMALLEST * longest, _LARGEST * longest))) for face in faces]
     for face, tall in zip(faces, heights, strict=True):
         small = max(_LEAST, tall * _DETAILS)
@@ -60,14 +60,14 @@ def draw_faces(picture: Pixels, faces: Sequence[Face], numbers: Sequence[int] | 
 
 
 def _write(ink: NDArray[np.uint8], text: str, left: float, base: float, tall: float) -> None:
-    """The text, outlined, its letters `tall` pixels high and standing on `base`; moved to where all of it is in the picture."""
+    """Writes outlined text, its letters `tall` pixels high and standing on `base`, moved fully into the picture if necessary."""
     height, width = ink.shape[:2]
     size, thick, edge = tall / _LETTER, max(1, round(tall / 9)), max(1, round(tall / 11))
     (wide, high), below = cv2.getTextSize(text, _FONT, size, thick)
     wide, high, below = wide + 2 * edge, high + 2 * edge, below + 2 * edge
     letters = np.zeros((high + below, wide), np.uint8)
     cv2.putText(letters, text, (edge, high - edge), _FONT, size, 255, thick, cv2.LINE_AA)
-    # The edge is the letters grown, not the letters in a thicker line: OpenCV 5 makes those wider as well.
+    # Grow the letters for the edge instead of using a thicker line, which OpenCV 5 also makes wider.
     outline = cv2.dilate(letters, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * edge + 1, 2 * edge + 1)))
     x = max(0, min(_whole(left), width - wide))
     y = max(0, min(_whole(base) + edge - high, height - high - below))

@@ -1,4 +1,4 @@
-"""One face and what finds it; moving it between pictures of other sizes and turns, and telling double finds."""
+"""One face and its detector; moving a face between resized or rotated pictures, and removing duplicates."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from ..pixels import Pixels
 
-NMS = 0.4  # intersection over union of two boxes above which they are finds of one face: the official code's
+NMS = 0.4  # intersection over union above which two boxes are the same face, as in the official code
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face of a picture. Pixel centres are at whole numbers, as everywhere in OpenCV.
+    """One face in a picture. Pixel centres are at whole numbers, as in OpenCV.
 
-    box: (x0, y0, x1, y1) in pixels; parts of it may lie outside of the picture. landmarks: (5, 2) float32, x and y in pixels: the eye,
-    that is on the left in the picture, the other eye, nose, left and right corner of the mouth (for an upright face). score: the
-    detector's confidence, 0..1. angle: by how many degrees (0, 90, 180, 270) the picture was turned anticlockwise when it was found.
+    box: (x0, y0, x1, y1) in pixels; may extend beyond the picture. landmarks: (5, 2) float32, x and y in pixels: the eye on the left of
+    the picture, the other eye, nose, left and right corner of the mouth (for an upright face). score: the detector's confidence, 0..1.
+    angle: anticlockwise rotation of the picture in degrees (0, 90, 180, 270) when the face was found.
     """
 
     box: Box
@@ -47,41 +47,41 @@ class Face:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y) of the box's middle."""
+        """(x, y) of the box's centre."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
     @property
     def across(self) -> NDArray[np.float64]:
-        """(2,): from its left in the picture, when it stands upright, to its right, by eyes and mouth; 0 where they are in one point."""
+        """(2,): direction from the face's left to its right, as seen upright, by eyes and mouth; 0 if they coincide."""
         left_eye, right_eye, _, left_mouth, right_mouth = self.landmarks.astype(np.float64)
-        # Across the face and down it: turned by a right angle the one is the other, and their sum is steadier than the eyes alone.
+        # Down the face, turned by a right angle, is across it; the sum of both is steadier than the eyes alone.
         across = (right_eye - left_eye) + (right_mouth - left_mouth)
         down = (left_mouth + right_mouth) - (left_eye + right_eye)
         return across + np.array([down[1], -down[0]])
 
     @property
     def uprightness(self) -> float:
-        """1 for a face that stood upright in the turned picture it was found in, 0 for one on its side, -1 for one on its head."""
+        """1 for a face upright in the rotated picture it was found in, 0 for one on its side, -1 for one upside down."""
         x, y = self.across
         length = float(np.hypot(x, y))
         if length < 1e-6:
             return 0.0
-        # Turned anticlockwise by the angle, this direction is what was seen.
+        # The detector saw this direction turned anticlockwise by the angle.
         turn = np.deg2rad(self.angle)
         return float(x * np.cos(turn) + y * np.sin(turn)) / length
 
     def has_the_way_up_of(self, other: Face) -> bool:
-        """Whether both say that the face stands within 60 degrees of the same way; also where one does not say."""
+        """Whether both faces point up within 60 degrees of each other; also True if one has no direction."""
         mine, its = self.across, other.across
         return bool(mine @ its >= 0.5 * np.linalg.norm(mine) * np.linalg.norm(its))
 
     @property
     def is_finite(self) -> bool:
-        """Whether all its numbers are finite. On some blank pictures YuNet's are not."""
+        """Whether all values are finite. On some blank pictures YuNet's are not."""
         return bool(np.isfinite([*self.box, self.score]).all() and np.isfinite(self.landmarks).all())
 
     def to_json(self) -> dict[str, Any]:
-        """Box, landmarks, score and angle as plain numbers (pixels to two places)."""
+        """Box, landmarks, score and angle as plain numbers (pixels to two decimals)."""
         return {
             "box": [round(float(value), 2) for value in self.box],
             "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in self.landmarks],
@@ -90,20 +90,20 @@ class Face:
         }
 
     def moved(self, dx: float, dy: float) -> Face:
-        """The face in a picture whose origin lies at (-dx, -dy) of this one's."""
+        """The face in a picture whose origin is at (-dx, -dy) of this one."""
         x0, y0, x1, y1 = self.box
         points = (self.landmarks + np.array([dx, dy])).astype(np.float32)
         return replace(self, box=(x0 + dx, y0 + dy, x1 + dx, y1 + dy), landmarks=points)
 
     def scaled(self, factor: float, factor_y: float | None = None) -> Face:
-        """The face in the picture resized by `factor` (its height by `factor_y`, where that differs): x -> (x + 1/2) * factor - 1/2."""
+        """The face in the picture resized by `factor` (its height by `factor_y`, if given): x -> (x + 1/2) * factor - 1/2."""
         scale = np.array([factor, factor if factor_y is None else factor_y], np.float64)
         corners = (np.array(self.box, np.float64).reshape(2, 2) + 0.5) * scale - 0.5
         points = (self.landmarks.astype(np.float64) + 0.5) * scale - 0.5
         return replace(self, box=_box(corners), landmarks=points.astype(np.float32))
 
     def turned_back(self, angle: int, height: int, width: int) -> Face:
-        """The face in the picture as it was, (height, width), where this one was found in it turned by `angle` anticlockwise.
+        """Maps a face found in a picture turned anticlockwise by `angle` back to the original, (height, width).
 
         np.rot90(picture, angle // 90) is the turned picture. The landmarks keep their order, so aligning by them sets the face upright.
         """
@@ -118,7 +118,7 @@ def _box(corners: NDArray[np.float64]) -> Box:
 
 
 def turned_back(points: NDArray[np.float64], angle: int, height: int, width: int) -> NDArray[np.float64]:
-    """Points (N, 2) of the picture turned by `angle` (0, 90, 180, 270) anticlockwise, in the picture as it was, (height, width)."""
+    """Maps points (N, 2) in a picture turned anticlockwise by `angle` (0, 90, 180, 270) back to the original, (height, width)."""
     x, y = points[:, 0], points[:, 1]
     if angle == 90:
         x, y = width - 1 - y, x
@@ -130,12 +130,12 @@ def turned_back(points: NDArray[np.float64], angle: int, height: int, width: int
 
 
 def by_confidence(faces: Iterable[Face]) -> list[Face]:
-    """By falling score; of equals the one found upright first, then from top to bottom and left to right. The same for the same faces."""
+    """Sorts by score, highest first; ties by angle, then top to bottom and left to right, whatever the input order."""
     return sorted(faces, key=lambda face: (-face.score, face.angle, face.box[1], face.box[0], face.box[3], face.box[2]))
 
 
 def overlap(face: Face, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,): intersection over union of the face's box with each of the (N, 4) boxes, 0..1."""
+    """Intersection over union of the face's box with each of the (N, 4) boxes: (N,), 0..1."""
     box = np.array(face.box, np.float64)
     sides = np.maximum(0.0, np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]))
     shared = sides[:, 0] * sides[:, 1]
@@ -144,10 +144,10 @@ def overlap(face: Face, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
-    """Non-maximum suppression: of faces whose boxes overlap by more than `limit` (intersection over union) only the surest is kept.
+    """Non-maximum suppression: of faces whose boxes overlap by more than `limit` (intersection over union), keeps the highest score.
 
-    Of finds in differently turned pictures that are equally sure (to two places) and agree on the way up, it is the one that was seen
-    most upright, whose landmarks are the most exact. Returns the kept ones by falling score.
+    Among detections at different rotations with equal scores (to two decimals) and the same way up, keeps the one seen
+    most upright, whose landmarks are the most accurate. Returns the kept faces, highest score first.
     """
     rest = by_confidence(faces)
     boxes = np.array([face.box for face in rest], np.float64).reshape(-1, 4)
@@ -165,10 +165,10 @@ def suppress(faces: Iterable[Face], limit: float) -> list[Face]:
 
 
 class Detector(Protocol):
-    """What finds faces in one look at a picture."""
+    """Finds faces in one pass over a picture."""
 
     name: str
 
     def detect(self, picture: Pixels, threshold: float) -> list[Face]:
-        """Faces of float32 RGB (H, W, 3), 0..1, whose score is at least `threshold` (0..1), by falling score, overlapping finds removed."""
+        """Faces in float32 RGB (H, W, 3), 0..1, with a score of at least `threshold` (0..1), highest first, without duplicates."""
         ...

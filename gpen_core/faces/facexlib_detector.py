@@ -1,6 +1,6 @@
-"""RetinaFace-R50, the official GPEN detector, through the package facexlib (MIT) where that is installed.
+"""RetinaFace-R50, the official GPEN detector, through the optional package facexlib (MIT).
 
-facexlib's own downloader is not used (A1111 replaces it; it writes into the package's folder): the weights are looked for, never fetched.
+facexlib's own downloader is not used (A1111 replaces it; it writes into the package's folder): this module never downloads weights.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .face import NMS, Face, by_confidence
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 ADDRESS = f"https://github.com/xinntao/facexlib/releases/download/v0.1.0/{WEIGHTS}"
-_SMALLEST = 64  # side of the smallest picture shown to the network, whose coarsest grid has one cell in 32 pixels
+_SMALLEST = 64  # minimum side of the network's input, whose coarsest grid has one cell per 32 pixels
 
 
 def make_retinaface_r50(weights_folders: Sequence[Path], device: Any) -> RetinaFaceR50:
-    """The detector with the weights in the first folder that has detection_Resnet50_Final.pth.
+    """Makes the detector with the weights from the first folder that has detection_Resnet50_Final.pth.
 
-    device: torch device or its name. Raises FeatureMissingError without facexlib, WeightsMissingError without the file, WeightsError where
+    device: torch device or its name. Raises FeatureMissingError without facexlib, WeightsMissingError without the file, WeightsError if
     the file holds something else.
     """
     try:
         retinaface: Any = importlib.import_module("facexlib.detection.retinaface")
-    except Exception as error:  # not only ImportError: a torchvision that does not fit its torch raises RuntimeError
+    except Exception as error:  # not only ImportError: a torchvision for another torch raises RuntimeError
         raise FeatureMissingError(
             f"The detector retinaface-r50 needs the package facexlib, which cannot be imported ({error}). Install it with "
             "`pip install --no-deps facexlib` (it needs torchvision), or use the detector retinaface-mobile, which is included."
@@ -61,7 +61,7 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
         ) from error
     network.eval().to(target)
     try:
-        # A torchvision that does not fit its torch may fail as late as here: better now than in the middle of a picture.
+        # A torchvision for another torch may fail only when run: try it now, not in the middle of a picture.
         with torch.no_grad():
             network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, NMS)
     except (RuntimeError, NotImplementedError) as error:
@@ -83,16 +83,16 @@ class RetinaFaceR50:
         self._lock = threading.Lock()
 
     def detect(self, picture: Pixels, threshold: float) -> list[Face]:
-        """The faces seen in one look. picture: float32 RGB (H, W, 3), 0..1. threshold: 0..1 (official: 0.9). By falling score."""
+        """Finds faces in one pass, highest score first. picture: float32 RGB (H, W, 3), 0..1. threshold: 0..1 (official: 0.9)."""
         import torch
 
         height, width = picture.shape[:2]
         bgr = np.empty((max(height, _SMALLEST), max(width, _SMALLEST), 3), np.float32)
-        bgr[:] = (104.0, 117.0, 123.0)  # the mean, which facexlib takes away
+        bgr[:] = (104.0, 117.0, 123.0)  # the mean, which facexlib subtracts
         bgr[:height, :width] = picture[:, :, ::-1] * np.float32(255)
         with self._lock, torch.no_grad():
             rows = np.asarray(self._network.detect_faces(bgr, threshold, NMS), np.float64).reshape(-1, 15)
-        # A row is the box, its score and five points; as in our own RetinaFace they are counted from the picture's edge.
+        # A row is the box, its score and five points, counted from the picture's edge as in our own RetinaFace.
         boxes, points = rows[:, :4] - 0.5, rows[:, 5:].reshape(-1, 5, 2) - 0.5
         return by_confidence(
             Face((float(b[0]), float(b[1]), float(b[2]), float(b[3])), p.astype(np.float32), float(s))

@@ -1,4 +1,4 @@
-"""Small convolutional ONNX networks in torch: on any device of torch's, and differentiable."""
+"""Running small convolutional ONNX networks in torch: on any torch device, and differentiable."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ..weights.formats.onnx_graph import Graph, Node, read_graph
 
 
 class OnnxNetwork(nn.Module):
-    """The convolutional part of an ONNX network, from its picture to its heads' convolutions; what follows is up to the caller.
+    """The convolutional part of an ONNX network, from its picture to its heads' convolutions; the caller does the rest.
 
-    Knows the operations that RetinaFace mobile0.25 and YuNet are made of. Weights are frozen; gradients pass to the picture.
+    Supports the operations of RetinaFace mobile0.25 and YuNet. Weights are frozen; gradients reach the picture.
     """
 
     def __init__(self, file: Path) -> None:
-        """Raises WeightsError where the file is no ONNX network."""
+        """Raises WeightsError if the file is not an ONNX network."""
         super().__init__()
         graph = read_graph(file)
         self._nodes = _convolutional(graph)
         self._readers = Counter(name for node in self._nodes for name in node.inputs)
         for name in {name for node in self._nodes if node.op == "Conv" for name in node.inputs[1:]}:
             constant = torch.as_tensor(np.array(graph.tensors[name].array(), np.float32))
-            if constant.ndim == 4:  # oneDNN is nearly twice as fast with weights that lie so, whatever the picture does
+            if constant.ndim == 4:  # oneDNN is nearly twice as fast with this layout, whatever the picture's
                 constant = constant.contiguous(memory_format=torch.channels_last)
             self.register_buffer(_key(name), constant, persistent=False)
 
@@ -39,9 +39,9 @@ class OnnxNetwork(nn.Module):
         return self.get_buffer(_key(next(node.inputs[1] for node in self._nodes if node.inputs[0] == "input")))
 
     def values(self, x: Tensor) -> Iterator[tuple[str, str, Tensor]]:
-        """(kind of operation, name of its result, result) of every step; x: (N, 3, H, W) as the network wants it.
+        """Yields (operation, name of its result, result) for every step. x: (N, 3, H, W), as the network needs it.
 
-        A convolution's result is no longer its own once the next step is asked for: an activation that alone reads it works in place.
+        A convolution's result is valid only until the next step: an activation that alone reads it works in place.
         """
         values: dict[str, Tensor] = {"input": x}
         left = self._readers.copy()
@@ -51,7 +51,7 @@ class OnnxNetwork(nn.Module):
             for name in node.inputs:
                 left[name] -= 1
                 if not left[name]:
-                    values.pop(name, None)  # in a large picture these are what memory goes to
+                    values.pop(name, None)  # in a large picture these take most of the memory
             values[node.outputs[0]] = y
             del inputs
             yield node.op, node.outputs[0], y
@@ -72,14 +72,14 @@ class OnnxNetwork(nn.Module):
             return F.max_pool2d(x, 2)
         if node.op == "Add":
             return x + inputs[1]
-        if node.op == "Resize":  # of the feature pyramid: always by two, nearest neighbour
+        if node.op == "Resize":  # of the feature pyramid: always doubles, nearest neighbour
             return F.interpolate(x, scale_factor=2.0, mode="nearest")
         return torch.cat(inputs, dim=1)
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Each channel convolved with a 3x3 kernel of its own, padding 1, tap by tap: without oneDNN torch's own takes five times as long."""
-    y = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # channels last, to which one tap of all of them is added at once
+    """Depthwise 3x3 convolution, padding 1, tap by tap: without oneDNN, torch's takes five times as long."""
+    y = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # channels last, so that one tap is added to all channels at once
     rows, columns = (side - 3 for side in y.shape[1:3])
     taps = [
         (y[:, top : top + rows + 1 : stride, left : left + columns + 1 : stride], weight[:, 0, top, left])
@@ -97,10 +97,10 @@ def _key(name: str) -> str:
 
 
 def _convolutional(graph: Graph) -> list[Node]:
-    """The nodes from the picture to the heads' convolutions, without the arithmetic of shapes around them, and each of them once."""
+    """The nodes from the picture to the heads' convolutions, without shape arithmetic and duplicates."""
     nodes: list[Node] = []
     reached, renamed = {"input"}, dict[str, str]()
-    done: dict[str, str] = {}  # what is computed, and its result: in RetinaFace three convolutions are written down twice
+    done: dict[str, str] = {}  # operation to result: RetinaFace's file repeats three convolutions
     for node in graph.nodes:
         inputs, result = [renamed.get(name, name) for name in node.inputs], node.outputs[0]
         computes = node.op in ("Conv", "LeakyRelu", "Relu", "MaxPool", "Resize") and inputs[0] in reached

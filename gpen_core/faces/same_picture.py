@@ -1,4 +1,4 @@
-"""Telling whether faces belong to a picture: a small print of the picture travels with them."""
+"""Checking that faces belong to a picture, by a small fingerprint of the picture kept with them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from ..pixels import Pixels
 
 _SIDE = 64
-_COARSE = 2.0  # sigma of what is taken away: prints hold edges, which all portraits with a face in the middle do not share
-# Measured on 180 portraits, aligned ones among them: two people at most 0.60; blurred, noisy, tinted, brighter without much clipping at
-# least 0.75. Strong clipping, which takes edges away, 0.64 at worst: such a picture may be told for another one.
+_COARSE = 2.0  # sigma of the blur subtracted: fingerprints keep edges, because coarse structure is alike in all centred portraits
+# Measured on 180 portraits, some of them aligned: two people reach at most 0.60; the same picture blurred, noisy, tinted or brightened
+# at least 0.75. Strong clipping removes edges and can drop to 0.64: such a picture may count as another.
 _ALIKE = 0.7
-_BLANK = 1e-4  # what rounding leaves of an even ground
+_BLANK = 1e-4  # what rounding leaves of a uniform picture
 
 
 def picture_print(pixels: Pixels) -> Pixels:
-    """What the picture looks like from far off, (64, 64) float32, the same for it edited: brighter, sharper, restored.
+    """A fingerprint of the picture, (64, 64) float32, that changes little when it is brightened, sharpened or restored.
 
     pixels: float32 (H, W, 3).
     """
@@ -27,7 +27,7 @@ def picture_print(pixels: Pixels) -> Pixels:
 
 
 def same_picture(one: Pixels, other: Pixels) -> bool:
-    """Whether two prints are those of one picture, however it was edited. A blank picture is the same as another blank one only."""
+    """Whether two fingerprints are of one picture, edited or not. A blank picture matches only another blank one."""
     a, b = (value.astype(np.float64) for value in (one, other))
     lengths = [float(np.sqrt((value * value).sum())) for value in (a, b)]
     if min(lengths) < _BLANK:

@@ -1,4 +1,4 @@
-"""Choosing among the faces found: by size, order, number and position."""
+"""Selecting faces by size, order, count and number."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def select_faces(
     order: str = "largest",
     indices: Sequence[int] = (),
 ) -> list[Face]:
-    """The faces to work on, in their order.
+    """Selects the faces to restore, in the chosen order.
 
     shape: of the picture, (H, W, ...). Sizes are the shorter side of the detection box, in pixels of that picture; 0: no limit.
-    order: "largest", "smallest", "left", "right", "top", "bottom" (the box's middle nearest to that side first), "centre" (nearest to the
-    picture's middle first) or "confidence"; always of the detection box. Equals keep the order given in.
-    indices: positions in that order, counted from 0 after sizes are applied: only those faces, in the order of the indices. One beyond the
-    last face is passed over with a line in the log, as the number of faces changes from frame to frame. max_faces: the first so many of
-    what is left; 0: all. Raises SettingsError for an unknown order or a negative number.
+    order: "largest", "smallest", "left", "right", "top", "bottom" (box centre nearest to that side first), "centre" (nearest to the
+    picture's centre first) or "confidence"; always by the detection box. Ties keep the input order.
+    indices: keep only the faces with these numbers, in the order of the indices. They count from 0 in the chosen order, after the size
+    limits. A number beyond the last face is skipped and logged, because the number of faces changes from frame to frame. max_faces: keep
+    at most this many of the rest; 0: all. Raises SettingsError for an unknown order or a negative number.
     """
     if order not in ORDERS:
         raise SettingsError(f"There is no face order named {order!r}. Choose one of {', '.join(ORDERS)}.")
