@@ -112,6 +112,26 @@ def test_a_read_only_picture_is_no_warning() -> None:
         torch.set_warn_always(always)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 0.3])
+def test_the_processor_steps_in_for_a_device_that_computes_wrongly(
+    group: Group, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    right = retinaface._predictions
+
+    def predictions(pictures: np.ndarray, device: torch.device) -> list[retinaface.Predictions]:
+        said = right(pictures, torch.device("cpu"))
+        return said if device.type == "cpu" else [each._replace(landmarks=each.landmarks + np.float32(wrong)) for each in said]
+
+    monkeypatch.setattr(retinaface, "_predictions", predictions)
+    retinaface._check.cache_clear()
+    detector = RetinaFaceMobile("cuda")
+    assert (
+        detector.predict([group.pixels[:192, :192]])[0].landmarks.tolist()
+        == right(group.pixels[None, :192, :192], torch.device("cpu"))[0].landmarks.tolist()
+    )
+    assert caplog.text.count("finding faces on the CPU, because torch on cuda failed: it returns wrong numbers") == 1
+
+
 def test_the_processor_steps_in_for_a_device_that_fails(group: Group, caplog: pytest.LogCaptureFixture) -> None:
     """From meta, which is in every torch, no result comes back."""
     detector = RetinaFaceMobile("meta")
