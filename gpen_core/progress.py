@@ -17,7 +17,7 @@ class Progress:
     """
 
     def report(self, done: int, total: int, what: str, preview: npt.NDArray[np.float32] | None = None) -> None:
-        """`done` of `total` steps are done; `what` is a short text for users; `preview` the last restored face, (S, S, 3) 0..1."""
+        """`done` of `total` steps are over; `what` is a short text for users; `preview` the last restored face, (S, S, 3) 0..1."""
 
     def stop(self) -> bool:
         """True: keep the finished faces and return. An unfinished face or enlargement is discarded."""

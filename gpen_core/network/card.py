@@ -1,6 +1,6 @@
-"""What should run faster on graphics cards and has never been measured on one: Triton kernels and CUDA graphs. Off by default.
+"""Experiments to run faster on graphics cards, never measured on one: Triton kernels and CUDA graphs. Off by default.
 
-GPEN_CARD=experimental in the environment turns all of it on, and nothing else does. The plain form runs wherever something here fails.
+Only GPEN_CARD=experimental in the environment turns them on. If one of them fails, the plain form runs.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ..runtime import is_out_of_memory
 log = logging.getLogger(__name__)
 
 SWITCH = "GPEN_CARD"
-MOST_GRAPHS = 4  # of one network: each holds memory, and who asks for more shapes than that does not ask twice for each
+MOST_GRAPHS = 4  # per network: each holds memory, and more shapes than this rarely come twice
 
 _failed: set[str] = set()  # kernels that do not run here
 
 
 def wanted(x: Tensor) -> bool:
-    """Whether the experiments are on for a tensor: the one switch."""
+    """Whether the experiments are on for a tensor."""
     return x.is_cuda and os.environ.get(SWITCH, "").strip().lower() == "experimental"
 
 
 def kernel(name: str, x: Tensor, *rest: object) -> Tensor | None:
-    """The result of `kernels.<name>(x, ...)`; None where the plain form has to compute it."""
+    """The result of `kernels.<name>(x, ...)`; None if the plain form must compute it."""
     if not wanted(x) or name in _failed:
         return None
     try:
         return getattr(importlib.import_module(f"{__package__}.kernels"), name)(x, *rest)
-    except Exception as error:  # no Triton, no C compiler for it, a card it does not know: it raises whatever it likes
+    except Exception as error:  # without Triton, its C compiler or a supported card, any class is raised
         if is_out_of_memory(error):
             raise
         _failed.add(name)
@@ -45,33 +45,33 @@ def kernel(name: str, x: Tensor, *rest: object) -> Tensor | None:
 
 
 class Graphs:
-    """The CUDA graphs of one network whose weights stay where they are: one for each shape and type of its input, made when it comes twice.
+    """The CUDA graphs of one network: one for each shape and dtype of its input, recorded when that comes for the second time.
 
-    A graph reads the weights where they lay when it was made: whoever moves them makes a new object.
+    A graph reads the weights at the addresses they had when it was recorded. Make a new object after moving them.
     """
 
     def __init__(self) -> None:
         self._seen: set[Any] = set()
         self._recorded: dict[Any, tuple[Any, Tensor, Tensor]] = {}  # (graph, its input, its output)
-        self._lock = threading.Lock()  # one at a time writes a graph's input
+        self._lock = threading.Lock()  # only one thread at a time may write a graph's input
         self._off = False
 
     def __reduce__(self) -> Any:
-        return Graphs, ()  # copies of a network have weights of their own
+        return Graphs, ()  # a copied network has its own weights
 
     def drop(self) -> None:
-        """Gives their memory back, and makes no others: for where memory is short."""
+        """Frees their memory and records no more, for when memory is short."""
         with self._lock:
             self._give_up()
 
     def run(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None:
-        """compute(x) by way of a graph; None where it has to be computed eagerly. compute: depends on x alone, and asks nobody."""
+        """compute(x) through a graph; None if it must run eagerly. compute: depends only on x and never calls `ask`."""
         if self._off or not wanted(x) or not _may_record(x):
             return None
         key = (x.shape, x.dtype, x.device)
         with self._lock:
             if key not in self._recorded and (key not in self._seen or len(self._recorded) >= MOST_GRAPHS):
-                self._seen.add(key)  # the eager run chooses and compiles what the recording then finds ready
+                self._seen.add(key)  # the eager run selects and compiles kernels before the recording
                 return None
             try:
                 if key not in self._recorded:
@@ -80,9 +80,9 @@ class Graphs:
                 still.copy_(x)
                 graph.replay()
                 return result.clone()
-            except Exception as error:  # whatever it is, the eager form meets it again, or not
+            except Exception as error:  # if the cause is serious, the eager run raises it again
                 self._give_up()
-                log.warning("%s: no CUDA graph here (%s); the network runs without", SWITCH, _first_line(error))
+                log.warning("%s: cannot record a CUDA graph here (%s); the network runs without it", SWITCH, _first_line(error))
                 return None
 
     def _give_up(self) -> None:
@@ -91,23 +91,23 @@ class Graphs:
 
 
 def _may_record(x: Tensor) -> bool:
-    """Not with an allocator that graphs do not get on with, and on the default stream only: others have an order of their own."""
+    """False for an allocator that graphs do not work with, and off the default stream, where the order of work differs."""
     if torch.cuda.get_allocator_backend() == "cudaMallocAsync":
         return False
     return torch.cuda.current_stream(x.device) == torch.cuda.default_stream(x.device)
 
 
 def _record(compute: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Any, Tensor, Tensor]:
-    # What is made in inference mode could not be written outside of it.
+    # Tensors made in inference mode cannot be written outside it.
     with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(x.device):
         still = x.clone()
         beside: Any = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):  # once more on another stream, as torch wants it before a recording
+        with torch.cuda.stream(beside):  # a warm-up on another stream, as torch requires before recording
             compute(still)
         torch.cuda.current_stream().wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        # thread_local: what a host's other threads do meanwhile does not end it. (torch 2.0 cannot: there it ends here.)
+        # thread_local: a host's other threads cannot break the recording. (torch 2.0 lacks this argument, so recording fails here.)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = compute(still)
         return graph, still, result

@@ -13,8 +13,8 @@ from ..weights.files import Resolved
 def convert_weights(source: Resolved, target: Path, *, half: bool = True, overwrite: bool = False) -> Path:
     """Writes `source` (see network.load.find_model) to `target` under the official tensor names, and returns `target`.
 
-    half: fp16, half the size, within 2e-3 of the original network's output on average; otherwise float32, the same numbers. The file's
-    metadata names the alignment template, so that the result is used as its source was. It appears whole or not at all.
+    half: fp16, half the size, within 2e-3 of the original network's output on average; otherwise float32, unchanged. The file's
+    metadata names the alignment template, so that the result is used as its source was. A failure leaves no partial file.
     Raises SettingsError for a target without the suffix .safetensors, WeightsError for a source that cannot be read or has values too
     large for fp16, OutputExistsError, and PictureError if the target cannot be written.
     """

@@ -35,7 +35,7 @@ class FusedGenerator(Layers):
         self.graphs = card.Graphs()
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.graphs = card.Graphs()  # before the weights move: those that are there read them where they lie now
+        self.graphs = card.Graphs()  # existing graphs read the weights at their old addresses
         return cast(Any, super())._apply(fn)
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class FusedGenerator(Layers):
         # these sizes are where strips win.
         faster = x.device.type == "cpu" and self.size >= (512 if x.dtype == torch.float32 else 1024)
         if tiled or (tiled is None and faster):
-            self.graphs.drop()  # strips are for where memory is short
+            self.graphs.drop()  # strips are used when memory is short
             return tiles.run_in_strips(self, x, whole=min(tiles.SPARING if tiled else tiles.FAST, self.size // 2), ask=ask)
         done = self.graphs.run(self.whole, x)
         return self.whole(x, ask) if done is None else done

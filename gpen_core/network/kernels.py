@@ -1,9 +1,9 @@
 # pyright: basic, reportMissingImports=false, reportIndexIssue=false
 # ruff: noqa: ANN001, ANN201 (what a kernel is given has Triton's types)
-"""Two steps of the network in Triton: several passes over a map in one. Imported by `card` alone, where they are asked for.
+"""Two steps of the network in Triton, each several passes over a map in one. Only `card` imports this module, on demand.
 
-They read and write maps in channels_last, compute in float32 and round once. `layers` has the plain forms that they are compared with:
-`python -m benchmarks.kernels` does it number by number on the processor, and compiles them for cards that are not here.
+They read and write maps in channels_last, compute in float32 and round once. `layers` has the plain forms for comparison:
+`python -m benchmarks.kernels` compares the results on the CPU, and compiles the kernels for cards that are absent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 WARPS = 4
-TILE = 1024  # results that a program computes at once: eight of each thread
+TILE = 1024  # results that a program computes at once: eight per thread
 
 
 @triton.jit
@@ -22,7 +22,7 @@ def finish_kernel(y, feature, demodulation, weight, bias, out, pixels, channels,
                   SLOPE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)[:, None]
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    item = tl.program_id(2).to(tl.int64)  # a batch of large maps has more numbers than 32 bits count
+    item = tl.program_id(2).to(tl.int64)  # a batch of large maps has more values than 32 bits can count
     known = channel < channels
     inside = (pixel < pixels) & known
     source = item * pixels * channels + pixel * channels + channel
@@ -45,14 +45,14 @@ def low_pass_kernel(x, kernel, out, height, width, rows, columns, channels, abov
     channel = (tl.program_id(2) % blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     item = (tl.program_id(2) // blocks).to(tl.int64)
     top = tl.program_id(1) * ROWS
-    corner = tl.load(kernel).to(tl.float32)  # of the 4x4 kernel, whose other numbers are 3 and 9 times that
-    first = tl.zeros((COLUMNS, CHANNELS), tl.float32)  # the three lines before, filtered along
+    corner = tl.load(kernel).to(tl.float32)  # of the 4x4 kernel, whose other values are 3 and 9 times this
+    first = tl.zeros((COLUMNS, CHANNELS), tl.float32)  # the three rows before, filtered horizontally
     second = tl.zeros((COLUMNS, CHANNELS), tl.float32)
     third = tl.zeros((COLUMNS, CHANNELS), tl.float32)
     for step in range(ROWS + 3):
         row = top + step - above
         line = x + (item * height + row) * width * channels + channel
-        # Numbers, not truths, of what is the same for all: the interpreter cannot spread those.
+        # Compare with a number, because the interpreter cannot broadcast a scalar bool.
         there = channel < tl.where((row >= 0) & (row < height), channels, 0)
         fourth = tl.zeros((COLUMNS, CHANNELS), tl.float32)
         for tap in tl.static_range(4):
@@ -69,7 +69,7 @@ def low_pass_kernel(x, kernel, out, height, width, rows, columns, channels, abov
 
 
 def block(channels: int) -> tuple[int, int]:
-    """(places, channels) of one tile: powers of two."""
+    """(pixels, channels) of one tile: powers of two."""
     across = min(64, triton.next_power_of_2(channels))
     return TILE // across, across
 
@@ -98,7 +98,7 @@ def low_pass(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
     rows, columns = height + 2 * padding[0] - 3, width + 2 * padding[1] - 3
     out = torch.empty((n, c, rows, columns), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     places, across = block(c)
-    lines = 16  # of the result, for which three more are read
+    lines = 16  # of the result; each tile reads three more
     grid = triton.cdiv(columns, places), triton.cdiv(rows, lines), n * triton.cdiv(c, across)
     with torch.cuda.device_of(x):
         low_pass_kernel[grid](
