@@ -66,7 +66,7 @@ def _build(retinaface: Any, path: Path, device: Any) -> Any:
             network.detect_faces(np.zeros((_SMALLEST, _SMALLEST, 3), np.float32), 0.999, NMS)
     except (RuntimeError, NotImplementedError) as error:
         raise FeatureMissingError(
-            f"facexlib's RetinaFace-R50 does not run on {target}: {shown(str(error).splitlines()[0], 200)} Install the torchvision "
+            f"facexlib's RetinaFace-R50 does not run on {target} ({shown(str(error).splitlines()[0], 200)}). Install the torchvision "
             "that matches this torch, or use the detector retinaface-mobile, which is included."
         ) from error
     return network
