@@ -76,6 +76,7 @@ def run_batch(
     skip_existing: bool = False,
     quality: int = 95,
     crf: int = CRF,
+    video_on_card: bool = False,
     faces_dir: Path | None = None,
     progress: Progress | None = None,
     started: Callable[[Job], None] = lambda job: None,
@@ -84,8 +85,8 @@ def run_batch(
 
     overwrite: replace existing outputs; skip_existing: skip them (an existing output is complete, because files appear whole);
     otherwise an existing output is an error of that job, before any work. The picture is written last, so if it exists, its sheet and
-    faces do too. quality: for JPEG and WebP. crf: for videos. faces_dir: folder in which to save each face before and after.
-    progress: receives the frames of videos and animations. started: called when each job starts.
+    faces do too. quality: for JPEG and WebP. crf, video_on_card: for videos (see restore_video). faces_dir: folder for each
+    face before and after. progress: receives the frames of videos and animations. started: called when each job starts.
     Raises the errors of `restorer.prepare()`, before the first job that has work.
 
     While one picture is restored, threads read the next one (and, if the network runs on a GPU, detect its faces) and encode and write
@@ -93,7 +94,7 @@ def run_batch(
     one alone, plus the bytes of two files. `seconds` of a result counts its own work, even parallel to others. After an interrupt or a
     closed iterator, restored pictures are written before the threads end.
     """
-    run = _Run(restorer, overwrite, skip_existing, quality, crf, faces_dir, progress, started)
+    run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, faces_dir, progress, started)
     for done in overlapped(_Restoration(job, run) for job in jobs):
         yield done.result
 
@@ -107,6 +108,7 @@ class _Run:
     skip_existing: bool
     quality: int
     crf: int
+    video_on_card: bool
     faces_dir: Path | None
     progress: Progress | None
     started: Callable[[Job], None]
@@ -167,7 +169,13 @@ class _Restoration:
                 raise SettingsError(f"{self.job.source} has no output path")
             if self.job.kind == "video":
                 video = restore_video(
-                    self.job.source, self.job.target, run.restorer, overwrite=run.overwrite, crf=run.crf, progress=run.progress
+                    self.job.source,
+                    self.job.target,
+                    run.restorer,
+                    overwrite=run.overwrite,
+                    crf=run.crf,
+                    progress=run.progress,
+                    on_card=run.video_on_card,
                 )
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
                 result.cut = video.cut

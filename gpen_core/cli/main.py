@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inputs(restore, "pictures, videos and folders (including sub-folders)", out_needed=True)
     _add_writing(restore)
     restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="video quality: 0 (lossless) to 51 (default: 18)")
+    restore.add_argument("--video-on-card", action="store_true", help="decode and encode videos on an NVIDIA card, if it can")
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
     restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")
     _add_models_dir(restore)

@@ -44,6 +44,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
         skip_existing=arguments.skip_existing,
         quality=arguments.quality,
         crf=arguments.crf,
+        video_on_card=arguments.video_on_card,
         faces_dir=arguments.faces_dir,
         progress=bars.frames,
         started=lambda job: _announce(job, bars),

@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError, WeightsError
 from ..pictures.disk import part_beside
 from ..progress import Progress
+from . import card
 from .cut import is_cut_short
 from .frames import Colours, format_change, from_rgb, pixel_format, to_rgb
 
@@ -79,11 +80,13 @@ def restore_video(
     overwrite: bool = False,
     crf: int = CRF,
     progress: Progress | None = None,
+    on_card: bool = False,
 ) -> VideoResult:
     """Restores all frames of a video; the target appears whole or not at all.
 
     target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: receives every frame; once its `stop` returns True, the
-    remaining frames are written unchanged. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
+    remaining frames are written unchanged. on_card: decode and encode on an NVIDIA card; what it cannot do, the CPU does, and the log says
+    so. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
     and the result says so. Raises PictureError, SettingsError or FeatureMissingError.
     """
     source, target = Path(source), Path(target)
@@ -99,11 +102,11 @@ def restore_video(
     restorer.prepare()
     part = part_beside(target)
     try:
-        with _opened(av, source) as reading:
+        with _opened(av, source, on_card) as reading:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
-                    result = _Work(av, source, reading, writing, restorer, crf, progress or Progress()).run()
+                    result = _Work(av, source, reading, writing, restorer, crf, progress or Progress(), on_card).run()
                 if target.exists() and not overwrite:  # another program wrote it meanwhile
                     raise OutputExistsError(target)
                 part.replace(target)
@@ -117,10 +120,11 @@ def restore_video(
 
 
 @contextmanager
-def _opened(av: Any, source: Path) -> Generator[Any, None, None]:
+def _opened(av: Any, source: Path, on_card: bool) -> Generator[Any, None, None]:
     """Opens the container for reading. Raises PictureError if it is not a video."""
     try:
-        container = av.open(str(source), metadata_errors="replace")
+        options = {"metadata_errors": "replace"}
+        container = card.opened(av, str(source), **options) if on_card else av.open(str(source), **options)
     except FileNotFoundError:
         raise PictureError(f"cannot read the video {source}: there is no such file") from None
     except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: the file ends before its first track
@@ -151,9 +155,11 @@ def _created(av: Any, part: Path, muxer: str) -> Generator[Any, None, None]:
 class _Work:
     """Transfers one video from the input container to the output container."""
 
-    def __init__(self, av: Any, source: Path, reading: Any, writing: Any, restorer: FaceRestorer, crf: int, progress: Progress) -> None:
+    def __init__(
+        self, av: Any, source: Path, reading: Any, writing: Any, restorer: FaceRestorer, crf: int, progress: Progress, on_card: bool
+    ) -> None:
         self.av, self.source, self.reading, self.writing = av, source, reading, writing
-        self.restorer, self.crf, self.progress = restorer, crf, progress
+        self.restorer, self.crf, self.progress, self.on_card = restorer, crf, progress, on_card
         pictures = [stream for stream in reading.streams.video if not _is_cover(stream)]
         if not pictures:
             raise PictureError(f"cannot read the video {source}: {_CUT if is_cut_short(source) else 'it contains no video track'}")
@@ -329,10 +335,22 @@ class _Work:
 
     def _new_encoder(self) -> Any:
         rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
+        chosen = self._card_options(rate) if self.on_card else None
+        if chosen is not None:
+            return self.writing.add_stream(card.ENCODER, rate=rate, options=chosen)
         try:
             return self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
         except ValueError as error:
             raise FeatureMissingError("this PyAV has no H.264 encoder (x264); install the usual PyAV with: pip install av") from error
+
+    def _card_options(self, rate: Fraction) -> dict[str, str] | None:
+        """The options for encoding on the card; None if it cannot."""
+        # A decoder on the card does not say the file's own pixel format before the first frame, when the tracks are there already.
+        with self.av.open(str(self.source), metadata_errors="replace") as again:
+            source = again.streams[self.video.index].codec_context
+            width, height = round(source.width * self._scale()), round(source.height * self._scale())
+            form = pixel_format(source.format, width, height) if source.format else "unknown"
+        return card.encoder_options(self.av, self.crf, width, height, form, rate)
 
     def _add_copy(self, stream: Any) -> None:
         decoder: Any = stream.codec_context  # None if FFmpeg does not know the format
