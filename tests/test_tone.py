@@ -88,3 +88,20 @@ def test_fidelity(size):
 def test_fidelity_out_of_range(amount):
     with pytest.raises(SettingsError):
         keep_low_frequencies(portrait(16), portrait(16), amount)
+
+
+def test_results_stay_between_black_and_white():
+    dark, bright = np.zeros((64, 64, 3), np.float32), np.ones((64, 64, 3), np.float32)
+    spot = dark.copy()
+    spot[32, 32] = 1
+    for out in (keep_low_frequencies(spot, bright, 1.0), keep_low_frequencies(1 - spot, dark, 1.0), match_colour(spot, bright, ones(64))):
+        assert out.min() >= 0 and out.max() <= 1
+
+
+def test_a_fine_pattern_of_the_mask_is_measured_whole():
+    """Sampled in place of averaged, the mask would miss the columns where the face is."""
+    face, other = portrait(512), portrait(512)
+    other[:, ::8] += np.float32(0.2)
+    mask = np.zeros((512, 512), np.float32)
+    mask[:, 1::8] = 1
+    assert np.abs(match_colour(face, other, mask) - face).max() > 0.01
