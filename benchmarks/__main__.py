@@ -1,10 +1,10 @@
-"""All figures of docs/performance.md, one part after another:
+"""Measures all figures of docs/performance.md, one part after another:
 
     python -m benchmarks [--no-network] [--no-memory] [--no-startup] [--no-picture] [--no-folder] [--no-growth]
                          [--sizes 256 512] [--rounds 5] [--peers onnxruntime openvino] [--pictures 200] [--plots FOLDER]
 
-Each part is a module that runs by itself as well: benchmarks.network and so on. Faces found are measured by benchmarks.detection, which
-needs pictures.
+Each part is also a module that runs separately: benchmarks.network and so on. benchmarks.detection measures face detection; it needs
+pictures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def startup(arguments: argparse.Namespace) -> None:
 
 
 def run_module(name: str, *arguments: str) -> None:
-    """A benchmark in a process of its own, where it meets nothing that the others left behind."""
+    """Runs a benchmark in a separate process, unaffected by the others."""
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, check=True)  # noqa: S603
 
 

@@ -1,17 +1,17 @@
-"""What restoring does to sharp faces and to spoilt ones, with and without the picture's own detail (the setting `detail`).
+"""Measures what restoration does to sharp and to degraded faces, without and with the picture's own detail (the setting `detail`).
 
     python -m benchmarks.detail --data DATA [--portraits 40] [--sizes 300 500 1000 2000]
                                 [--networks GPEN-BFR-256-lite 512] [--sheet worst.png]
 
-DATA holds zip files of portraits (faces-webmorph-512.zip and others, training/faces.py); only persons kept out of training are taken. A
-face's size is the longer side of its detection box; portraits whose faces are smaller are enlarged by Lanczos. Each portrait is restored
-as it is (sharp), and spoilt at that size by blur, noise and JPEG (blur: sigma in pixels; noise: sigma in grey levels; JPEG: quality).
+DATA contains zip files of portraits (faces-webmorph-512.zip and others, training/faces.py); only people kept out of training are used. A
+face's size is the longer side of its detection box; smaller faces are enlarged by Lanczos. Each portrait is restored unchanged (sharp), and
+degraded at that size by blur, noise and JPEG (blur: sigma in pixels; noise: sigma in grey levels; JPEG: quality).
 
-Printed are, inside the mask (above 1/2): sharpness, the gradient energy over that of the sharp portrait, and PSNR against the sharp
-portrait, without detail (0) and with it (1): means, and for the difference and the sharpness of sharp faces the worst portrait too.
+Prints, for the area where the mask is above 1/2: sharpness, the gradient energy over that of the sharp portrait, and PSNR against the sharp
+portrait, without detail (0) and with it (1). These are means; for the gain and for the sharpness with detail, also the worst portrait.
 
-A network is a name or a file. "512" stands for weights that are not at hand: it changes a 512-pixel face as the first network would change
-it at its own size, and leaves everything finer.
+A network is a name or a file. "512" stands in for weights that are not available: it changes a 512-pixel face as the first network would
+at its own size, and keeps all finer detail.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from training.faces import HELD_OUT_ONE_IN, unpacked
 Restore = Callable[[Pixels], Pixels]
 ARCHIVES = ("faces-webmorph-512.zip", "faces-congress.zip", "portraits-cc0-512.zip")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-ROUND = 0.6  # of the face's box that is kept on every side
+ROUND = 0.6  # margin kept on every side of the face, as a part of its box
 WORST = 10
 
 Spoil = Callable[[Pixels, np.random.Generator], NDArray[Any]]
@@ -84,7 +84,7 @@ DAMAGES: dict[str, tuple[Spoil, ...]] = {
 
 @dataclass
 class Network:
-    """size: side of its square. template: how its faces are aligned. restore: (S, S, 3) float32 RGB 0..1 to the same."""
+    """A network to compare. size: side of its input. template: its alignment template. restore: (S, S, 3) float32 RGB 0..1 to the same."""
 
     name: str
     size: int
@@ -94,7 +94,7 @@ class Network:
 
 @dataclass
 class Row:
-    """One portrait, restored without and with detail. All but `pictures` are inside the mask."""
+    """One portrait, restored without and with detail. All figures are for the area inside the mask."""
 
     damage: str
     without: float
@@ -102,7 +102,7 @@ class Row:
     sharp_without: float
     sharp_with: float
     pictures: list[Bytes]
-    seconds: float  # that keeping the detail took
+    seconds: float  # spent on the detail
 
     @property
     def gain(self) -> float:
@@ -118,7 +118,7 @@ def to_bytes(picture: NDArray[Any]) -> Bytes:
 
 
 def portraits(data: Path, count: int) -> list[tuple[Bytes, Face]]:
-    """Portraits of persons kept out of training, (H, W, 3) uint8 RGB, each with its face; in turn from each archive."""
+    """Portraits of people kept out of training, (H, W, 3) uint8 RGB, each with its face; taken from the archives in turn."""
     detector = RetinaFaceMobile()
     by_archive: list[list[bytes]] = []
     for name in ARCHIVES:
@@ -139,7 +139,7 @@ def portraits(data: Path, count: int) -> list[tuple[Bytes, Face]]:
 
 
 def at_size(picture: Bytes, face: Face, size: int) -> tuple[Pixels, Face]:
-    """The face and what is round it, resized until its box's longer side has that many pixels; float32 0..1."""
+    """The face and its surroundings, resized so that the longer side of its box has `size` pixels; float32 0..1."""
     height, width = picture.shape[:2]
     x0, y0, x1, y1 = face.box
     dx, dy = ROUND * face.width, ROUND * face.height
@@ -152,7 +152,7 @@ def at_size(picture: Bytes, face: Face, size: int) -> tuple[Pixels, Face]:
 
 
 def sharpness(picture: Pixels, inside: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of neighbours in luma."""
+    """Mean absolute difference between neighbouring luma values."""
     luma, both = picture @ LUMA, inside[1:, 1:]
     return float((np.abs(luma[1:, 1:] - luma[1:, :-1]) + np.abs(luma[1:, 1:] - luma[:-1, 1:]))[both].mean())
 
@@ -162,7 +162,7 @@ def psnr(picture: Pixels, good: Pixels, inside: NDArray[np.bool_]) -> float:
 
 
 def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]:
-    """One row for every damage."""
+    """Yields one row per kind of damage."""
     matrix = similarity(face.landmarks, template_points(network.template, network.size))
     mask = landmark_mask(template_points(network.template, network.size), network.size)
     for number, (name, steps) in enumerate(DAMAGES.items()):
@@ -211,12 +211,12 @@ def networks(names: list[str]) -> list[Network]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Sharp and spoilt faces, restored without and with the picture's own detail.")
+    parser = argparse.ArgumentParser(description="Compares sharp and degraded faces, restored without and with the picture's own detail.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--portraits", type=int, default=40)
     parser.add_argument("--sizes", type=int, nargs="+", default=[300, 500, 1000, 2000])
     parser.add_argument("--networks", nargs="+", default=["GPEN-BFR-256-lite", "512"])
-    parser.add_argument("--sheet", type=Path, help=f"write the {WORST} spoilt portraits that gain least: sharp, spoilt, without, with")
+    parser.add_argument("--sheet", type=Path, help=f"draw the {WORST} degraded portraits that gain least: sharp, degraded, without, with")
     arguments = parser.parse_args()
     chosen = portraits(arguments.data, arguments.portraits)
     print(f"{len(chosen)} portraits\n")

@@ -1,10 +1,10 @@
-"""How many faces are found, at which threshold and size, where there is none, how exactly, how fast.
+"""Measures face detection: faces found by threshold and size, false detections, accuracy of the landmarks, speed.
 
     python -m benchmarks.detection DATA [--portraits 40] [--no-sizes] [--no-looks] [--no-turned | --only-turned]
 
-DATA: a folder with Solvay_conference_1927.png (29 people) and portraits-cc0-512.zip (one person each, seldom somebody behind). Pictures
-without faces: scikit-image's (where it is installed), and portraits whose faces are painted over. Turned heads: these portraits, and those
-of faces-congress.zip, faces-webmorph-512.zip and faces-artflow-256-0.zip that are there.
+DATA: a folder with Solvay_conference_1927.png (29 people) and portraits-cc0-512.zip (one person each, rarely a second in the background).
+Pictures without faces: scikit-image's, if installed, and portraits with painted-over faces. Rotated heads: these portraits, and those of
+faces-congress.zip, faces-webmorph-512.zip and faces-artflow-256-0.zip if present.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def portraits_of(data: Path, count: int, file: str = "portraits-cc0-512.zip") ->
 
 
 def without_faces(portraits: list[NDArray[np.uint8]], faces: list[Face]) -> list[Pixels]:
-    """Pictures of things, and portraits with a soft disc of the picture's mean colour over the head."""
+    """Pictures of things, and portraits whose heads are covered by a soft disc of the mean colour."""
     pictures: list[Pixels] = []
     try:
         from skimage import data as things
@@ -74,7 +74,7 @@ def without_faces(portraits: list[NDArray[np.uint8]], faces: list[Face]) -> list
 
 
 def sheets(portraits: list[NDArray[np.uint8]], faces: list[Face], side: int, wide: int, tall: int) -> Iterator[tuple[Pixels, list[Face]]]:
-    """Sheets full of portraits shrunk until their faces have `side` pixels, with noise and JPEG 60, and where the faces are."""
+    """Yields sheets of portraits, shrunk to faces of `side` pixels and degraded by noise and JPEG 60, with the faces' positions."""
     rng = np.random.default_rng(7)
 
     def spoilt(sheet: NDArray[np.uint8]) -> Pixels:
@@ -109,7 +109,7 @@ def by_size(detector: Detector, portraits: list[NDArray[np.uint8]], faces: list[
     print(f"| face, px | missed of {len(faces)} | other finds | landmarks |")
     print("|---|---|---|---|")
     for side in SIZES:
-        if side * 4 > min(wide, tall):  # there is no room for a portrait
+        if side * 4 > min(wide, tall):  # no room for a portrait
             continue
         missed = others = 0
         errors: list[float] = []
@@ -127,18 +127,18 @@ def by_size(detector: Detector, portraits: list[NDArray[np.uint8]], faces: list[
 
 
 def heads(data: Path, count: int) -> Iterator[Pixels]:
-    """`count` upright heads of each archive, 256 pixels a side, about 90 to 130 the face."""
+    """Yields `count` upright heads from each archive, 256 x 256 pixels, with faces of about 90 to 130."""
     for picture in portraits_of(data, count):
         yield as_float(np.asarray(cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), np.uint8))
     for name in MORE_HEADS:
         if (data / name).is_file():
-            for picture in portraits_of(data, count, name):  # nothing but the face: it gets some room
+            for picture in portraits_of(data, count, name):  # these show only the face, so they get a border
                 small = cv2.resize(picture, (192, 192), interpolation=cv2.INTER_AREA)
                 yield as_float(np.asarray(cv2.copyMakeBorder(small, 32, 32, 32, 32, cv2.BORDER_REPLICATE), np.uint8))
 
 
 def turned(picture: Pixels, degrees: float) -> tuple[Pixels, NDArray[np.float64]]:
-    """The whole picture turned clockwise on a larger square, and the (2, 3) matrix there."""
+    """The picture rotated clockwise on a larger square, and the (2, 3) matrix that does this."""
     side = round(picture.shape[0] * (abs(np.cos(np.radians(degrees))) + abs(np.sin(np.radians(degrees)))))
     middle = (picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2
     matrix = np.asarray(cv2.getRotationMatrix2D(middle, -degrees, 1.0), np.float64)
@@ -149,7 +149,7 @@ def turned(picture: Pixels, degrees: float) -> tuple[Pixels, NDArray[np.float64]
 
 
 def turned_heads(detector: Detector, data: Path, count: int) -> None:
-    """Of heads turned by known angles: how many have all landmarks right (a tenth of the eyes' distance off, in the mean), wrong, none."""
+    """Counts heads, rotated by known angles, with right landmarks (mean error below a tenth of the eye distance), wrong ones, or none."""
     upright = [(head, faces) for head in heads(data, count) if (faces := find_faces(head, detector))]
     seen: dict[tuple[int, bool], list[str]] = {(turn, rotations): [] for turn in TURNS for rotations in (False, True)}
     for head, faces in upright:
@@ -159,7 +159,7 @@ def turned_heads(detector: Detector, data: Path, count: int) -> None:
             points = person.landmarks @ matrix[:, :2].T + matrix[:, 2]
             found = find_faces(picture, detector, rotations=rotations)
             near = [f for f in found if np.linalg.norm(f.landmarks.mean(axis=0) - points.mean(axis=0)) < person.shorter_side / 2]
-            # Every find of the head counts: a second, wrong one spoils it as well.
+            # Every detection of the head counts: a second, wrong one makes the result wrong.
             worst = max((float(np.linalg.norm(f.landmarks - points, axis=1).mean()) for f in near), default=None)
             eyes = float(np.linalg.norm(points[0] - points[1]))
             seen[turn, rotations].append("missed" if worst is None else "right" if worst < 0.1 * eyes else "wrong")
@@ -171,7 +171,7 @@ def turned_heads(detector: Detector, data: Path, count: int) -> None:
 
 
 def looks(rounds: int = 9) -> None:
-    """Milliseconds of the detector alone on pictures of one shape, one by one and together."""
+    """Prints the detector's own milliseconds on pictures of one shape, one at a time and batched."""
     detector = RetinaFaceMobile()
     print("\n| look at | alone, ms | eight together, ms each |\n|---|---|---|")
     for side in (192, 320, 512, 640, 1120):
@@ -187,13 +187,13 @@ def looks(rounds: int = 9) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Faces found, by threshold and size, and seconds.")
+    parser = argparse.ArgumentParser(description="Measures faces found by threshold and size, and seconds.")
     parser.add_argument("data", type=Path)
     parser.add_argument("--portraits", type=int, default=40)
     parser.add_argument("--no-sizes", action="store_true", help="leave out the sheets of faces of one size")
-    parser.add_argument("--no-looks", action="store_true", help="leave out the milliseconds of single looks")
-    parser.add_argument("--no-turned", action="store_true", help="leave out turned heads")
-    parser.add_argument("--only-turned", action="store_true", help="nothing but turned heads")
+    parser.add_argument("--no-looks", action="store_true", help="leave out the milliseconds per detector run")
+    parser.add_argument("--no-turned", action="store_true", help="leave out rotated heads")
+    parser.add_argument("--only-turned", action="store_true", help="only rotated heads")
     arguments = parser.parse_args()
     detector = make_detector()
     if not arguments.no_turned:

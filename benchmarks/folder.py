@@ -1,11 +1,11 @@
-"""A folder of pictures: how near the whole work comes to the network's own time, with reading and writing overlapped and without:
+"""Measures how close the time for a folder of pictures comes to the network's own, with and without overlapped reading and writing:
 
     python -m benchmarks.folder [--pictures 200] [--size 512] [--suffix .jpg] [--precision auto]
 
-The pictures are made of examples/portrait.png (one face, 1 megapixel, each turned brighter, darker, larger or mirrored) in a temporary
-folder. Weights are random, of the official shape: speed does not depend on them. "Network alone": its calls on the very faces that were
-restored, one after another, with nothing else running. "Restoring alone": the same of the restorer's calls, which find the faces and
-paste them too. Ratios: those times over the time of the whole folder.
+The pictures are variants of examples/portrait.png in a temporary folder (one face, 1 megapixel; brighter, darker, larger or mirrored).
+Weights are random, of the official shape: speed does not depend on them. "Network alone": its calls on the same faces, one after another,
+with nothing else running. "Restoring alone": likewise the restorer's calls, which also find and paste the faces. Ratios: those times over
+the time of the whole folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SIDE = 1000  # pixels: 1 megapixel
 
 
 def make_pictures(folder: Path, count: int, suffix: str) -> None:
-    """`count` pictures of 1 megapixel, no two of them alike, each with one face."""
+    """Writes `count` different pictures of 1 megapixel, each with one face."""
     portrait = np.ascontiguousarray(read_picture(PORTRAIT).pixels[..., :3])
     height, width = int(portrait.shape[0]), int(portrait.shape[1])
     random = np.random.default_rng(5)
@@ -48,7 +48,7 @@ def make_pictures(folder: Path, count: int, suffix: str) -> None:
         )
         if random.random() < 0.5:
             placed = placed[:, ::-1]
-        # A little noise, as of a camera: a picture that is too smooth is encoded too fast.
+        # A little camera noise, because smooth pictures are encoded unrealistically fast.
         pixels = placed * random.uniform(0.8, 1.1) + random.normal(0, 0.01, placed.shape)
         write_picture(from_array(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)), folder / f"{number:04}{suffix}")
 
@@ -60,7 +60,7 @@ def random_restorer(size: int, precision: str = "auto") -> FaceRestorer:
 
 
 def one_after_another(source: Path, out: Path, restorer: FaceRestorer) -> tuple[float, float, list[NDArray[np.uint8]]]:
-    """(seconds of all, seconds of the restorer's calls, the faces as the network saw them) of the folder without any overlap."""
+    """Restores the folder without any overlap: (total seconds, seconds of the restorer's calls, the network's input faces)."""
     crops: list[NDArray[np.uint8]] = []
     restoring = 0.0
     started = time.perf_counter()
@@ -73,7 +73,7 @@ def one_after_another(source: Path, out: Path, restorer: FaceRestorer) -> tuple[
 
 
 def overlapped(source: Path, out: Path, restorer: FaceRestorer) -> tuple[float, list[JobResult]]:
-    """(seconds, results) of the folder as the command line works on it."""
+    """Restores the folder as the command line does: (seconds, results)."""
     started = time.perf_counter()
     results = list(run_batch(plan_outputs([source], out), restorer))
     return time.perf_counter() - started, results
@@ -96,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A folder of pictures: its time beside the network's own.")
+    parser = argparse.ArgumentParser(description="Compares the time for a folder of pictures with the network's own.")
     add_options(parser)
     parser.add_argument("--size", type=int, default=512, choices=list(SHAPES))
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
@@ -109,7 +109,7 @@ def print_table(pictures: int, size: int, suffix: str = ".jpg", precision: str =
     with tempfile.TemporaryDirectory() as name:
         source, plain, beside = (Path(name) / part for part in ("in", "plain", "beside"))
         make_pictures(source, pictures, suffix)
-        restorer(read_picture(source / f"0000{suffix}"))  # builds what is built at first use
+        restorer(read_picture(source / f"0000{suffix}"))  # warms up: some things are built on first use
         seconds, results = overlapped(source, beside, restorer)
         if problems := [result.error for result in results if result.error is not None]:
             raise SystemExit(problems[0])

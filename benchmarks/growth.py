@@ -1,10 +1,10 @@
-"""How time grows with the network's size, the number of faces and the picture's area; fitted exponents, and plots of them:
+"""Measures how time grows with the network's size, the number of faces and the picture's area; fits exponents and plots them:
 
     python -m benchmarks.growth [--rounds 3] [--plots docs/images] [--only size faces area]
 
-An exponent is the slope of a straight line through the logarithms: 1 is in proportion, 2 quadratic. Each point is a median; the points of a
-round are measured in turn. Weights are random, of the official shape. For the area the network is replaced by one that returns its
-input, so that only the rest counts. Plots need matplotlib.
+An exponent is the slope of a straight line through the logarithms: 1 is linear, 2 quadratic. Each point is a median; every round measures
+all points in turn. Weights are random, of the official shape. For the area, a network that returns its input replaces the real one, so that
+only the rest counts. Plots need matplotlib.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from gpen_core.pictures import Picture, from_array, read_picture, write_picture
 from gpen_core.runtime import computes_bf16
 
 FACES = (1, 2, 4, 8, 16)
-GRID, CELL = 4, 320  # places for faces, and pixels a side of each: the picture is the same size whatever the number of faces
+GRID, CELL = 4, 320  # cells per side and pixels per cell; fixed, so that the picture's size does not depend on the number of faces
 AREAS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)  # megapixels
 WHATS = ("size", "faces", "area")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. fit_from, fit_to: the exponent is fitted to the points between; the others stand by themselves."""
+    """One curve. The exponent is fitted only to the points from fit_from to fit_to."""
 
     name: str
     xs: tuple[float, ...]
@@ -57,7 +57,7 @@ class Line:
 
     @property
     def exponent(self) -> str:
-        """As it is shown, with the range it is fitted to."""
+        """The exponent as text, with the range it was fitted to."""
         inner = self.fitted_xs
         ends = [f"from {inner[0]:g}"] if inner[0] > self.xs[0] else []
         ends += [f"to {inner[-1]:g}"] if inner[-1] < self.xs[-1] else []
@@ -65,7 +65,7 @@ class Line:
 
     @property
     def fitted(self) -> tuple[float, float]:
-        """(exponent, seconds at x = 1) of the power law that fits best."""
+        """(exponent, seconds at x = 1) of the best-fitting power law."""
         points = [(x, y) for x, y in zip(self.xs, self.seconds, strict=True) if x in self.fitted_xs]
         slope, start = np.polyfit(np.log([x for x, _ in points]), np.log([y for _, y in points]), 1)
         return float(slope), float(np.exp(start))
@@ -73,7 +73,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What one plot shows. axis: the name of x, with its unit."""
+    """The content of one plot. axis: the name of x, with its unit."""
 
     name: str
     title: str
@@ -85,7 +85,7 @@ class Chart:
 
 
 def medians(runs: Mapping[Any, Callable[[], dict[str, float]]], rounds: int) -> dict[Any, dict[str, float]]:
-    """{point: {name: median seconds}}; each is run once to warm up, then all in turn."""
+    """{point: {name: median seconds}}. Runs each point once to warm up, then all in turn."""
     seen: dict[Any, list[dict[str, float]]] = {point: [] for point in runs}
     for number in range(rounds + 1):
         for point, run in runs.items():
@@ -102,23 +102,23 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 
 def by_size(rounds: int) -> Chart:
-    """One face through the network, by the side of what it takes."""
+    """Times one face through the network, by the network's input size."""
     dtypes = [torch.float32, *([torch.bfloat16] if computes_bf16() else [])]
     found: dict[str, dict[int, float]] = {str(dtype).removeprefix("torch."): {} for dtype in dtypes}
-    for size in SHAPES:  # one size after another: all of them at once would be gigabytes
+    for size in SHAPES:  # one size at a time: all at once would take gigabytes
         plain = random_generator(size)
         face = np.random.default_rng(1).random((size, size, 3), np.float32)
         networks = {name: place(FusedGenerator(plain).eval(), "cpu", dtype) for name, dtype in zip(found, dtypes, strict=True)}
         runs = {name: lambda network=network, face=face: {"": timed(run_network, network, face)[0]} for name, network in networks.items()}
         for name, median in medians(runs, rounds).items():
             found[name][size] = median[""]
-    # At 256 the official network is half as wide: another curve.
+    # At 256 the official network has half the channels, so it is on another curve.
     lines = tuple(Line(name, tuple(times), tuple(times.values()), fit_from=512) for name, times in found.items())
     return Chart("size", "One face through the network", "side of the network's picture, pixels", lines)
 
 
 def with_faces(count: int) -> Picture:
-    """A picture with so many faces, in the first places of a grid; the rest is grey."""
+    """A picture with `count` faces in the first cells of a grid; the rest is grey."""
     portrait = read_picture(PORTRAIT).pixels[..., :3]
     cell = cv2.resize(portrait, (CELL, CELL), interpolation=cv2.INTER_AREA)
     pixels = np.full((GRID * CELL, GRID * CELL, 3), 0.5, np.float32)
@@ -129,7 +129,7 @@ def with_faces(count: int) -> Picture:
 
 
 def by_faces(rounds: int) -> Chart:
-    """A whole picture with 1 to 16 faces, network 256, and what the network alone takes of it."""
+    """Times a whole picture with 1 to 16 faces, network 256, and the network alone."""
     restorer = random_restorer(256)
 
     def run(picture: Picture, count: int) -> dict[str, float]:
@@ -149,7 +149,7 @@ def by_faces(rounds: int) -> Chart:
 
 
 def of_area(megapixels: float) -> NDArray[np.uint8]:
-    """A picture of that area (4:3) with one face of always the same size in its middle; all around it, what is no face."""
+    """A picture (4:3) of that area with one face of fixed size in its centre and no face around it."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
     random = np.random.default_rng(2)
@@ -163,7 +163,7 @@ def of_area(megapixels: float) -> NDArray[np.uint8]:
 
 
 def by_area(rounds: int) -> Chart:
-    """Everything but the network, by the area of the picture."""
+    """Times everything but the network, by the picture's area."""
     network: Any = Unchanged(512)
     restorer = FaceRestorer(RestoreOptions(device="cpu"), network=network)
     names = ("all", "finding faces", "reading and writing (JPEG)", "restoring (without network)")
@@ -183,7 +183,7 @@ def by_area(rounds: int) -> Chart:
             path = write_picture(from_array(of_area(area)), Path(folder) / f"{area}.jpg")
             runs[area] = lambda path=path: run(path)
         seconds = medians(runs, rounds)
-    # Faces are looked for with bounded work; what small files cost is not their pixels.
+    # The detector's work is bounded above 4 megapixels, and small files cost mostly fixed time.
     ranges = {"finding faces": (0, 4), "reading and writing (JPEG)": (1, 32)}
     lines = tuple(Line(name, AREAS, tuple(seconds[area][name] for area in AREAS), *ranges.get(name, ())) for name in names)
     return Chart("area", "Everything but the network, one face", "area of the picture, megapixels", lines)
@@ -213,7 +213,7 @@ def pyplot() -> Any:
 
 
 def plot(chart: Chart, folder: Path) -> Path:
-    """The chart as growth-NAME.png in the folder."""
+    """Draws the chart as growth-NAME.png in the folder. Returns its path."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(7.2, 4.6), dpi=110, layout="constrained")
     for line, colour, mark in zip(chart.lines, ("#1f5fa8", "#d1661f", "#3c8c4a", "#7d4fa3"), "os^D", strict=False):
@@ -248,7 +248,7 @@ MEASURES: dict[str, Callable[[int], Chart]] = {"size": by_size, "faces": by_face
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How time grows with network size, faces and picture area.")
+    parser = argparse.ArgumentParser(description="Measures how time grows with network size, faces and picture area.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="also draw growth-*.png there (needs matplotlib)")
     parser.add_argument("--only", nargs="+", default=list(WHATS), choices=WHATS)
@@ -257,9 +257,9 @@ def main() -> None:
 
 
 def print_tables(rounds: int = 3, plots: Path | None = None, only: Sequence[str] = WHATS) -> None:
-    """plots: the folder for the plots; None draws none. only: which of WHATS."""
+    """Prints the tables. plots: the folder for the plots; None draws none. only: which of WHATS."""
     if plots is not None:
-        pyplot()  # said before minutes are spent
+        pyplot()  # reports a missing matplotlib before minutes are spent
     print(f"{processor()}, {torch.get_num_threads()} threads; torch {torch.__version__}, Python {platform.python_version()}")
     for what in only:
         chart = MEASURES[what](rounds)

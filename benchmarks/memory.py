@@ -1,9 +1,9 @@
-"""The most memory a whole process takes for one face, a fresh process for each row:
+"""Measures a whole process's peak memory for one face, in a fresh process for each row:
 
     python -m benchmarks.memory [--sizes 2048]
 
-Peak resident set of a Python that imports the core, loads random weights of the official shape from a .safetensors file and restores one
-aligned face. (On Windows and macOS the figure is read off as these systems give it.)
+The figure is the peak resident set of a Python process that imports the core, loads random weights of the official shape from a
+.safetensors file and restores one aligned face. (On Windows and macOS: the nearest figure that the system reports.)
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ print(peak)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The most memory a whole process takes for one face.")
+    parser = argparse.ArgumentParser(description="Measures a whole process's peak memory for one face.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 2048], choices=list(SHAPES))
     print_table(parser.parse_args().sizes)
 

@@ -1,11 +1,10 @@
-"""How fast the network is, beside the official way of computing it and beside other runtimes, in one process, interleaved:
+"""Compares the network's speed with the official computation and with other runtimes, interleaved in one process:
 
     python -m benchmarks.network [--sizes 256 512] [--rounds 5] [--peers onnxruntime openvino] [--device cpu]
 
-Weights are random: speed does not depend on them. "official" is tests/official_like.py, which does what the official code does, step by
-step. Every row's result is first compared with the plain form. Figures: median seconds a face, how many times faster that is than the
-official, and how many times faster ours is than that row, in float32 and in bfloat16. Peers have to be installed (and onnx to export to
-them); they are named in the table by their version.
+Weights are random: speed does not depend on them. "official" is tests/official_like.py, which follows the official code step by step.
+Every row's result is first compared with the plain form. Figures: median seconds per face, the speed-up over the official form, and our
+speed-up over that row, in float32 and in bfloat16. Peers must be installed (and onnx, to export to them); the table shows their versions.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Runner = Callable[[Tensor], Tensor]
 
 
 def random_generator(size: int) -> Generator:
-    """A generator of the official shape whose features all count."""
+    """A generator of the official shape in which every feature affects the result."""
     torch.default_generator.manual_seed(size)
     network = Generator(Architecture(size, *SHAPES[size])).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
@@ -44,7 +43,7 @@ def random_generator(size: int) -> Generator:
 
 
 def official(plain: Generator) -> OfficialLike:
-    """The same weights in the official way of computing."""
+    """The official form of the network with the same weights."""
     state = plain.state_dict()
     levels = plain.size.bit_length() - 3
     channels = [state["generator.conv1.conv.weight"].shape[1]]
@@ -55,9 +54,9 @@ def official(plain: Generator) -> OfficialLike:
 
 
 def exported(network: OfficialLike, size: int) -> bytes:
-    """An ONNX file of the official form, weights inside."""
+    """An ONNX file of the official form, including its weights."""
     buffer = io.BytesIO()
-    onnx: Any = torch.onnx  # its types know files on disk only
+    onnx: Any = torch.onnx  # its stubs allow only files on disk
     onnx.export(network, (torch.zeros(1, 3, size, size),), buffer, opset_version=17, dynamo=False, input_names=["x"])
     return buffer.getvalue()
 
@@ -88,7 +87,7 @@ def runners(size: int, device: torch.device, peers: list[str], precisions: list[
         fused = place(FusedGenerator(plain), device, dtype)
         name = f"ours, {str(dtype).removeprefix('torch.')}"
         table[name] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype)).float()
-        if size >= 512:  # what strips of rows, which run by themselves on CPUs, are worth
+        if size >= 512:  # shows the gain from strips of rows, the default on CPUs
             table[f"{name}, not in strips"] = lambda x, fused=fused, dtype=dtype: fused(x.to(dtype), tiled=False).float()
         if dtype == torch.float32 and device.type == "cpu":
             table[f"{name}, without Winograd"] = FusedGenerator(plain)
@@ -104,7 +103,7 @@ def runners(size: int, device: torch.device, peers: list[str], precisions: list[
 
 
 def measure(table: dict[str, Runner], x: Tensor, rounds: int) -> dict[str, tuple[float, float]]:
-    """{name: (median seconds, largest difference from the plain form)}; one run of each to warm up, then all in turn."""
+    """{name: (median seconds, largest difference from the plain form)}. Runs each once to warm up, then all in turn."""
     expected = table["plain, float32"](x).float().cpu()
     apart = {name: float((runner(x).float().cpu() - expected).abs().max()) for name, runner in table.items()}
     seconds: dict[str, list[float]] = {name: [] for name in table}
@@ -135,13 +134,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How fast the network is, beside the official way and other runtimes.")
+    parser = argparse.ArgumentParser(description="Compares the network's speed with the official form and other runtimes.")
     add_options(parser)
     print_table(parser.parse_args())
 
 
 def print_table(arguments: argparse.Namespace) -> None:
-    """arguments: sizes, rounds, peers, device, precisions, as above."""
+    """Prints the table. arguments: sizes, rounds, peers, device, precisions, as in add_options."""
     device = torch.device(arguments.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
     print(f"{where}; torch {torch.__version__}, Python {platform.python_version()}; {arguments.rounds} rounds\n")

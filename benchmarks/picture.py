@@ -1,12 +1,11 @@
-"""Everything but the network: reading, finding faces, cropping, masks, colour, pasting, writing.
+"""Measures everything but the network: reading, detection, cropping, masks, colour, pasting, writing.
 
     python -m benchmarks.picture [--rounds 3] [--solvay PICTURE [--size 512]]
 
-The real FaceRestorer with a network of size 512 that gives back what it gets, so that all that is left is ours. The pictures are made here:
-examples/portrait.png enlarged, with a camera's noise, once or side by side. First table: seconds of every step, medians of the rounds, for
-a picture of one megapixel with one face and one of 8K (7680x4320) with 20, as JPEG and as PNG. Second table: how the call (all but
-reading and writing, and without finding faces) grows with picture and faces. --solvay: a picture of many faces and a real network (random
-weights of the official shape): how much longer the whole call takes than its network calls alone.
+Runs the real FaceRestorer with a network of size 512 that returns its input. The pictures are examples/portrait.png, enlarged, with camera
+noise, once or side by side. First table: median seconds of every step for one megapixel with one face and 8K (7680x4320) with 20, as JPEG
+and as PNG. Second table: how a call with given faces (no reading, detection or writing) grows with picture and faces. --solvay: for a
+picture of many faces and a real network (random weights of the official shape), how much longer the call takes than its network calls.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from gpen_core.restore import compose
 from gpen_core.steps.align import template_points
 
 PORTRAIT = Path(__file__).resolve().parent.parent / "examples" / "portrait.png"
-NOISE = 1.5  # of 255: a good camera's, so that files are as large as photographs are
+NOISE = 1.5  # of 255: like a good camera's, so that files are as large as real photographs
 STEPS = ("read", "detect", "crop", "network's in and out", "mask", "colour", "paste", "write")
 
 
 class Unchanged(torch.nn.Module):
-    """A network that gives back what it gets."""
+    """A network that returns its input."""
 
     def __init__(self, size: int = 512) -> None:
         super().__init__()
@@ -68,13 +67,13 @@ def photograph(width: int, height: int, columns: int, rows: int) -> Any:
 
 
 class Stopwatch:
-    """seconds: of every step since it was made."""
+    """Adds up time by step. seconds: the total of every step so far."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
 
     def timed(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time added to the step's."""
+        """Wraps the function so that its time is added to the step's."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
@@ -87,7 +86,7 @@ class Stopwatch:
 
     @contextmanager
     def on_the_pipeline(self) -> Generator[None, None, None]:
-        """Within, the restorer's own steps are timed."""
+        """Times the restorer's own steps inside the `with` block."""
         places: list[tuple[Any, str, str]] = [
             (FaceRestorer, "_choose", "detect"),
             (compose, "crop_face", "crop"),
@@ -110,7 +109,7 @@ class Stopwatch:
 
 
 def steps(source: Path, target: Path, pipeline: FaceRestorer) -> tuple[dict[str, float], int]:
-    """(seconds of every step and of all together, faces found) from file to file."""
+    """Restores source into target. Returns (seconds of every step and in total, faces found)."""
     watch = Stopwatch()
     started = time.perf_counter()
     with watch.on_the_pipeline():
@@ -121,7 +120,7 @@ def steps(source: Path, target: Path, pipeline: FaceRestorer) -> tuple[dict[str,
 
 
 def print_steps(rounds: int, folder: Path) -> None:
-    """Table: every step, for both pictures as JPEG and PNG."""
+    """Prints the table of all steps, for both pictures as JPEG and PNG."""
     head = ["picture", "faces found", *STEPS, "rest", "all"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for name, (width, height, columns, rows) in {"1 MP": (1152, 896, 1, 1), "8K": (7680, 4320, 5, 4)}.items():
@@ -138,7 +137,7 @@ def print_steps(rounds: int, folder: Path) -> None:
 
 
 def print_growth(rounds: int) -> None:
-    """Table: milliseconds of one call on a picture with its faces given, by the picture's size and how many faces there are."""
+    """Prints the table of milliseconds per call with given faces, by picture size and number of faces."""
     counts = (0, 1, 5, 20)
     print(f"| picture | {' | '.join(f'{count} faces, ms' for count in counts)} | one face more, ms |\n{'|---' * (len(counts) + 2)}|")
     pipeline = FaceRestorer(RestoreOptions(colour_match=True), network=cast(Any, Unchanged()))
@@ -163,7 +162,7 @@ def call(pipeline: FaceRestorer, picture: Picture, faces: list[Face] | None = No
 
 
 def print_many(path: Path, size: int) -> None:
-    """One line: the whole call on a picture of many faces, beside its network calls alone."""
+    """Prints a line that compares the call on a picture of many faces with its network calls alone."""
     network = place(FusedGenerator(random_generator(size)), "cpu")
     pipeline = FaceRestorer(RestoreOptions(precision="fp32"), network=network)
     picture = read_picture(path)
@@ -181,10 +180,10 @@ def print_many(path: Path, size: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Seconds of everything but the network.")
+    parser = argparse.ArgumentParser(description="Measures the seconds of everything but the network.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--solvay", type=Path, help="a picture of many faces")
-    parser.add_argument("--size", type=int, default=512, choices=list(SHAPES), help="of the network for that picture")
+    parser.add_argument("--size", type=int, default=512, choices=list(SHAPES), help="size of the network for that picture")
     parser.add_argument("--only-solvay", action="store_true")
     arguments = parser.parse_args()
     print(f"{processor()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, OpenCV {cv2.__version__}\n")

@@ -1,11 +1,10 @@
-"""PNG: how fast and how short the project's own way of packing pixels is beside the settings of OpenCV and Pillow.
+"""Compares the speed and file size of the project's PNG compression with the settings of OpenCV and Pillow.
 
     python -m benchmarks.png [--rounds 7] [--picture PICTURE]
 
-The picture is made here: examples/portrait.png enlarged by Lanczos to 3840x2160, with a camera's grain; --picture takes another
-one as it is.
-Every candidate packs it once a round, one after another, so that whatever else the machine does meets them all: ratios are taken within a
-round, and their medians are shown. "length" is that of the file beside the project's.
+The picture is examples/portrait.png, enlarged by Lanczos to 3840x2160, with camera grain; --picture uses another one unchanged.
+Every candidate compresses it once per round, in turn, so that other load on the machine affects all alike. Ratios are taken within a round;
+the table shows their medians. "length" is the file's length over the project's.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from gpen_core.pictures.png import packed_pixels
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 WIDTH, HEIGHT = 3840, 2160
-GRAIN = 1.5  # of 255: a good camera's, so that files are as long as a photograph's
+GRAIN = 1.5  # of 255: like a good camera's, so that files are as large as real photographs
 STRATEGIES = {
     "default": cv2.IMWRITE_PNG_STRATEGY_DEFAULT,
     "filtered": cv2.IMWRITE_PNG_STRATEGY_FILTERED,
@@ -40,13 +39,13 @@ STRATEGIES = {
     "huffman": cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
     "rle": cv2.IMWRITE_PNG_STRATEGY_RLE,
 }
-SEARCHES_NOT = ("huffman", "rle")  # the level changes nothing there
+SEARCHES_NOT = ("huffman", "rle")  # the level has no effect on these
 
 Pack = Callable[[Any], bytes]
 
 
 def stand_in() -> Any:
-    """(2160, 3840, 3) floats from 0 to 1: the middle of the example picture."""
+    """The middle of the example picture: (2160, 3840, 3) floats, 0..1."""
     portrait = read_picture(PORTRAIT).pixels
     rows = portrait.shape[1] * HEIGHT // WIDTH
     top = (portrait.shape[0] - rows) // 2
@@ -72,16 +71,16 @@ def pillow(level: int) -> Pack:
 
 
 def candidates(dtype: type) -> dict[str, Pack]:
-    """The project's way first."""
+    """All ways to compress, the project's first."""
     packs: dict[str, Pack] = {"this project": packed_pixels, "OpenCV as it comes": opencv()}
     for strategy, number in STRATEGIES.items():
         for level in (1,) if strategy in SEARCHES_NOT else (1, 2, 3):
             packs[f"OpenCV {level}, {strategy}"] = opencv(cv2.IMWRITE_PNG_COMPRESSION, level, cv2.IMWRITE_PNG_STRATEGY, number)
-    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV from 4.12; without one, libpng chooses row by row
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.12 and later; without a filter, libpng chooses row by row
         for strategy in SEARCHES_NOT:
             mean = (cv2.IMWRITE_PNG_STRATEGY, STRATEGIES[strategy], cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG)
             packs[f"OpenCV 1, {strategy}, filter of the mean"] = opencv(cv2.IMWRITE_PNG_COMPRESSION, 1, *mean)
-    if dtype is np.uint8:  # Pillow has no colour of 16 bits
+    if dtype is np.uint8:  # Pillow has no 16-bit colour
         packs |= {f"Pillow {level}": pillow(level) for level in (1, 2, 3)}
     return packs
 
@@ -90,7 +89,7 @@ def print_table(pixels: Any, dtype: type, rounds: int) -> None:
     full = np.iinfo(dtype).max
     values = np.clip(np.rint(pixels * full), 0, full).astype(dtype)
     packs = candidates(dtype)
-    lengths = {name: len(pack(values)) for name, pack in packs.items()}  # a first time that does not count
+    lengths = {name: len(pack(values)) for name, pack in packs.items()}  # a warm-up that does not count
     seconds: dict[str, list[float]] = {name: [] for name in packs}
     for _ in range(rounds):
         for name, pack in packs.items():
@@ -106,9 +105,9 @@ def print_table(pixels: Any, dtype: type, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="PNG: the project's way of packing beside OpenCV's and Pillow's.")
+    parser = argparse.ArgumentParser(description="Compares the project's PNG compression with OpenCV's and Pillow's.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--picture", type=Path, help="instead of the one made here")
+    parser.add_argument("--picture", type=Path, help="a picture to use instead of the example")
     arguments = parser.parse_args()
     versions = f"OpenCV {cv2.__version__}, Pillow {pillow_version}, Python {platform.python_version()}"
     print(f"{processor()}, {os.cpu_count()} processors; {versions}")

@@ -1,10 +1,10 @@
-"""How long it takes until the first picture: imports, reading weights, building the network, its first run; every row in fresh processes.
+"""Measures the time until the first picture: imports, reading weights, building the network, first run; each row in fresh processes.
 
     python -m benchmarks.startup [--size 2048] [--rounds 3] [--onnx]
 
-Weights are random, of the official shape, in each form that is read: .safetensors, .pth as torch.save writes it now and as it did before
-torch 1.6, and with --onnx an export (needs the package onnx). Files were written just before, so they come from the system's cache: figures
-are what reading costs us, beside the plain reading of as many bytes. Medians in seconds.
+Weights are random, of the official shape, in each supported format: .safetensors, .pth as torch.save writes it now and as it did before
+torch 1.6, and with --onnx an export (needs the package onnx). The files were just written, so they come from the system's cache; "plain
+reading" is the time for the same bytes without decoding. Figures are medians in seconds.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ STEPS = ("plain reading", "read", "build", "first run", "second run")
 
 
 def fresh(code: str, *arguments: str) -> str:
-    """What a Python of its own prints."""
+    """Runs code in a new Python process. Returns its output."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout  # noqa: S603
 
 
 def write_weights(folder: Path, size: int, onnx: bool) -> dict[str, Path]:
-    """The same weights in every form."""
+    """Writes the same weights in every format."""
     plain = random_generator(size)
     state = {key: tensor.contiguous() for key, tensor in plain.state_dict().items()}
     paths = {name: folder / f"GPEN-{number}{Path(name).suffix}" for number, name in enumerate((".safetensors", ".pth", "old.pth"))}
@@ -87,7 +87,7 @@ def write_weights(folder: Path, size: int, onnx: bool) -> dict[str, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Seconds until the first picture.")
+    parser = argparse.ArgumentParser(description="Measures the seconds until the first picture.")
     parser.add_argument("--size", type=int, default=2048, choices=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--onnx", action="store_true")

@@ -1,9 +1,8 @@
-"""Makes examples/portrait.png: a NASA portrait, shrunk and spoilt as an old, small picture from the web would be.
+"""Makes examples/portrait.png: a NASA portrait, shrunk and degraded like an old, small picture from the web.
 
     python examples/make_portrait.py
 
-needs the package scikit-image (which carries the photograph; nothing is downloaded), OpenCV and Pillow. The result is the same on
-every run.
+Needs scikit-image (which contains the photograph; nothing is downloaded), OpenCV and Pillow. Every run gives the same result.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from skimage import data
 
 HERE = Path(__file__).resolve().parent
 SIDE = 320  # pixels of the finished picture
-BLUR = 0.9  # pixels of that picture
-NOISE = 3.0  # of 255
-QUALITY = 45  # JPEG's
+BLUR = 0.9  # sigma, in pixels of that picture
+NOISE = 3.0  # sigma, of 255
+QUALITY = 45  # of the JPEG
 
 
 def spoil(photograph: np.ndarray) -> np.ndarray:
-    """photograph (H, W, 3) uint8, made small, soft, noisy and blocky."""
+    """Makes the photograph, (H, W, 3) uint8, small, soft, noisy and blocky."""
     small = cv2.resize(photograph, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(small, (0, 0), BLUR).astype(np.float32)
     noisy = soft + np.random.default_rng(2048).normal(0, NOISE, soft.shape)
@@ -35,7 +34,7 @@ def spoil(photograph: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes the picture beside this file."""
+    """Writes the picture next to this file."""
     target = HERE / "portrait.png"
     Image.fromarray(spoil(data.astronaut())).save(target, optimize=True)
 

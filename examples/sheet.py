@@ -17,14 +17,14 @@ Box = tuple[float, float, float, float]
 
 HALF = 480  # width of each half
 GAP = 12
-TITLE = 34  # height of a line with labels
-FACES = 3  # at most so many enlarged ones
-MARGIN = 0.35  # of the box, shown on each side of a face
+TITLE = 34  # height of a line of labels
+FACES = 3  # enlarged faces at most
+MARGIN = 0.35  # shown on each side of a face, as a part of its box
 PAPER, INK = "white", "black"
 
 
 def boxes(report: Any) -> Iterator[Box]:
-    """Every face's box in what `restore --json` printed, wherever it stands."""
+    """Yields every face's box in the output of `restore --json`, at any depth."""
     if isinstance(report, dict):
         box = report.get("box")
         if isinstance(box, list) and len(box) == 4:
@@ -37,7 +37,7 @@ def boxes(report: Any) -> Iterator[Box]:
 
 
 def square(box: Box, size: tuple[int, int]) -> Box:
-    """A square round the box with some margin, moved into a picture of that size where it fits."""
+    """A square around the box with some margin, moved inside a picture of that size if it fits."""
     side = min(max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * MARGIN), *size)
     x = min(max((box[0] + box[2] - side) / 2, 0), size[0] - side)
     y = min(max((box[1] + box[3] - side) / 2, 0), size[1] - side)
@@ -88,7 +88,7 @@ def _read(path: str) -> Image.Image:
 
 
 def main() -> None:
-    """Reads the report from standard input."""
+    """Draws the sheet from the report on standard input."""
     before, after, target = sys.argv[1:4]
     report = json.loads(sys.stdin.read() or "{}")
     drawn = sheet(_read(before), _read(after), list(boxes(report)))

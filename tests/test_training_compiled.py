@@ -76,7 +76,7 @@ def test_what_was_killed_on_the_way_is_made_anew(compiler, run, capsys):
     assert (run / FOLDER / MARK).is_file()
     compile_in(run)
     assert len(compiler) == 2 and not (run / FOLDER / MARK).exists()
-    assert "compiles anew" in capsys.readouterr().out
+    assert "compiles again" in capsys.readouterr().out
 
 
 def test_broken_code_is_made_anew_once(compiler, run, capsys):

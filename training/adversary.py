@@ -1,7 +1,7 @@
-"""The discriminator's side of the training: what it wants of a picture, and its own learning.
+"""The adversarial part of training: the discriminator's gradient on a picture, and its own training steps.
 
-Its weight is adaptive (as in VQGAN, Esser et al., CVPR 2021): its gradient on the picture is scaled to a share of the gradient of the pixel
-losses. If a sharpness is aimed at, that share is raised while restored pictures are softer, and lowered while they are sharper.
+Its weight is adaptive (as in VQGAN, Esser et al., CVPR 2021): its gradient on the picture is scaled to a share of the pixel losses'
+gradient. With a target sharpness, that share rises while restored pictures are softer, and falls while they are sharper.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from training.losses import sharpness
 from training.plan import Plan
 from training.precision import mixed
 
-SHARE_RANGE = (0.05, 2.0)  # beyond, the picture is the discriminator's and no longer the person's
-STEERING = 0.005  # how fast the share follows the sharpness, a step
+SHARE_RANGE = (0.05, 2.0)  # above it, the face no longer resembles the person
+STEERING = 0.005  # how fast the share follows the sharpness, per step
 
 
 class Adversary:
-    """Discriminator, its optimiser, and the share of its pull."""
+    """The discriminator, its optimiser, and its share of the gradient."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self.plan, self.device = plan, device
         torch.default_generator.manual_seed(plan.seed + 1)
         self.crop = min(plan.crop, plan.size)
-        network: Any = Discriminator(self.crop, plan.discriminator_top)  # Any: torch's types know no memory_format of a module
+        network: Any = Discriminator(self.crop, plan.discriminator_top)  # Any: torch's stubs lack a module's memory_format
         self.network: Discriminator = network.to(device, memory_format=torch.channels_last)
-        # Lazy regularisation (StyleGAN2, appendix B): fewer steps see R1, so the optimiser's memory is corrected for it.
+        # Lazy regularisation (StyleGAN2, appendix B): R1 is computed only in some steps, so rate and betas are adjusted.
         part = plan.r1_every / (plan.r1_every + 1)
         self.optimiser: Any = torch.optim.Adam(self.network.parameters(), lr=plan.discriminator_rate * part, betas=(0.0, 0.99**part))
         self.share, self.steps = plan.adversarial, 0
@@ -49,9 +49,9 @@ class Adversary:
         self.share, self.steps = state["share"], state["steps"]
 
     def pull(self, y: Tensor, shown: Tensor, good: Tensor, others: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The gradient on y, scaled to `share` times that of `others`; and what the log tells.
+        """The gradient on y, scaled to `share` times the length of `others`, and figures for the log.
 
-        y: restored (N, 3, S, S); shown: the same as the discriminator may see it, a function of y; good: the true pictures.
+        y: restored (N, 3, S, S); shown: y as the discriminator sees it, a function of y; good: the originals.
         """
         area = self._crop(y.shape[-1])
         self.network.requires_grad_(False)
@@ -70,7 +70,7 @@ class Adversary:
         return gradient * scale, told
 
     def learn(self, fake: Tensor, real: Tensor) -> dict[str, float]:
-        """One step of the discriminator on restored and true pictures."""
+        """Trains the discriminator for one step on restored and original pictures. Returns figures for the log."""
         area = self._crop(real.shape[-1])
         fake, real = layout(fake[area]), layout(real[area])
         with mixed(self.plan, self.device):
@@ -79,7 +79,7 @@ class Adversary:
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if self.steps % self.plan.r1_every == 0:
-            few = real[: max(1, len(real) // 2)]  # half the batch: the penalty is the dearest step
+            few = real[: max(1, len(real) // 2)]  # half the batch, because the penalty is the most expensive part
             torch.autograd.backward(self.plan.r1 / 2 * self.plan.r1_every * r1_penalty(self.network, few))
         self.optimiser.step()
         self.steps += 1
@@ -87,7 +87,7 @@ class Adversary:
         return {"discriminator": float(loss.detach()), "apart_patch": apart[0], "apart_whole": apart[-1]}
 
     def _crop(self, size: int) -> tuple[slice, slice, slice, slice]:
-        """The same square of all pictures of a batch, elsewhere each time (and the same again when a run is resumed)."""
+        """The same square in all pictures of a batch, random for each step but reproducible when a run resumes."""
         rng = np.random.default_rng((self.plan.seed, self.steps))
         top, left = rng.integers(0, size - self.crop + 1, 2).tolist()
         everything = slice(None)

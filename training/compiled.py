@@ -1,7 +1,7 @@
-"""torch.compile, with a folder for compiled code that is the run's own.
+"""torch.compile with a separate folder for each run's compiled code.
 
-The compiler writes libraries under their final names and later takes for whole whatever bears such a name. A training that is killed
-meanwhile would so break the one folder that all programs of a user share, for good.
+The compiler writes libraries directly under their final names and later trusts any file with such a name. Killing a training run at that
+moment would therefore permanently break the folder that all of a user's programs share.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gpen_core.runtime import is_out_of_memory
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 FOLDER = "compiled"
 MARK = "unfinished"
-# What the user chose: torch itself fills the variable in as soon as an optimiser is made.
+# Read now, as the user set it: torch sets the variable itself as soon as an optimiser is created.
 NAMED = os.environ.get(VARIABLE)
 
 
 def own_folder(run: Path) -> Path | None:
-    """The folder for this run's compiled code, told to torch for this process and its children alone; to be called before torch is at work.
+    """Sets the folder for this run's compiled code, for this process and its children. Call it before torch compiles anything.
 
-    None where the user's environment names a folder, which is used as it is.
+    Returns None if the user's environment names a folder; that one is then used.
     """
     if NAMED:
         return None
@@ -40,13 +40,13 @@ def own_folder(run: Path) -> Path | None:
 
 
 def compiled(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module], None]) -> nn.Module:
-    """The network as torch compiles it. folder: see own_folder. trial: runs it once, forward and back, for only then it is compiled.
+    """The network, compiled by torch. folder: see own_folder. trial: runs it once, forward and backward, which triggers the compilation.
 
-    Code of an earlier start of this run is used again, and made anew where it was left unfinished or does not run. Raises SystemExit, with
-    a sentence, where nothing can be compiled here.
+    Reuses the code of an earlier start of this run, or compiles again if that is unfinished or does not run. Raises SystemExit with a
+    message if this machine cannot compile.
     """
     if folder is not None and (folder / MARK).is_file():
-        print("the last start was ended while torch compiled: it compiles anew", flush=True)
+        print("the last start ended during compilation: torch compiles again", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
     kept = folder is not None and folder.is_dir() and any(folder.iterdir())
     for may_be_broken in (True, False) if kept else (False,):
@@ -58,10 +58,10 @@ def compiled(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module
             if not may_be_broken or folder is None:
                 reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise SystemExit(f"torch cannot compile here ({reason[:300]}); --no-compile trains without") from error
-        print("compiled code of an earlier start does not run: torch compiles anew", flush=True)
+        print("compiled code of an earlier start does not run: torch compiles again", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         torch.compiler.reset()
-    raise AssertionError("the second time returns or raises")
+    raise AssertionError("the second attempt returns or raises")
 
 
 def _tried(network: nn.Module, folder: Path | None, trial: Callable[[nn.Module], None]) -> nn.Module:
@@ -79,7 +79,7 @@ def _place(run: Path) -> Path:
     folder = run.resolve() / FOLDER
     if not any(character.isspace() for character in str(folder)):
         return folder
-    # Torch's command for the C++ compiler falls apart at a space. Elsewhere nothing is kept for the next start.
+    # Torch's command for the C++ compiler breaks on spaces, so a temporary folder is used, which is not kept.
     elsewhere = tempfile.mkdtemp(prefix="gpen-compiled-")
     atexit.register(shutil.rmtree, elsewhere, ignore_errors=True)
     return Path(elsewhere)

@@ -1,4 +1,4 @@
-"""Pairs of spoilt and good faces, made as they are drawn."""
+"""Training pairs of degraded and original faces, made on the fly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.plan import Plan
 
 
 class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
-    """Item n is (spoilt, good, mask), the same for the same seed and n in every process."""
+    """Item n is (degraded, original, mask), the same for the same seed and n in every process."""
 
     def __init__(self, faces: list[FaceFile], pixels: NDArray[Any], plan: Plan, first: int) -> None:
         kept = [n for n, face in enumerate(faces) if not face.held_out]
@@ -41,7 +41,7 @@ class SpoiltFaces(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         if rng.random() < 0.15:
             good = good.mean(axis=2, keepdims=True).round().astype(np.uint8).repeat(3, axis=2)  # old photographs
         elif rng.random() < 0.1:
-            good = faded(good, rng)  # and prints. Their colours are their own: to bring back others is not this network's task
+            good = faded(good, rng)  # old prints; they stay faded, because this network must not change colours
         good = np.ascontiguousarray(good)
         damage = Damage() if rng.random() < self.plan.clean_share else random_damage(rng)
         damage = dataclasses.replace(damage, webp=rng.random() < 0.2)

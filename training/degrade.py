@@ -1,4 +1,4 @@
-"""Spoiling good faces the way life does: blur, shrinking, noise, JPEG; deterministic for a seed.
+"""Degrades good faces realistically: blur, downscaling, noise, JPEG; deterministic for a seed.
 
 Model (GPEN, CVPR 2021, equation 2; GFPGAN, CVPR 2021, equation 7): y = jpeg(((x * blur) shrunk + noise)), enlarged again.
 Pictures are (S, S, 3) uint8 RGB.
@@ -19,9 +19,9 @@ from training.faces import unpacked
 
 @dataclass(frozen=True)
 class Damage:
-    """One way to spoil a picture. blur: sigma in pixels; shrink: factor; noise: sigma in grey levels; jpeg: quality or 0 for none.
+    """One way to degrade a picture. blur: sigma in pixels; shrink: factor; noise: sigma in grey levels; jpeg: quality or 0 for none.
 
-    webp: the quality is one of WebP, which smears where JPEG makes blocks.
+    webp: `jpeg` is the quality for WebP instead, which smears rather than making blocks.
     """
 
     shrink: float = 1.0
@@ -36,7 +36,7 @@ class Damage:
     enlarge: int = cv2.INTER_LINEAR
 
 
-# The fixed damage that evaluation uses, from hardly visible to hardly recognisable (at size 256).
+# The fixed damage for evaluation, from barely visible to barely recognisable (at size 256).
 MILD = Damage(shrink=2, jpeg=80)
 MEDIUM = Damage(shrink=4, blur=2, noise=5, jpeg=60)
 STRONG = Damage(shrink=6, blur=4, noise=10, jpeg=40)
@@ -44,8 +44,8 @@ FIXED = {"mild": MILD, "medium": MEDIUM, "strong": STRONG}
 
 
 def random_damage(rng: np.random.Generator) -> Damage:
-    """Damage as training draws it, from mild to more than strong."""
-    strength = rng.uniform(0.2, 1.0)  # one number for all kinds: real pictures are bad in several ways at once
+    """Random damage for training, from mild to more than strong."""
+    strength = rng.uniform(0.2, 1.0)  # one strength for all kinds: real pictures are degraded in several ways at once
 
     def spread(top: float) -> float:
         return top * strength * rng.uniform(0.4, 1.0)
@@ -86,7 +86,7 @@ def motion_kernel(length: int, angle: float) -> NDArray[Any]:
 
 
 def packed_and_unpacked(picture: NDArray[Any], quality: int, *, webp: bool = False) -> NDArray[np.uint8]:
-    """What JPEG or WebP of that quality leaves of a picture, (H, W, 3) uint8 RGB."""
+    """The picture, (H, W, 3) uint8 RGB, encoded as JPEG or WebP at that quality and decoded again."""
     suffix, setting = (".webp", cv2.IMWRITE_WEBP_QUALITY) if webp else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
     done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [setting, quality])
     if not done:
@@ -95,14 +95,14 @@ def packed_and_unpacked(picture: NDArray[Any], quality: int, *, webp: bool = Fal
 
 
 def faded(picture: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """As an old print: less contrast, blacks lifted, a cast towards yellow and red. (S, S, 3) uint8."""
+    """The picture like an old print: less contrast, lifted blacks, a cast towards yellow and red. (S, S, 3) uint8."""
     contrast, lift = rng.uniform(0.55, 0.95), rng.uniform(0, 40)
     cast = np.array([rng.uniform(0.95, 1.05), rng.uniform(0.9, 1.0), rng.uniform(0.7, 1.0)])
     return np.clip(np.rint((picture * contrast + lift) * cast), 0, 255).astype(np.uint8)
 
 
 def spoil(picture: NDArray[Any], damage: Damage, rng: np.random.Generator) -> NDArray[Any]:
-    """The damaged picture, (S, S, 3) uint8, enlarged back to the size it had."""
+    """The degraded picture, (S, S, 3) uint8, at its original size."""
     size = picture.shape[0]
     y = picture
     if damage.motion:

@@ -1,7 +1,7 @@
-"""The face detector that ships with the project as a judge of faces: its features and its landmarks, differentiable.
+"""Losses from the embedded face detector: its features and its landmarks, differentiable.
 
-RetinaFace mobile0.25 (Deng et al., CVPR 2020) knows what eyes, noses and mouths look like. The restored face shall look to it as the true
-one does (a perceptual loss whose weights need no download), and the landmarks it sees shall lie in the same places.
+RetinaFace mobile0.25 (Deng et al., CVPR 2020) knows what eyes, noses and mouths look like. Its features on the restored face should match
+those on the original (a perceptual loss whose weights need no download), and so should its landmarks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 from gpen_core.faces.onnx_network import OnnxNetwork
 from gpen_core.faces.retinaface import EMBEDDED, MEAN
 
-# Ends of these blocks: 4, 8, 16 and 32 pixels a cell; then what the heads look at.
+# The outputs of these blocks: 4, 8, 16 and 32 pixels per cell; then the inputs of the heads.
 FEATURES = ("stage1.2.1.2/", "stage1.5.1.2/", "stage2.5.1.2/", "stage3.1.1.2/", "ssh2/Relu", "ssh3/Relu")
 
 
 class Seen(NamedTuple):
-    """What the detector sees: feature maps; landmarks (N, A, 10) in parts of the anchor's side, sureness (N, A), over all its anchors."""
+    """The detector's output: feature maps; for all anchors, landmarks (N, A, 10) in anchor sides and confidence (N, A)."""
 
     features: list[Tensor]
     landmarks: Tensor
@@ -48,13 +48,13 @@ class DetectorFeatures(OnnxNetwork):
 
 
 def perceptual_loss(seen: Seen, true: Seen) -> Tensor:
-    """Mean absolute difference of the features, each map by its own size."""
+    """Mean absolute difference of the features, each map relative to its mean magnitude."""
     losses = [(a - b).abs().mean() / b.abs().mean().clamp_min(1e-3) for a, b in zip(seen.features, true.features, strict=True)]
     return torch.stack(losses).mean()
 
 
 def landmark_loss(seen: Seen, true: Seen) -> Tensor:
-    """Mean distance of landmarks, in anchors' sides, and of sureness, where the detector is sure of a face in the true picture."""
+    """Mean difference of landmarks, in anchor sides, and of confidence, where the detector is confident of a face in the original."""
     weight = true.sureness * (true.sureness > 0.5)
     apart = (seen.landmarks - true.landmarks).abs().mean(dim=2)
     sure = (seen.sureness - true.sureness).abs()

@@ -1,7 +1,7 @@
-"""The StyleGAN2 discriminator (Karras et al., CVPR 2020, residual form), as GPEN's training uses it, and its losses.
+"""The StyleGAN2 discriminator (Karras et al., CVPR 2020, residual form), as in GPEN's training, and its losses.
 
-One thing is added: beside its verdict on the whole picture it gives one for every patch at every level, as patch discriminators do
-(Isola et al., CVPR 2017), so that a short training learns texture too.
+One addition: besides the whole picture it judges every patch at every level, like patch discriminators (Isola et al., CVPR 2017), so that
+a short training also learns texture.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from gpen_core.network.modules import BiasedActivation, Blur, EqualConv2d, EqualLinear
 
-# Detail is a small part of a picture's numbers, and what restored pictures lack: it is shown to the discriminator apart and enlarged.
+# Restored pictures lack fine detail, which is small in amplitude: the discriminator gets it separately, amplified.
 DETAIL = 8.0
 
 
 class Down(nn.Module):
-    """Half the size; residual block of two convolutions. (N, inputs, r, r) -> (N, outputs, r/2, r/2)."""
+    """Halves the size: a residual block of two convolutions. (N, inputs, r, r) -> (N, outputs, r/2, r/2)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class Down(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(N, 3, S, S) in -1..1 -> verdicts, how real each patch (N, 1, r, r) and each picture (N,) looks, and the features of every level.
+    """(N, 3, S, S) in -1..1 -> how real each patch (N, 1, r, r) and each picture (N,) looks, and the features of every level.
 
-    top: channels at the full size; they double with every halving up to `most`.
+    top: channels at full size; each halving of the size doubles them, up to `most`.
     """
 
     def __init__(self, size: int, top: int = 16, most: int = 192) -> None:
@@ -52,7 +52,7 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(Down(a, b) for a, b in itertools.pairwise(channels))
         self.patches = nn.ModuleList(EqualConv2d(c, 1, 1) for c in channels[1:-1])
         last = channels[-1]
-        self.last = EqualConv2d(last + 1, last, 3)  # one more: the spread within the batch
+        self.last = EqualConv2d(last + 1, last, 3)  # one more channel: the minibatch standard deviation
         self.last_act = BiasedActivation(last)
         self.dense = EqualLinear(last * 16, last, activated=True)
         self.out = EqualLinear(last, 1)
@@ -79,12 +79,12 @@ def spread(x: Tensor, group: int = 4) -> Tensor:
 
 
 def discriminator_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """Logistic loss of the discriminator (Goodfellow et al. 2014), mean over its verdicts."""
+    """Logistic loss of the discriminator (Goodfellow et al. 2014), mean over its outputs."""
     return torch.stack([F.softplus(-a).mean() + F.softplus(b).mean() for a, b in zip(real, fake, strict=True)]).mean()
 
 
 def generator_loss(fake: list[Tensor]) -> Tensor:
-    """Its non-saturating opposite."""
+    """Non-saturating logistic loss of the generator, mean over the discriminator's outputs."""
     return torch.stack([F.softplus(-verdict).mean() for verdict in fake]).mean()
 
 
@@ -98,6 +98,6 @@ def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
 
 
 def feature_matching(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean absolute difference of the features of restored and true picture, each level by its own size (Wang et al., CVPR 2018)."""
+    """Mean absolute difference between the features of restored and original, each level normalised (Wang et al., CVPR 2018)."""
     losses = [(a.float() - b.float()).abs().mean() / b.float().abs().mean().clamp_min(1e-3) for a, b in zip(fake, real, strict=True)]
     return torch.stack(losses).mean()

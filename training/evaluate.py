@@ -1,15 +1,15 @@
-"""Figures of restoration networks on faces kept out of training.
+"""Evaluates restoration networks on faces kept out of training.
 
     python -m training.evaluate WEIGHTS [OTHER WEIGHTS ...] --data DATA [--faces 200] [--sheet sheet.png] [--json]
 
-Every face is spoilt in fixed ways (mild, medium, strong: training/degrade.py), in a random way drawn as training draws them, and not at all
-(clean). Compared are the spoilt face enlarged bilinearly, which is also what the networks are given; the same enlarged by Lanczos and
-sharpened by an unsharp mask; and every network named. All figures are means over faces, the watermark of one data set left out:
+Every face is degraded in fixed ways (mild, medium, strong: training/degrade.py), in a random way as in training, and not at all (clean).
+Compared are the degraded face enlarged bilinearly, which is also the networks' input; the same enlarged by Lanczos and sharpened by an
+unsharp mask; and every given network. All figures are means over faces, without the watermark of one data set:
 
-PSNR (dB), SSIM, MS-SSIM; sharpness: gradient energy over the original's, 1.0 is right; landmarks: how far a detector's five points lie from
-those it finds in the original, in hundredths of the distance between the eyes, for the detector that ships with the project and for YuNet,
-which training never sees; Fréchet distance of YuNet's features; colour: how far the mean of a channel is off, in grey levels.
-YuNet's two are there where DATA holds its file (face_detection_yunet*.onnx).
+PSNR (dB), SSIM, MS-SSIM; sharpness: gradient energy over the original's, ideally 1.0; landmarks: mean distance between a detector's five
+points and those in the original, in hundredths of the eye distance, for the embedded detector and for YuNet, which training never uses;
+Fréchet distance of YuNet's features; colour: error of the channels' means, in grey levels.
+The two YuNet figures need its file in DATA (face_detection_yunet*.onnx).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ COLUMNS = {  # name of the figure -> heading, format
 
 
 def run(network: Network, picture: NDArray[Any]) -> NDArray[Any]:
-    """The network on one (S, S, 3) uint8 RGB face."""
+    """Runs the network on one (S, S, 3) uint8 RGB face."""
     x = torch.as_tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.inference_mode():
         y = network(x.contiguous(memory_format=torch.channels_last))
@@ -62,13 +62,13 @@ def run(network: Network, picture: NDArray[Any]) -> NDArray[Any]:
 
 
 def unsharp(picture: NDArray[Any]) -> NDArray[Any]:
-    """Unsharp mask of radius 1.5 and amount 0.8, what people reach for first."""
+    """Unsharp mask of radius 1.5 and amount 0.8, the usual first attempt."""
     soft = cv2.GaussianBlur(picture, (0, 0), 1.5)
     return cv2.addWeighted(picture, 1.8, soft, -0.8, 0)
 
 
 def choose(faces: list[FaceFile], count: int) -> list[FaceFile]:
-    """Held-out faces: all photographs, then painted ones up to `count`, spread over the data sets."""
+    """Selects held-out faces: all photographs, then painted ones up to `count`, spread over the data sets."""
     held_out = [face for face in faces if face.held_out]
     photos = [face for face in held_out if not face.watermark]
     painted = [face for face in held_out if face.watermark]
@@ -77,12 +77,12 @@ def choose(faces: list[FaceFile], count: int) -> list[FaceFile]:
 
 
 def damages(index: int) -> dict[str, Damage]:
-    """The ways face number `index` is spoilt."""
+    """The ways in which face number `index` is degraded."""
     return {"clean": Damage(), **FIXED, "random": random_damage(np.random.default_rng((SEED, index)))}
 
 
 def spoilt(good: NDArray[Any], damage: Damage, index: int, n: int) -> dict[str, NDArray[Any]]:
-    """The spoilt face as it is compared: enlarged bilinearly (or, damage "random", as drawn), and by Lanczos and sharpened."""
+    """The degraded face to compare with: enlarged bilinearly (for damage "random", as drawn), and by Lanczos and sharpened."""
     bad, lanczos = (
         spoil(good, dataclasses.replace(damage, enlarge=how), np.random.default_rng((SEED, index, n)))
         for how in (damage.enlarge, cv2.INTER_LANCZOS4)
@@ -154,7 +154,7 @@ def table(figures: Figures) -> str:
 
 
 def sheet(network: Network, faces: list[FaceFile], path: Path) -> None:
-    """A picture of rows: original, then input and restored for every fixed damage."""
+    """Draws one row per face: the original, then input and restored face for every fixed damage."""
     rows: list[NDArray[Any]] = []
     for index, face in enumerate(faces):
         good = face.read(network.size)
@@ -170,11 +170,11 @@ def sheet(network: Network, faces: list[FaceFile], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Figures of networks on faces kept out of training.")
+    parser = argparse.ArgumentParser(description="Evaluates networks on faces kept out of training.")
     parser.add_argument("weights", nargs="+", help="files or catalogue names, all of one size; the first is drawn")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=200)
-    parser.add_argument("--sheet", type=Path, help="write a picture of eight faces before and after")
+    parser.add_argument("--sheet", type=Path, help="draw eight faces before and after")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     networks: dict[str, Network] = {Path(name).name.removesuffix(".safetensors"): load_network(name) for name in arguments.weights}

@@ -1,4 +1,4 @@
-"""Writes a trained generator as the weights that ship: fp16 safetensors in the official state-dict layout.
+"""Exports a trained generator as the embedded weights: fp16 safetensors in the official state-dict layout.
 
 python -m training.export runs/lite256 gpen_core/weights/embedded/GPEN-BFR-256-lite.safetensors
 """
@@ -18,7 +18,7 @@ from training.plan import Plan
 
 
 def export(run: Path, target: Path, half: bool = True) -> str:
-    """Writes the moving average of a run; returns the file's sha256. The FIR kernels are kept, so that any GPEN tool can load it."""
+    """Writes a run's moving average; returns the file's sha256. Keeps the FIR kernels, so that any GPEN tool can load it."""
     plan = Plan(**json.loads((run / "plan.json").read_text(encoding="utf-8")))
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     architecture = Architecture(plan.size, plan.channel_multiplier, plan.narrow)
@@ -29,7 +29,7 @@ def export(run: Path, target: Path, half: bool = True) -> str:
     data = save(tensors, metadata=about)
     target.parent.mkdir(parents=True, exist_ok=True)
     sha256 = hashlib.sha256(data).hexdigest()
-    # What the catalogue says about the file: it is verified against this.
+    # The catalogue has the same facts and checks the file against them.
     facts = {
         "sha256": sha256,
         "bytes": len(data),

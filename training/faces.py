@@ -1,7 +1,7 @@
-"""Faces to train on: FFHQ-aligned pictures in zip files or folders, decoded once into one array on disk.
+"""Training faces: FFHQ-aligned pictures in zip files or folders, decoded once into one array on disk.
 
-Which faces are kept out of training is decided by the person (the file's stem), never by the picture, so that nobody is on
-both sides; `python -m training.faces DATA --list` prints the list that lies in splits/held_out.txt.
+Faces are kept out of training by person (the file's stem), not by picture, so that nobody is in both sets.
+`python -m training.faces DATA --list` prints the list in splits/held_out.txt.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tqdm import tqdm
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
 HELD_OUT_ONE_IN = 20
 
-# A box (x0, y0, x1, y1 at size 256) that carries a watermark in every picture of a data set; it is masked in every loss.
+# The box (x0, y0, x1, y1 at size 256) with a watermark in every picture of a data set; every loss ignores it.
 WATERMARKS = {"faces-artflow": (174, 230, 256, 256)}
 
 
 @dataclass(frozen=True)
 class FaceFile:
-    """One picture: where it is, and whether it is kept out of training."""
+    """One picture: its location, and whether it is kept out of training."""
 
     source: Path
     member: str
@@ -50,7 +50,7 @@ class FaceFile:
         return next((box for name, box in WATERMARKS.items() if self.source.stem.startswith(name)), None)
 
     def read(self, size: int) -> NDArray[Any]:
-        """The face as (size, size, 3) uint8 RGB."""
+        """Reads the face as (size, size, 3) uint8 RGB."""
         if self.source.is_dir():
             data = (self.source / self.member).read_bytes()
         else:
@@ -60,7 +60,7 @@ class FaceFile:
 
 
 def unpacked(data: bytes | NDArray[Any]) -> NDArray[np.uint8]:
-    """Picture file to (H, W, 3) uint8 RGB. Raises ValueError."""
+    """Decodes a picture file to (H, W, 3) uint8 RGB. Raises ValueError."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError("not a picture")
@@ -68,7 +68,7 @@ def unpacked(data: bytes | NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def decode(data: bytes, size: int) -> NDArray[Any]:
-    """Picture file to (size, size, 3) uint8 RGB, shrunk by area averaging where it is larger."""
+    """Decodes a picture file to (size, size, 3) uint8 RGB; a larger one is shrunk by area averaging."""
     picture = unpacked(data)
     if picture.shape[:2] == (size, size):
         return picture
@@ -76,7 +76,7 @@ def decode(data: bytes, size: int) -> NDArray[Any]:
 
 
 def list_faces(data: Path) -> list[FaceFile]:
-    """All FFHQ-aligned pictures below a folder: zip files named faces-*.zip, or pictures lying in it. Sorted."""
+    """All FFHQ-aligned pictures in a folder's zip files (faces-*.zip) or in the folder itself, sorted."""
     faces: list[FaceFile] = []
     for archive_path in sorted(data.glob("faces-*.zip")):
         with zipfile.ZipFile(archive_path) as archive:
@@ -86,7 +86,7 @@ def list_faces(data: Path) -> list[FaceFile]:
     if not faces:
         faces = [FaceFile(data, member) for member in members]
     if not faces:
-        raise SystemExit(f"no faces in {data}: zip files named faces-*.zip or pictures are wanted there")
+        raise SystemExit(f"no faces in {data}: put zip files named faces-*.zip or pictures there")
     return faces
 
 
@@ -106,7 +106,7 @@ def _all_pixels(faces: list[FaceFile], size: int) -> Iterator[NDArray[Any]]:
 
 
 def decoded(faces: list[FaceFile], size: int, cache: Path) -> NDArray[Any]:
-    """All faces as (N, size, size, 3) uint8, memory-mapped from `cache`, which is made on first use."""
+    """All faces as (N, size, size, 3) uint8, memory-mapped from `cache`, which is created on first use."""
     key = zlib.crc32("\n".join(face.label for face in faces).encode("utf-8"))
     path = cache / f"faces-{size}-{len(faces)}-{key:08x}.npy"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Pixel losses. Pictures are (N, 3, S, S) in -1..1; masks (N, 1, S, S), 0 where a picture must not be looked at."""
+"""Pixel losses. Pictures are (N, 3, S, S) in -1..1; masks (N, 1, S, S), 0 where pixels are ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def pixel_loss(y: Tensor, target: Tensor, mask: Tensor, scales: int = 4) -> Tensor:
-    """L1 of pixels and of their horizontal and vertical differences, at several scales. The coarser ones keep tone and shape."""
+    """L1 of pixels and of their horizontal and vertical differences, at several scales; coarse scales preserve tone and shape."""
     loss = torch.zeros((), device=y.device)
     error = (y - target) * mask
     for _ in range(scales):
@@ -21,16 +21,16 @@ def pixel_loss(y: Tensor, target: Tensor, mask: Tensor, scales: int = 4) -> Tens
 
 
 def psnr_loss(y: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean over pictures of the logarithm of their squared error: PSNR itself, turned round (NAFNet, ECCV 2022).
+    """Mean over pictures of the logarithm of their squared error: negated PSNR (NAFNet, ECCV 2022).
 
-    Pictures with little damage count as much as those with much. The floor, 46 dB, keeps untouched pictures from ruling the step.
+    Slightly and heavily degraded pictures count equally. The floor, 46 dB, keeps undamaged pictures from dominating a step.
     """
     squares = ((y - target) * mask).square().sum(dim=(1, 2, 3)) / (3 * mask.sum(dim=(1, 2, 3))).clamp_min(1)
     return (squares + 1e-4).log().mean()
 
 
 def sharpness(y: Tensor, target: Tensor) -> Tensor:
-    """Gradient energy of the green channel over the target's: mean absolute difference of neighbours. 1.0 is right."""
+    """Gradient energy (mean absolute difference of neighbours) of the green channel over the target's; ideally 1.0."""
 
     def energy(picture: Tensor) -> Tensor:
         green = picture[:, 1]

@@ -9,5 +9,5 @@ from training.plan import Plan
 
 
 def mixed(plan: Plan, device: torch.device) -> torch.autocast:
-    """bfloat16 where the plan asks for it and the device has it. A processor without its instructions takes many times as long with it."""
+    """Autocast to bfloat16 if the plan asks for it and the device supports it. Without hardware support it would be many times slower."""
     return torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16 and (device.type != "cpu" or computes_bf16()))

@@ -1,4 +1,4 @@
-"""Figures of one restored picture, and of many: similarity, sharpness, landmarks, Fréchet distance. Pictures are (S, S, 3) uint8 RGB."""
+"""Quality figures of restored pictures: similarity, sharpness, landmarks, Fréchet distance. Pictures are (S, S, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gpen_core.faces.detect import Detector
 from gpen_core.faces.onnx_network import OnnxNetwork
 
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-MISSED = 0.5  # landmark error of a face that is not found any more, in distances between the eyes
+MISSED = 0.5  # landmark error of a face that is no longer detected, in eye distances
 
 
 def psnr(picture: NDArray[Any], good: NDArray[Any], keep: NDArray[Any]) -> float:
-    """In dB; keep: (S, S) bool, where to look."""
+    """PSNR in dB; keep: (S, S) bool, the pixels that count."""
     error = (picture.astype(np.float64) - good)[keep]
     return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-6)))
 
 
 def _similarity(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """SSIM and its part without luminance, (S, S) each, mean over channels; Gaussian window of sigma 1.5 (Wang et al. 2004)."""
+    """SSIM and SSIM without luminance, (S, S) each, mean over channels; Gaussian window of sigma 1.5 (Wang et al. 2004)."""
 
     def mean(x: NDArray[Any]) -> NDArray[Any]:
         return cv2.GaussianBlur(x, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT)
@@ -61,12 +61,12 @@ def gradient_energy(picture: NDArray[Any], keep: NDArray[Any]) -> float:
 
 
 def colour_shift(picture: NDArray[Any], good: NDArray[Any], keep: NDArray[Any]) -> float:
-    """Mean over channels of how far the channel's mean is off, in grey levels."""
+    """Mean absolute error of the channels' means, in grey levels."""
     return float(np.abs((picture.astype(np.float64) - good)[keep].mean(axis=0)).mean())
 
 
 def landmarks(detector: Detector, picture: NDArray[Any]) -> NDArray[Any] | None:
-    """The five landmarks (5, 2) of the largest face of a face crop, or None. The crop's border is continued, for detectors want room."""
+    """The five landmarks (5, 2) of the largest face of a face crop, or None. Extends the crop's border, because detectors need a margin."""
     room = picture.shape[0] // 4
     wide = np.pad(picture, ((room, room), (room, room), (0, 0)), mode="edge").astype(np.float32) / np.float32(255)
     faces = [face for face in detector.detect(wide, 0.3) if face.shorter_side > room]
@@ -74,16 +74,16 @@ def landmarks(detector: Detector, picture: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def landmark_error(found: NDArray[Any] | None, true: NDArray[Any]) -> float:
-    """Mean distance of the five points, in distances between the eyes."""
+    """Mean distance of the five points, in eye distances."""
     if found is None:
         return MISSED
     return float(np.linalg.norm(found - true, axis=1).mean() / np.linalg.norm(true[1] - true[0]))
 
 
 class YuNetFeatures:
-    """What YuNet (Wu et al. 2023), which training never sees, makes of a face: 192 numbers, for the Fréchet distance."""
+    """Features of YuNet (Wu et al. 2023), which training never uses: 192 numbers per face, for the Fréchet distance."""
 
-    RESULTS = ("236", "246", "256")  # the ends of its three grids
+    RESULTS = ("236", "246", "256")  # the outputs of its three grids
 
     def __init__(self, file: Path) -> None:
         self.network = OnnxNetwork(file)
@@ -96,9 +96,9 @@ class YuNetFeatures:
 
 
 def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Between two sets of features, (N, D) each, taken for Gaussian (Heusel et al., NeurIPS 2017)."""
+    """Fréchet distance between two sets of features, (N, D) each, assumed Gaussian (Heusel et al., NeurIPS 2017)."""
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    ridge = 1e-6 * np.eye(a.shape[1])  # fewer pictures than numbers leave the covariances singular
-    # The trace of the matrix root is the sum of the eigenvalues' roots; neither is below 0, but for rounding.
+    ridge = 1e-6 * np.eye(a.shape[1])  # with fewer pictures than features the covariances are singular
+    # The trace of the matrix root is the sum of the eigenvalues' roots; only rounding makes eigenvalues negative.
     roots = np.sqrt(np.linalg.eigvals((cov_a + ridge) @ (cov_b + ridge)).real.clip(0))
     return max(0.0, float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(cov_a + cov_b) - 2 * roots.sum()))

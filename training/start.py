@@ -1,4 +1,4 @@
-"""Weights to start training from: a generator that already returns its input, so that everything learnt is gain.
+"""Initial weights for training: a generator that returns its input, so that training can only improve on it.
 
 The first encoder layer carries +RGB and -RGB through its two leaky ReLUs (its own and the one after the concatenation),
 the last to_rgb reads them back, and all other to_rgb weights start at zero.
@@ -30,7 +30,7 @@ def identity_generator(architecture: Architecture, seed: int) -> Generator:
     weight[:6] = 0
     last = network.get_submodule(f"generator.to_rgbs.{len(architecture.resolutions) - 2}.conv")
     read = last.get_parameter("weight").data
-    # act(act(v)) is 2v above zero and 0.08v below, so the two signs together give 2.08v; scales undo the equalisation.
+    # act(act(v)) is 2v above zero and 0.08v below, so both signs together give 2.08v; the scales undo the equalised learning rate.
     gain = math.sqrt(2 * top) / 2.08
     for channel in range(3):
         for offset, sign in ((0, 1.0), (3, -1.0)):

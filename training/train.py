@@ -2,8 +2,8 @@
 
     python -m training.train --config training/configs/lite256.yaml --data DATA --run runs/lite256
 
-Resumes by itself where RUN holds a checkpoint. Ends when --pictures have been seen or --minutes of training are over,
-whichever comes first. Export: `python -m training.export`.
+Resumes automatically if RUN contains a checkpoint. Ends after --pictures or --minutes of training, whichever comes first.
+Export: `python -m training.export`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from training.start import identity_generator
 
 
 class Trainer:
-    """Network, its moving average, the discriminator if there is one, and their optimisers, saved and resumed together."""
+    """The network, its moving average, the discriminator if used, and their optimisers, saved and resumed together."""
 
     def __init__(self, plan: Plan, run: Path, device: torch.device) -> None:
         self.plan, self.run, self.device = plan, run, device
@@ -58,7 +58,7 @@ class Trainer:
         self.detector = DetectorFeatures().to(device) if wants_detector else None
         self.seen, self.minutes = 0, 0.0
         if self.checkpoint.is_file():
-            # Our own file, written below; weights_only all the same.
+            # Our own file, but weights_only is safer anyway.
             state = torch.load(self.checkpoint, map_location=device, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -73,7 +73,7 @@ class Trainer:
 
     @property
     def done(self) -> float:
-        """How much of the run is over, 0 to 1."""
+        """The finished part of the run, 0 to 1."""
         return min(1.0, max(self.seen / self.plan.pictures, self.minutes / self.plan.minutes))
 
     def save(self) -> None:
@@ -91,7 +91,7 @@ class Trainer:
         part.replace(self.checkpoint)
 
     def train(self, faces: list[FaceFile], pixels: NDArray[Any]) -> None:
-        """Trains until the plan is fulfilled, writing checkpoint.pt, log.jsonl and samples/ into the run's folder."""
+        """Trains until the plan is complete, writing checkpoint.pt, log.jsonl and samples/ into the run's folder."""
         plan = self.plan
         data = SpoiltFaces(faces, pixels, plan, self.seen)
         loader = DataLoader(data, batch_size=plan.batch, num_workers=plan.workers, drop_last=True, persistent_workers=False)
@@ -134,7 +134,7 @@ class Trainer:
         return rate
 
     def _try(self, network: nn.Module) -> None:
-        """One pass forward and back, as those of `_step` are, that changes nothing."""
+        """One forward and backward pass like those of `_step`, which changes nothing."""
         plan = self.plan
         empty = torch.zeros(plan.batch, 3, plan.size, plan.size, device=self.device).contiguous(memory_format=torch.channels_last)
         with mixed(plan, self.device):
@@ -143,18 +143,18 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
 
     def _step(self, network: Generator, bad: Tensor, good: Tensor, mask: Tensor) -> dict[str, float]:
-        """One step of the network, and of the discriminator; returns what the log tells."""
+        """One step of the network and of the discriminator; returns figures for the log."""
         plan = self.plan
         with mixed(plan, self.device):
             output = network(bad)
-        # The losses pull on the picture; what they pull together then goes through the network once.
+        # The losses' gradients are added up on the picture, so the network needs only one backward pass.
         y: Tensor = output.detach().float().requires_grad_(True)
         loss = pixel_loss(y, good, mask) + plan.psnr_weight * psnr_loss(y, good, mask)
-        # A watermark is shown to no judge: there the true picture stands in both.
+        # The losses must not see a watermark, so the original replaces it in the restored picture.
         shown = y * mask + good * (1 - mask)
         told = {"loss": float(loss.detach())}
         (pull,) = torch.autograd.grad(loss, y)
-        others = pull  # what the adversary's share is a share of: closeness to the true picture has to stay in sight
+        others = pull  # the adversary's share is relative to these losses, so the result stays close to the original
         if self.detector is not None:
             with torch.no_grad():
                 true = self.detector(good)
@@ -187,27 +187,27 @@ class Trainer:
             path.write_bytes(data.tobytes())
 
 
-@torch.no_grad()  # or every step would hang another link onto the average's own history
+@torch.no_grad()  # otherwise the average's autograd graph would grow with every step
 def follow(average: nn.Module, network: nn.Module, part: float) -> None:
-    """Moves the average's weights towards the network's by that part of the way."""
+    """Moves the average's weights towards the network's by the given fraction."""
     for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(weight, part)
 
 
 def sample_pairs(faces: list[FaceFile], pixels: NDArray[Any], plan: Plan, count: int = 6) -> tuple[Tensor, NDArray[Any]]:
-    """(spoilt (N, 3, S, S), good (N, S, S, 3)) of faces kept out of training: photographs first, then painted ones, for the sheets."""
+    """Held-out faces for the sheets: (degraded (N, 3, S, S), original (N, S, S, 3)); photographs first, then painted ones."""
     kept_out = sorted((n for n, face in enumerate(faces) if face.held_out), key=lambda n: (faces[n].watermark is not None, n))
     photos = sum(faces[n].watermark is None for n in kept_out)
     half = min(photos, count // 2)
     chosen = [*kept_out[:photos][:: max(1, photos // max(1, half))][:half], *kept_out[photos:]][:count]
-    chosen = chosen or list(range(min(count, len(faces))))  # few faces, as in a trial: none is kept out
+    chosen = chosen or list(range(min(count, len(faces))))  # with few faces, as in a trial, none is held out
     good = np.stack([np.array(pixels[n]) for n in chosen])
     rngs = [np.random.default_rng((plan.seed, 10**9 + n)) for n in range(len(chosen))]
     return torch.stack([to_tensor(spoil(face, random_damage(rng), rng)) for face, rng in zip(good, rngs, strict=True)]), good
 
 
 def starting_weights(source: Path, architecture: Architecture) -> dict[str, Tensor]:
-    """The state dict of a run's moving average, or of a weight file; the FIR kernels are filled in."""
+    """The state dict of a run's moving average or of a weight file, with missing FIR kernels filled in."""
     if source.is_dir():
         state: dict[str, Tensor] = torch.load(source / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
     else:
@@ -218,7 +218,7 @@ def starting_weights(source: Path, architecture: Architecture) -> dict[str, Tens
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains a GPEN generator on FFHQ-aligned faces.")
     parser.add_argument("--data", type=Path, required=True, help="folder with zip files named faces-*.zip, or with pictures")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint and log; resumed where it exists")
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint and log; an existing run is resumed")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_options(parser)
     arguments = vars(parser.parse_args())
