@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from emulated_card import Card
     from group_picture import Group, Pixels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,3 +61,15 @@ def crowd(request: pytest.FixtureRequest) -> Pixels:
     from gpen_core.pictures import read_picture
 
     return read_picture(request.getfixturevalue("people") / "Solvay_conference_1927.png").pixels
+
+
+@pytest.fixture
+def card() -> Iterator[Card]:
+    """A graphics card made of the processor, with its counts at zero: emulated_card.py. Device "emulated"."""
+    import emulated_card
+
+    emulated = emulated_card.card()
+    gc.collect()
+    emulated.reset()
+    yield emulated
+    emulated.reset()
