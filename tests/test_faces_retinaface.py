@@ -129,7 +129,7 @@ def test_the_processor_steps_in_for_a_device_that_computes_wrongly(
         detector.predict([group.pixels[:192, :192]])[0].landmarks.tolist()
         == right(group.pixels[None, :192, :192], torch.device("cpu"))[0].landmarks.tolist()
     )
-    assert caplog.text.count("finding faces on the CPU, because torch on cuda failed: it returns wrong numbers") == 1
+    assert caplog.text.count("finding faces on the CPU, because torch on cuda failed: it computes wrong numbers") == 1
 
 
 def test_the_processor_steps_in_for_a_device_that_fails(group: Group, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ _HALF = 0.5  # RetinaFace counts from the picture's edge (its training mirrors x
 _MULTIPLE = 32
 _HEADS = {"bbox_head": 4, "class_head": 2, "landmark_head": 10}  # values per anchor
 _EXACT = 512 * 512  # smaller pictures always use float32: they decide the final landmarks, and bfloat16 would save little
-_DEVIATION = 0.1  # more is no rounding: bfloat16 differs by 0.13 from float32, and NVIDIA's TF32 is eight times finer
+_DEVIATION = 0.1  # a larger difference is not rounding: bfloat16 differs by 0.13 from float32, NVIDIA's TF32 by less
 _TOGETHER = 600_000  # pixels of small pictures computed together: more are no faster on a CPU
 
 
@@ -101,7 +101,7 @@ def _check(device: torch.device) -> None:
     noise = np.random.default_rng(0).random((1, 96, 96, 3), np.float32)
     ours, right = _predictions(noise, device)[0], _predictions(noise, torch.device("cpu"))[0]
     if not all(np.allclose(a, b, rtol=0, atol=_DEVIATION) for a, b in zip(ours, right, strict=True)):
-        raise RuntimeError("it returns wrong numbers")
+        raise RuntimeError("it computes wrong numbers")
 
 
 @lru_cache(maxsize=4)
