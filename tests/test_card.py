@@ -130,6 +130,7 @@ def test_the_second_use_records_and_later_ones_replay(cards, inference):
     with torch.inference_mode(not inference):  # hosts go in and out of it
         x = pictures(1)[0]
         assert torch.equal(net(x), eager(net, x))
+    assert StandIn.replays == 4
 
 
 def test_a_result_stays_when_the_next_one_is_computed(cards):
