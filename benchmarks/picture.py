@@ -29,9 +29,9 @@ import torch
 from benchmarks.network import SHAPES, processor, random_generator
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.faces.face import Face
+from gpen_core.network import run
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.place import place
-from gpen_core.network.run import run_network
 from gpen_core.pictures import Picture, from_array, read_picture, write_picture
 from gpen_core.restore import compose
 from gpen_core.steps.align import template_points
@@ -75,14 +75,14 @@ class Stopwatch:
     def timed(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wraps the function so that its time is added to the step's."""
 
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def watched(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
                 self.seconds[step] += time.perf_counter() - started
 
-        return run
+        return watched
 
     @contextmanager
     def on_the_pipeline(self) -> Generator[None, None, None]:
@@ -90,7 +90,7 @@ class Stopwatch:
         places: list[tuple[Any, str, str]] = [
             (FaceRestorer, "_choose", "detect"),
             (compose, "crop_face", "crop"),
-            (compose, "run_network", "network's in and out"),
+            (run, "run_batch", "network's in and out"),
             (compose, "landmark_mask", "mask"),
             (compose, "clip_to_picture", "mask"),
             (compose.tone, "match_colour", "colour"),
@@ -166,10 +166,10 @@ def print_many(path: Path, size: int) -> None:
     network = place(FusedGenerator(random_generator(size)), "cpu")
     pipeline = FaceRestorer(RestoreOptions(precision="fp32"), network=network)
     picture = read_picture(path)
-    run_network(network, np.zeros((size, size, 3), np.float32))
+    run.run_network(network, np.zeros((size, size, 3), np.float32))
     pipeline.detect(picture)
     watch = Stopwatch()
-    with mock.patch.object(compose, "run_network", watch.timed("network", run_network)):
+    with mock.patch.object(run, "run_batch", watch.timed("network", run.run_batch)):
         started = time.perf_counter()
         result = pipeline(picture)
         whole = time.perf_counter() - started

@@ -187,10 +187,14 @@ class RestoreAlignedFaces:
         restorer = make_restorer(options, model, bar)
         session = Session(model)
         done: list[NDArray[np.float32]] = []
-        for frame in frames:
-            result = session.run(lambda frame=frame: restorer(to_array(frame)))
-            done.append(result.image)
-            bar.step(result.restored[0])
+
+        def rest() -> None:
+            """Restores the frames that are not done yet: all, or those after memory ran out."""
+            for result in restorer.each_aligned(to_array(frame) for frame in frames[len(done) :]):
+                done.append(result.image)
+                bar.step(result.restored[0])
+
+        session.run(rest)
         lines = [model.note, restored_line(len(done), len(done), model.name), memory_line(session.on_cpu)]
         return shown(lines, (from_arrays(done),))
 

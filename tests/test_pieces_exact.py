@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,10 @@ def test_pasting_reports_every_face_and_stops_between_them() -> None:
 
 
 def test_what_is_interrupted_within_its_only_face_says_so() -> None:
-    def interrupted(index: int, crop: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    def interrupted(crops: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+        next(crops)
         raise Stopped
+        yield
 
     picture = from_array(noise((90, 90, 3), np.float32))
     result = compose(picture, [face_at(10, 10, 60)], [32], interrupted, "gpen", RestoreOptions())
@@ -171,5 +174,5 @@ def test_a_picture_whose_enlarging_was_stopped_has_its_own_size_and_says_so(time
 
     picture = from_array(noise((40, 60, 3), np.float32))
     options = RestoreOptions(output_size="factor", factor=2)
-    result = compose(picture, [], [], lambda index, crop, inside: crop, "gpen", options, progress=Later())
+    result = compose(picture, [], [], lambda crops: (crop for _, crop in crops), "gpen", options, progress=Later())
     assert result.stopped and result.scale == 1 and result.image.pixels.shape == (40, 60, 3)

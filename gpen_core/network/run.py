@@ -1,9 +1,10 @@
-"""Running a network on pictures, guarded against invalid values (NaN) and too little memory."""
+"""Running a network on pictures, in batches on a device, guarded against invalid values (NaN) and too little memory."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,53 +22,117 @@ log = logging.getLogger(__name__)
 
 # Peak memory, in feature maps of the full size with the fewest channels (a test counts them).
 LIVE_MAPS = 8
-
+# The largest batch, in pictures and in pixels: beyond that a batch only takes memory, here as well (48 MB for each picture of 2048).
+MOST_PICTURES, MOST_PIXELS = 8, 2**24
+# Bytes for a batch where free memory cannot be told (MPS, XPU, DirectML): such devices often share the system's memory, and slow the
+# whole machine down before they say that it is full. In float32 enough for 8 pictures of 256, 2 of 512 and 1 of any larger size.
+UNTOLD = 2**30
 
 Ask = Callable[[], object]
 
 
 def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None) -> Pixels:
-    """Runs the network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_pictures()."""
-    return run_pictures(network, [picture], centred=centred, tiled=tiled, ask=ask)[0]
+    """Runs the network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_each(). Raises GpenError for invalid values."""
+    (made,) = run_each(network, [picture], at_once=1, centred=centred, tiled=tiled, ask=ask)
+    if isinstance(made, GpenError):
+        raise made
+    return made
 
 
-def run_pictures(
-    network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None
-) -> list[Pixels]:
-    """Runs the network on pictures of its size: (S, S, 3) float32 RGB 0..1 in and out.
+def run_each(
+    network: Network,
+    pictures: Iterable[Pixels],
+    *,
+    at_once: int | None = None,
+    centred: bool = True,
+    tiled: bool | None = None,
+    ask: Ask | None = None,
+) -> Iterator[Pixels | GpenError]:
+    """Runs the network on pictures of its size, (S, S, 3) float32 RGB 0..1, and yields each result, or why there is none, in their order.
 
-    centred: give the network -1..1, as all tasks need except segmentation-to-face (0..1). tiled: compute large resolutions in strips,
-    with a third of the memory (same result up to rounding); None: if memory is short, or on CPUs where it is faster. ask: called now and
-    then while the network runs; an exception it raises ends the run.
-    Half precision can overflow: invalid values (NaN) are recomputed in float32; if they remain, raises GpenError. If memory runs out, it
-    tries once more, one face at a time in strips; then the device's own error is raised.
+    Takes from `pictures` only what the next batch needs. at_once: pictures in a batch; None: batch_size(). centred: give the network
+    -1..1, as all tasks need except segmentation-to-face (0..1). tiled: compute large resolutions in strips, with a third of the memory
+    (same result up to rounding); None: if memory is short, or on CPUs where it is faster. ask: called now and then while the network
+    runs; an exception it raises ends the run.
+    Half precision can overflow: a picture with invalid values (NaN) is recomputed in float32, alone; if they remain, that one is a
+    GpenError. If memory runs out, batches are halved, down to one picture, and that is tried again in strips; then the device's own
+    error is raised.
     """
+    rest = iter(pictures)
+    waiting: list[Pixels] = []
+    most = at_once or batch_size(network)
+    while True:
+        waiting += islice(rest, max(0, most - len(waiting)))
+        if not waiting:
+            return
+        try:
+            made = run_batch(network, waiting[:most], centred, tiled, ask)
+        except Exception as error:
+            if len(waiting[:most]) == 1 or not is_out_of_memory(error):
+                raise
+            made = []
+        if not made:  # outside the except block, so that the error no longer keeps tensors alive
+            most = (len(waiting[:most]) + 1) // 2
+            log.warning("not enough memory for a batch; trying again with %d at once", most)
+        del waiting[: len(made)]
+        yield from made
+
+
+def batch_size(network: Network) -> int:
+    """How many pictures the network takes at once: one on processors, where more gain nothing, otherwise what free memory allows.
+
+    Half of it: convolutions need room of their own, other programs use the device as well, and where it is full, Windows moves memory to
+    and fro rather than say so.
+    """
+    parameter = next(network.parameters())
+    needed = None if parameter.device.type == "cpu" else _memory_for_one(network, parameter)
+    if needed is None:
+        return 1
+    free = free_memory(parameter.device)
+    room = UNTOLD if free is None else free // 2
+    return max(1, min(room // needed, MOST_PICTURES, MOST_PIXELS // network.size**2))
+
+
+def run_batch(network: Network, pictures: Sequence[Pixels], centred: bool, tiled: bool | None, ask: Ask | None) -> list[Pixels | GpenError]:
+    """One upload, one run, one download."""
     import torch
 
     parameter = next(network.parameters())
     dtype, device = parameter.dtype, parameter.device
-    x = torch.as_tensor(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))).to(device)
+    x = torch.as_tensor(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
     x = (x * 2 - 1 if centred else x).contiguous(memory_format=torch.channels_last)
     strips = tiled
     if strips is None and _wants_strips(network, x.shape[0], parameter):
         strips = True
     with torch.inference_mode():
-        y = _run(network, x.to(dtype), strips, ask).float()
-        if dtype != torch.float32 and not bool(torch.isfinite(y).all()):
+        made = _downloaded(_run(network, x.to(dtype), strips, ask), centred)
+        invalid = [index for index, one in enumerate(made) if isinstance(one, GpenError)]
+        if invalid and dtype != torch.float32:
             log.warning("the network overflowed in %s; recomputing this face in float32", str(dtype).removeprefix("torch."))
             try:
-                y = _run(network.float(), x, strips, ask)
+                network.float()
+                for index in invalid:
+                    made[index] = _downloaded(_run(network, x[index : index + 1], strips, ask), centred)[0]
             finally:
                 network.to(dtype)
-        if not bool(torch.isfinite(y).all()):
-            raise GpenError("the network returned invalid values (NaN)")
-        y = (y * 0.5 + 0.5 if centred else y).clamp(0, 1)
-        return list(np.ascontiguousarray(y.permute(0, 2, 3, 1).cpu().numpy(), np.float32))
+    return made
+
+
+def _downloaded(y: torch.Tensor, centred: bool) -> list[Pixels | GpenError]:
+    """The network's result as pictures; an error for each that holds invalid values."""
+    import torch
+
+    y = y.float().permute(0, 2, 3, 1)
+    y = y * 0.5 + 0.5 if centred else y
+    # A picture's first value says whether all of it is valid: asking the device would be one more wait for it.
+    valid = torch.isfinite(y).flatten(1).all(dim=1)
+    y = y.clamp(0, 1)
+    y[:, 0, 0, 0].masked_fill_(~valid, torch.nan)
+    pictures = np.ascontiguousarray(y.cpu().numpy(), np.float32)
+    return [GpenError("the network returned invalid values (NaN)") if np.isnan(one[0, 0, 0]) else one for one in pictures]
 
 
 def _run(network: Network, x: torch.Tensor, strips: bool | None, ask: Ask | None) -> torch.Tensor:
-    import torch
-
     from .fused import FusedGenerator
 
     if not isinstance(network, FusedGenerator):
@@ -76,18 +141,22 @@ def _run(network: Network, x: torch.Tensor, strips: bool | None, ask: Ask | None
     try:
         return network(x, tiled=strips, **asking)
     except Exception as error:
-        if not is_out_of_memory(error) or (strips and len(x) == 1):
+        if not is_out_of_memory(error) or strips or len(x) > 1:
             raise
-        log.warning("not enough memory on %s; trying again with one face at a time, in strips", x.device)
+        log.warning("not enough memory on %s; trying again in strips", x.device)
     # Outside the except block, so that the error no longer keeps tensors alive.
-    return torch.cat([network(one, tiled=True, **asking) for one in torch.split(x, 1)])
+    return network(x, tiled=True, **asking)
 
 
 def _wants_strips(network: Network, batch: int, parameter: torch.nn.Parameter) -> bool:
+    needed, free = _memory_for_one(network, parameter), free_memory(parameter.device)
+    return needed is not None and free is not None and free < batch * needed
+
+
+def _memory_for_one(network: Network, parameter: torch.nn.Parameter) -> int | None:
+    """Bytes that the network needs for each picture of a batch; None for networks whose layers are unknown here."""
     from .fused import FusedGenerator
 
     if not isinstance(network, FusedGenerator):
-        return False
-    free = free_memory(parameter.device)
-    pixels = batch * network.size**2
-    return free is not None and free < LIVE_MAPS * network.architecture.channels(network.size) * pixels * parameter.element_size()
+        return None
+    return LIVE_MAPS * network.architecture.channels(network.size) * network.size**2 * parameter.element_size()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..errors import GpenError
 from ..faces.face import Face
-from ..network.run import run_network
+from ..network.run import run_each
 from ..options import RestoreOptions
 from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import background, tone
-from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
+from ..steps.align import Matrix, crop_face, invert, rescale_matrix, similarity, template_points
 from ..steps.detail import detail_of_face
 from ..steps.mask import Mask, Parser, clip_to_picture, landmark_mask, parsing_mask
 from ..steps.paste import Compositor
@@ -25,8 +26,9 @@ from .results import FaceResult, RestoreResult
 if TYPE_CHECKING:
     from ..network.fused import Network
 
-# (index, cropped face, mask of the face in the crop) -> the face to paste. All (S, S, ...), float32 0..1.
-MakeFace = Callable[[int, Pixels, Mask], Pixels]
+# (index, cropped face) of several -> for each, in their order, the new face or why there is none. It takes crops only when it needs
+# them, as many together as it likes, and may raise Stopped. All (S, S, 3) float32 RGB 0..1.
+MakeFaces = Callable[[Iterator[tuple[int, Pixels]]], Iterator[Pixels | GpenError]]
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +36,7 @@ def compose(
     source: Picture,
     faces: Sequence[Face],
     sizes: Sequence[int],
-    make: MakeFace,
+    make: MakeFaces,
     template: str,
     options: RestoreOptions,
     *,
@@ -45,7 +47,7 @@ def compose(
 ) -> RestoreResult:
     """Enlarges the picture as the options say, restores every face and pastes it back. The result's `image` is a Picture.
 
-    sizes: side of each face's crop in pixels. make: returns the new face; if it raises GpenError, that face stays as it was.
+    sizes: side of each face's crop in pixels. make: the new faces; a face that it gives an error for stays as it was.
     parser: ParseNet, for the mask "parsing". upscaler: enlarges the background; None: Lanczos. previews: progress gets each new face.
     """
     progress = progress or Progress()
@@ -57,8 +59,11 @@ def compose(
 
     result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), "", 0.0, scale, stopped=stopped)
     compositor = Compositor(base)
+    cropped: deque[Pixels] = deque()  # what `make` has taken, and is not pasted yet
+    made_faces = make(_crops(source.pixels, matrices, sizes, cropped))
     for index, (face, matrix, size) in enumerate(zip(faces, matrices, sizes, strict=True)):
-        if result.stopped or progress.stop():
+        # What is made is pasted: to stop then would lose it.
+        if result.stopped or (not cropped and progress.stop()):
             result.stopped = True
             result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
             continue
@@ -66,11 +71,13 @@ def compose(
         try:
             if isinstance(matrix, GpenError):
                 raise matrix
-            # Crop the original picture, not the enlarged one: the network must not see invented detail.
-            crop = crop_face(source.pixels, matrix, size)
+            made = next(made_faces)
+            crop = cropped.popleft()
+            if isinstance(made, GpenError):
+                raise made
             soft = landmark_mask(template_points(template, size), size, feather=options.feather)
             inside = clip_to_picture(soft, matrix, source.pixels.shape) if options.colour_match else soft  # only colour_match uses it
-            made = make(index, crop, inside)
+            made = adjust_tone(made, crop, inside, options)
             parses = options.mask == "parsing" and parser is not None
             mask = parsing_mask(cast(Parser, parser), made, size, feather=options.feather) if parses else soft
             detail = detail_of_face(source.pixels, crop, made, mask, matrix, options.detail, base.shape)
@@ -93,17 +100,29 @@ def compose(
     return result
 
 
-def restored_face(network: Network, crop: Pixels, inside: Mask, options: RestoreOptions, progress: Progress) -> Pixels:
-    """Runs the network on a face and adjusts its tone as the options say. Raises Stopped if the user interrupts.
+def _crops(
+    pixels: Pixels, matrices: Sequence[Matrix | GpenError], sizes: Sequence[int], cropped: deque[Pixels]
+) -> Iterator[tuple[int, Pixels]]:
+    """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once."""
+    for index, (matrix, size) in enumerate(zip(matrices, sizes, strict=True)):
+        if not isinstance(matrix, GpenError):
+            # Crop the original picture, not the enlarged one: the network must not see invented detail.
+            cropped.append(crop_face(pixels, matrix, size))
+            yield index, cropped[-1]
 
-    crop: (S, S, 3) float32 RGB 0..1 at the network's size. inside: (S, S) mask of the area in which colours are measured.
-    """
+
+def restored_faces(network: Network, crops: Iterable[Pixels], progress: Progress) -> Iterator[Pixels | GpenError]:
+    """Runs the network on crops of its size, on a device several at once. Raises Stopped if the user interrupts."""
 
     def go_on() -> None:
         if progress.stop():
             raise Stopped
 
-    restored = run_network(network, crop, ask=go_on)
+    return run_each(network, crops, ask=go_on)
+
+
+def adjust_tone(restored: Pixels, crop: Pixels, inside: Mask, options: RestoreOptions) -> Pixels:
+    """Adjusts a restored face as the options say. inside: (S, S) mask of the area in which colours are measured."""
     if options.colour_match:
         restored = tone.match_colour(restored, crop, inside)
     if options.fidelity > 0:
@@ -127,6 +146,8 @@ def enlarged(
 def _matrix(face: Face, size: int, template: str) -> Matrix | GpenError:
     """The matrix from picture to crop, or the error if the landmarks do not fit the template."""
     try:
-        return similarity(face.landmarks, template_points(template, size))
+        matrix = similarity(face.landmarks, template_points(template, size))
+        invert(matrix)
     except GpenError as error:
         return error
+    return matrix

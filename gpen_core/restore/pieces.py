@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -67,13 +68,13 @@ def paste_faces(
         picture,
         faces,
         [crop.shape[0] for crop in crops],
-        lambda index, _crop, _inside: crops[index],
+        lambda cut: (crops[index] for index, _ in cut),
         template,
-        options,
+        replace(options, colour_match=False, fidelity=0.0),  # the caller made these faces
         parser=parser,
         upscaler=upscaler,
         progress=progress,
-        previews=False,  # the caller made these faces
+        previews=False,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import GpenError
 from ..faces.detect import Detector, find_faces, make_detector
 from ..faces.face import Face
 from ..faces.select import select_faces
@@ -24,8 +26,8 @@ from ..runtime import pick_device, pick_dtype
 from ..steps import background
 from ..steps.align import template_points
 from ..steps.detail import kept_detail
-from ..steps.mask import Mask, Parser, load_parsenet, need_parsing_package
-from .compose import compose, enlarged, restored_face
+from ..steps.mask import Parser, load_parsenet, need_parsing_package
+from .compose import adjust_tone, compose, enlarged, restored_faces
 from .results import FaceResult, RestoreResult
 
 if TYPE_CHECKING:
@@ -164,53 +166,79 @@ class FaceRestorer:
         faces: restore these and skip detection. If one face fails, its original pixels stay and the result says why.
         Raises PictureError for an invalid picture, and what prepare() raises.
         """
+        if self.options.aligned:
+            return next(self.each_aligned([picture]))
         started = time.perf_counter()
         self.prepare()
         source = picture if isinstance(picture, Picture) else from_array(picture)
-        if self.options.aligned:
-            result = self._restore_aligned(source)
-        else:
-            result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
+        result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
+        return self._finished(result, picture, started)
+
+    def _finished(self, result: RestoreResult, picture: Any, started: float) -> RestoreResult:
         result.image = _like(picture, result.image)
         result.model, result.seconds = self.model_name, time.perf_counter() - started
         return result
 
     def _restore_picture(self, source: Picture, faces: list[Face]) -> RestoreResult:
-        size, o = self.size, self.options
-
-        def make(_index: int, crop: Pixels, inside: Mask) -> Pixels:
-            return restored_face(self.loaded_network, crop, inside, o, self.progress)
-
         return compose(
             source,
             faces,
-            [size] * len(faces),
-            make,
+            [self.size] * len(faces),
+            lambda cut: restored_faces(self.loaded_network, (crop for _, crop in cut), self.progress),
             self.template,
-            o,
+            self.options,
             parser=self._parser,
             upscaler=self._upscaler,
             progress=self.progress,
         )
 
-    def _restore_aligned(self, source: Picture) -> RestoreResult:
-        """Restores a picture that is one aligned face: resized, without a mask (official `process`, aligned=True)."""
+    def each_aligned(self, pictures: Iterable[Any]) -> Iterator[RestoreResult]:
+        """Restores pictures that are one aligned face each, as __call__() does with the option `aligned`; on a device several at once.
+
+        Takes from `pictures` only what the next batch needs. A face that fails raises its GpenError. If stopped, the last result says so.
+        """
+        self.prepare()
+        taken: deque[tuple[Any, Picture, Pixels]] = deque()  # by the network, and not finished yet
+        making = restored_faces(self.loaded_network, self._aligned_crops(pictures, taken), self.progress)
+        while True:
+            started = time.perf_counter()
+            try:
+                made = next(making, None)
+                if made is None:
+                    return
+            except Stopped:
+                made = None
+            picture, source, crop = taken.popleft()
+            if isinstance(made, GpenError):
+                raise made
+            yield self._finished(self._restore_aligned(source, crop, made), picture, started)
+
+    def _aligned_crops(self, pictures: Iterable[Any], taken: deque[tuple[Any, Picture, Pixels]]) -> Iterator[Pixels]:
+        for picture in pictures:
+            source = picture if isinstance(picture, Picture) else from_array(picture)
+            crop = _resized(source.pixels, (self.size, self.size), enlarging=cv2.INTER_LINEAR)
+            taken.append((picture, source, crop))
+            if self.progress.stop():
+                raise Stopped
+            yield crop
+
+    def _restore_aligned(self, source: Picture, crop: Pixels, restored: Pixels | None) -> RestoreResult:
+        """The result for a picture that is one aligned face: resized, without a mask (official `process`, aligned=True).
+
+        restored: the network's; None if the user interrupted.
+        """
         o, size = self.options, self.size
         shape = source.pixels.shape
         scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
         base, alpha, scale, stopped = enlarged(source, scale, self._upscaler, self.progress)
         face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
-        crop = _resized(source.pixels, (size, size), enlarging=cv2.INTER_LINEAR)
-        try:
-            if stopped or self.progress.stop():
-                raise Stopped
-            restored = restored_face(self.loaded_network, crop, np.ones((size, size), np.float32), o, self.progress)
-        except Stopped:
+        if restored is None or stopped:
             faces, mask = (
                 [FaceResult(face, 0, "stopped", "interrupted before this face was restored")],
                 np.zeros(base.shape[:2], np.float32),
             )
             return RestoreResult(source.with_pixels(base, alpha), faces, mask, "", 0.0, scale, stopped=True)
+        restored = adjust_tone(restored, crop, np.ones((size, size), np.float32), o)
         fitted = _resized(restored, base.shape)
         everywhere = np.ones(shape[:2], np.float32)
         detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)

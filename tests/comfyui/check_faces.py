@@ -152,10 +152,10 @@ def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
     core = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restore.restorer")]
     errors = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.errors")]
 
-    def fails(self, *given):
-        raise errors.GpenError("its landmarks fit no face")
+    def fails(network, crops, progress):
+        return (errors.GpenError("its landmarks fit no face") for _ in crops)
 
-    monkeypatch.setattr(core, "restored_face", fails)
+    monkeypatch.setattr(core, "restored_faces", fails)
     said = report_of(comfy, "GPENRestoreFaces", "restore", portrait, model=model, **settings(comfy, "GPENRestoreFaces"))
     assert said == f"0 of 1 faces restored with {MODEL}\n1 face not restored: its landmarks fit no face"
 
