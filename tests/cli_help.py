@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a picture, a run in process, restorers that need no weights."""
+"""Helpers for the command-line tests: a picture, a run in process, restorers without weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def picture(path: Path, size: tuple[int, int] = (24, 16), mode: str = "RGB") -> 
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
+    """Runs the command. Returns (exit code, standard output, standard error)."""
     code = cli.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return code, out, err
 
 
 def stub_restorers(monkeypatch: pytest.MonkeyPatch) -> list[StubRestorer]:
-    """The restorers that will be made. The real module is not even imported."""
+    """A list that collects the restorers as they are made. The real module is not even imported."""
     restorers: list[StubRestorer] = []
 
     def make(*arguments, **settings):

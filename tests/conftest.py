@@ -1,4 +1,4 @@
-"""What tests share: golden data, the recipe that makes weights from seeds, pictures of many people."""
+"""Shared fixtures: golden data, the recipe that makes weights from seeds, pictures of many people."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PEOPLE = ROOT.parent / "shared" / "data"  # pictures of people that are not part
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
-    """tests/golden: what the official code made of the recipe's weights and inputs."""
+    """tests/golden: the official code's results for the recipe's weights and inputs."""
     return ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")
 def recipe(golden_folder: Path) -> ModuleType:
-    """golden/recipe.py: seed-made weights and inputs."""
+    """golden/recipe.py: weights and inputs made from seeds."""
     spec = importlib.util.spec_from_file_location("gpen_golden_recipe", golden_folder / "recipe.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -39,7 +39,7 @@ def recipe(golden_folder: Path) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def people() -> Path:
-    """The folder of pictures beside the checkout. Every test that asks for it has a twin that needs nothing: docs/testing.md."""
+    """The folder of pictures next to the checkout. Every test that uses it has a twin without it: docs/testing.md."""
     if not PEOPLE.is_dir():
         pytest.skip("needs ../shared/data, pictures that are not part of this project; this test's twin needs none")
     return PEOPLE
@@ -47,7 +47,7 @@ def people() -> Path:
 
 @pytest.fixture(scope="session")
 def group() -> Group:
-    """29 people, composed of the example portrait."""
+    """29 people, composed from the example portrait."""
     from group_picture import composed
 
     return composed()
@@ -55,7 +55,7 @@ def group() -> Group:
 
 @pytest.fixture(scope="session", params=["composed", "photograph"])
 def crowd(request: pytest.FixtureRequest) -> Pixels:
-    """29 people: composed, and those of a photograph of 1927 where it is at hand."""
+    """29 people: composed, and in a photograph of 1927 if available."""
     if request.param == "composed":
         return request.getfixturevalue("group").pixels
     from gpen_core.pictures import read_picture

@@ -1,4 +1,4 @@
-"""A server on this machine that answers well or badly, as told."""
+"""A local server that answers correctly or badly, depending on the path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FILE = "GPEN-BFR-2048.pth"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Behaves as told by the first part of the path: /good/..., /page/..., and so on. Writes down every request."""
+    """Behaves as the first part of the path says: /good/..., /page/..., and so on. Records every request."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -115,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
     def endless(self, head: bytes, block: bytes) -> None:
-        """One block after another, small ones with a moment between them, until the client or the test has enough."""
+        """Sends block after block, small ones with short pauses, until the client or the test stops it."""
         try:
             self.wfile.write(head)
             while not self.server.enough.wait(0.001 if len(block) < 100 else 0):
@@ -126,7 +126,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def reset(self, gently: bool = False) -> None:
-        """Ends the connection, as a router does that has forgotten it."""
+        """Ends the connection, like a router that has forgotten it."""
         if not gently:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True

@@ -1,4 +1,4 @@
-"""A picture of 29 people for a clone that has none: the example portrait's head, large and small, turned, mirrored, lit and spoilt."""
+"""A picture of 29 people that needs no other files: the example portrait's head in many sizes, angles, lights and degradations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PEOPLE = COLUMNS * ROWS - 1  # one place stays empty
 
 
 class Group(NamedTuple):
-    """The picture, and where the landmarks of its faces truly are."""
+    """The picture and the true landmarks of its faces."""
 
     pixels: Pixels
     landmarks: list[Pixels]
@@ -30,7 +30,7 @@ class Group(NamedTuple):
 
 @cache
 def composed() -> Group:
-    """The same at every call: 1320x567, faces of 31 to 52 pixels, one in the middle of each of its places but the last."""
+    """The same picture at every call: 1320x567, faces of 31 to 52 pixels, one in the centre of each cell but the last."""
     portrait, dice = read_picture(PORTRAIT).pixels, np.random.default_rng(1927)
     whole = np.full((ROWS * HEIGHT, COLUMNS * WIDTH, 3), 0.45, np.float32)
     landmarks = []
@@ -43,7 +43,7 @@ def composed() -> Group:
 
 
 def person(portrait: Pixels, dice: np.random.Generator, mirrored: bool) -> tuple[Pixels, Pixels]:
-    """One place of the picture with a head in its middle, and the head's landmarks."""
+    """One cell of the picture with a head in its centre, and the head's landmarks."""
     scale, degrees = dice.uniform(0.55, 0.9), dice.uniform(-12, 12)
     matrix = cv2.getRotationMatrix2D(CENTRE.tolist(), degrees, scale).astype(np.float32)
     matrix[:, 2] += np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2]) - CENTRE

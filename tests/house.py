@@ -1,4 +1,4 @@
-"""The house's plan: which file of a package imports which, and a drawing of its rooms (the package's folders and files).
+"""Draws a package's structure, "the house": which files import which, and its rooms (top-level folders and files).
 
 `python tests/house.py gpen_core plan.svg` writes the drawing.
 """
@@ -10,11 +10,11 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-Imports = dict[str, set[str]]  # a module's dotted name within the package -> those that it imports
+Imports = dict[str, set[str]]  # a module's dotted name within the package -> the modules it imports
 
 
 def imports_of(package: Path) -> Imports:
-    """Every module of a package and what it imports of the same package, wherever in the file that stands."""
+    """Every module of a package and the modules of that package it imports, anywhere in the file."""
     files = {_name(package, path): path for path in sorted(package.rglob("*.py"))}
     return {name: _imported(name, path, files, package.name) - {name} for name, path in files.items()}
 
@@ -51,7 +51,7 @@ def room(module: str) -> str:
 
 
 def circles(graph: Imports) -> list[list[str]]:
-    """Groups of modules that import one another in a ring."""
+    """Groups of modules with circular imports."""
     order: list[str] = []
     seen: set[str] = set()
 
@@ -79,7 +79,7 @@ def circles(graph: Imports) -> list[list[str]]:
 
 
 def drawing(package: Path) -> str:
-    """An SVG: every room as a box of its lines, each above all that it imports; arrows that run back up are red."""
+    """An SVG with a box for each room, above all the rooms it imports; arrows that point up are red."""
     graph = imports_of(package)
     lines: dict[str, int] = defaultdict(int)
     inside: dict[str, list[str]] = defaultdict(list)
@@ -140,7 +140,7 @@ def drawing(package: Path) -> str:
 
 
 def _floors(rooms: list[str], arrows: dict[tuple[str, str], int]) -> dict[str, int]:
-    """How high each room stands: one above the highest that it imports. Rooms in a ring have no such order: theirs is cut."""
+    """Each room's floor: one above the highest room it imports. Circular imports have no such order, so they are cut."""
     floors: dict[str, int] = {}
 
     def height(name: str, above: tuple[str, ...] = ()) -> int:

@@ -1,7 +1,7 @@
-"""A GPEN generator that computes as the official one does, so that exporters see the same operations: for the tests of the ONNX reader.
+"""A GPEN generator that computes like the official one, so that exports contain the same operations: for tests of the ONNX reader.
 
-Written from docs/gpen.md. What matters here, and is done otherwise in gpen_core: weights are multiplied by their factor in `forward`, a
-modulated convolution is a grouped convolution with a weight made for each picture, and the filter is a depthwise convolution.
+Written from docs/gpen.md. Unlike gpen_core it scales weights in `forward`, computes a modulated convolution as a grouped convolution with
+separate weights for each picture, and the low-pass filter as a depthwise convolution.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         n, h, w = int(x.shape[0]), x.shape[2], x.shape[3]
-        # Numbers of Python, not sizes read off tensors: the older exporter must know a convolution's kernel size.
+        # Python numbers, not tensor sizes: the older exporter must know a convolution's kernel size.
         c, o, k = self.inputs, self.outputs, self.side
         weight = self.scale * self.weight * self.modulation(style).view(n, 1, c, 1, 1)
         if self.demodulate:
@@ -165,7 +165,7 @@ class Decoder(nn.Module):
 
 
 class OfficialLike(nn.Module):
-    """channels: of the feature maps at 4, 8, ... size. style: numbers of the style. layers: that make it."""
+    """The whole network. channels: of the feature maps at size 4, 8, ... style: length of the style. layers: of the mapping network."""
 
     def __init__(self, channels: list[int], style: int = 512, layers: int = 8) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class OfficialLike(nn.Module):
 
 
 def make(recipe, size: int = 64, channel_multiplier: float = 2, narrow: float = 0.125) -> tuple[OfficialLike, dict[str, Tensor]]:
-    """The network with the recipe's weights, and those weights."""
+    """Returns the network with the recipe's weights, and those weights."""
     arrays = recipe.make_state_dict(recipe.gpen_shapes(size, channel_multiplier, narrow))
     state = {key: torch.from_numpy(value) for key, value in arrays.items()}
     channels = [state["generator.conv1.conv.weight"].shape[1]]

@@ -1,7 +1,7 @@
-"""What every setting promises, as a property of the pictures that come out. Each door is asked to keep each promise.
+"""The promise of every setting, as a property of the resulting pictures. Every door must keep every promise.
 
-A promise is a picture, a setting with several values, and what must hold of the results. `RestoreOptions.table()` says which settings
-there are; tests/test_options_core.py fails for one that promises nothing here.
+A promise is a picture, a setting with several values, and a condition on the results. tests/test_options_core.py fails for any setting in
+`RestoreOptions.table()` without a promise here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Run = Callable[[Scene, Mapping[str, Any]], Image]
 
 @dataclass(frozen=True)
 class Promise:
-    """name: of the setting. values: given one after the other. kept(scene, images): raises AssertionError where the promise is broken.
+    """One promise. name: of the setting. values: tried in turn. kept(scene, images): raises AssertionError if the promise is broken.
 
-    beside: other settings that all of the runs need. size, paint: of the network.
+    beside: other settings for all runs. size, paint: of the stand-in network.
     """
 
     name: str
@@ -34,14 +34,14 @@ class Promise:
     paint: Callable[..., Any] = flat
 
     def check(self, world: Any, run: Run) -> None:
-        """Through a door: run(scene, settings) gives the picture."""
+        """Tests the promise at a door: run(scene, settings) returns the picture."""
         world.size, world.paint = self.size, self.paint
         images = [run(self.scene, {"model": LITE, **self.beside, self.name: value}) for value in self.values]
         self.kept(self.scene, images)
 
 
 def at(scene: Scene, image: Image, number: int = 0) -> Image:
-    """The colour of a face's middle, the mean of a few pixels."""
+    """The colour at a face's centre, the mean of a few pixels."""
     scale = image.shape[0] / scene.pixels.shape[0]
     x, y = (round((value + 0.5) * scale) for value in scene.faces[number].centre)
     return image[y - 2 : y + 2, x - 2 : x + 2].mean(axis=(0, 1))
@@ -56,13 +56,13 @@ def before(scene: Scene) -> Image:
 
 
 def middle(scene: Scene, image: Image, reach: float = 0.2) -> Image:
-    """The middle of the first face, as far as its share of the square says."""
+    """The centre of the first face. reach: how far, as a part of the square's side."""
     (x, y), far = scene.faces[0].centre, round(reach * scene.faces[0].side)
     return image[y - far : y + far, x - far : x + far]
 
 
 def painted(*wanted: set[str]) -> Callable[[Scene, Sequence[Image]], None]:
-    """Exactly these faces change, value by value."""
+    """Checks that exactly these faces change, one set per value."""
 
     def kept(scene: Scene, images: Sequence[Image]) -> None:
         assert [scene.painted(image) for image in images] == list(wanted)
@@ -71,7 +71,7 @@ def painted(*wanted: set[str]) -> Callable[[Scene, Sequence[Image]], None]:
 
 
 def coloured(*wanted: Sequence[float]) -> Callable[[Scene, Sequence[Image]], None]:
-    """The first face has these colours, value by value."""
+    """Checks the first face's colour, one per value."""
 
     def kept(scene: Scene, images: Sequence[Image]) -> None:
         for image, colour in zip(images, wanted, strict=True):
@@ -82,9 +82,9 @@ def coloured(*wanted: Sequence[float]) -> Callable[[Scene, Sequence[Image]], Non
 
 def _strength(scene: Scene, images: Sequence[Image]) -> None:
     whole, most, half, none = images
-    assert close(at(scene, whole), RED), "1 shows the restored face whole"
+    assert close(at(scene, whole), RED), "1 shows only the restored face"
     assert np.array_equal(none, before(scene)), "0 keeps the picture, bit for bit"
-    assert close(half, (whole + none) / 2, 0.005), "half is half way"
+    assert close(half, (whole + none) / 2, 0.005), "0.5 is halfway"
     assert close(most, 0.75 * whole + 0.25 * none, 0.005)
 
 
@@ -122,7 +122,7 @@ def _mask(scene: Scene, images: Sequence[Image]) -> None:
 
 
 def _feather(scene: Scene, images: Sequence[Image]) -> None:
-    # What is neither the painted face nor the picture.
+    # Counts pixels that match neither the painted face nor the picture.
     soft = [int(((np.abs(image - RED).max(axis=2) > 0.02) & (np.abs(image - before(scene)).max(axis=2) > 0.02)).sum()) for image in images]
     narrow, usual, wide = soft
     assert narrow * 2 < usual and usual * 1.3 < wide, soft
@@ -133,7 +133,7 @@ def _output_size(scene: Scene, images: Sequence[Image]) -> None:
     height, width = scene.pixels.shape[:2]
     assert keep.shape[:2] == (height, width)
     assert factor.shape[:2] == (1.5 * height, 1.5 * width)
-    # A face of 40 pixels (36 by the closer template of other weights) is restored at 80: until it need not be shrunk, and no larger.
+    # A face of 40 pixels (36 by the tighter template of other weights) is restored at 80; native enlarges just enough not to shrink it.
     assert 1.97 * width <= native.shape[1] <= 2.3 * width, native.shape
     assert all(close(at(scene, image), RED) for image in images), "faces stay where they are in the picture"
 
@@ -147,7 +147,7 @@ def _factor(scene: Scene, images: Sequence[Image]) -> None:
 
 def _background(scene: Scene, images: Sequence[Image]) -> None:
     for image, colour in zip(images, (GREY, 0.0), strict=True):
-        assert close(image[:4], colour, 0.01) and close(at(scene, image), RED), "what enlarges the rest leaves the faces"
+        assert close(image[:4], colour, 0.01) and close(at(scene, image), RED), "the background's upscaler leaves the faces alone"
 
 
 def _aligned(scene: Scene, images: Sequence[Image]) -> None:
@@ -167,7 +167,7 @@ CROWD = draw(
     Drawn("smallest", (300, 60), 46, 0.93), Drawn("confidence", (295, 190), 59, 0.99),
 )  # fmt: skip
 ROW = draw((100, 320), Drawn("a", (40, 50), 60), Drawn("b", (120, 50), 70), Drawn("c", (200, 50), 64), Drawn("d", (280, 50), 56))
-FLAT = {"look_closer": False}  # faces are large enough; quicker
+FLAT = {"look_closer": False}  # quicker; the faces are large enough
 ORDERS = ("largest", "smallest", "left", "right", "top", "bottom", "centre", "confidence")
 
 PROMISES: tuple[Promise, ...] = (
@@ -222,11 +222,11 @@ def _only_background(scene: Scene, images: Sequence[Image]) -> None:
 
 
 def _small_all_new(scene: Scene, images: Sequence[Image]) -> None:
-    """Smaller than the network's square: all of it is the network's, whatever the setting."""
+    """A face smaller than the network's square comes entirely from the network, whatever the setting."""
     assert close(images[0], images[1], 0.005)
 
 
-# The same of a picture that is one aligned face, which takes another way.
+# The same for a picture of one aligned face, which other code handles.
 SQUARE = draw((64, 64), Drawn("one", (32, 32), 64, 0.91))
 ALIGNED: tuple[Promise, ...] = (
     Promise("strength", (1.0, 0.75, 0.5, 0.0), SQUARE, _strength),
@@ -239,7 +239,7 @@ ALIGNED: tuple[Promise, ...] = (
     Promise("background", ("lanczos", "realesrgan"), SQUARE, _only_background, {"output_size": "factor", "factor": 2.0, "strength": 0.0}),
 )
 
-# What a setting promises together with another one.
+# Promises of a setting in combination with another one.
 TOGETHER: tuple[Promise, ...] = (
     Promise("feather", (0.0, 0.5, 1.0), draw((160, 160), Drawn("one", (80, 80), 128)), _feather, {"mask": "parsing"}, size=256),
 )

@@ -1,4 +1,4 @@
-"""Drawn faces, and stand-ins for all that has weights: with them every setting shows in the picture within milliseconds, at every door.
+"""Drawn faces, and stand-ins for everything with weights, so that every setting shows in the picture within milliseconds.
 
 A face is drawn as a green half above a blue one. `Marks` finds such faces, upright ones from 20 pixels on; `Standin` paints them over.
 """
@@ -25,9 +25,9 @@ POINTS = np.array([[0.395, 0.474], [0.604, 0.473], [0.5, 0.594], [0.414, 0.716],
 
 @dataclass(frozen=True)
 class Drawn:
-    """A face of a drawing. centre: (x, y); side: of the network's square in pixels of the picture, the face's box is half of it wide.
+    """A drawn face. centre: (x, y); side: of the network's square in pixels of the picture; the face's box is half as wide.
 
-    score: what the detector thinks of it; other: what the detector yunet thinks. turned: by so many quarters.
+    score: from the detector; other: from the detector yunet. turned: quarter turns.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Scene:
-    """pixels: (H, W, 3) uint8. faces: what is drawn in it."""
+    """A drawing. pixels: (H, W, 3) uint8. faces: the faces in it."""
 
     pixels: np.ndarray
     faces: Sequence[Drawn] = ()
 
     def painted(self, image: np.ndarray) -> set[str]:
-        """The faces that are no longer green and blue. image: float, maybe of another size."""
+        """The faces that are no longer green and blue. image: float, possibly of another size."""
         scale = image.shape[0] / self.pixels.shape[0]
         before = self.pixels.astype(np.float32) / 255
         changed = set()
@@ -59,7 +59,7 @@ class Scene:
 
 
 def draw(shape: tuple[int, int], *faces: Drawn, stripes: int = 0) -> Scene:
-    """(height, width) of grey with faces on it. stripes: rows that are lighter and darker in turn in the middle of a face."""
+    """Draws faces on grey. shape: (height, width). stripes: alternating lighter and darker rows in the middle of each face."""
     pixels = np.full((*shape, 3), GREY, np.float32)
     for face in faces:
         wide, half = round(0.5 * face.side), round(0.325 * face.side)
@@ -75,8 +75,8 @@ def draw(shape: tuple[int, int], *faces: Drawn, stripes: int = 0) -> Scene:
 
 
 class Marks:
-    """A detector that finds drawn faces. retinaface-mobile reads a face's score from its upper half, yunet from its lower one, the
-    third takes the better of the two."""
+    """A detector for drawn faces. retinaface-mobile reads a face's score from its upper half, yunet from its lower half; the third
+    takes the higher of the two."""
 
     smallest = 20
 
@@ -108,9 +108,9 @@ class Marks:
 
 
 class Standin(torch.nn.Module):
-    """A network that paints. paint: (what it is given (N, 3, S, S) 0..1, the colour) -> what it gives, 0..1.
+    """A network that paints. paint: (input (N, 3, S, S) 0..1, colour) -> output, 0..1.
 
-    Its colour says how it was loaded: from which file, with which numbers, onto which device.
+    Its colour shows how it was loaded: from which file, in which precision, onto which device.
     """
 
     def __init__(self, size: int, paint: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], file: str, where: Any) -> None:
@@ -131,30 +131,30 @@ class Standin(torch.nn.Module):
 
 
 def flat(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """One colour."""
+    """Paints one colour."""
     return colour.expand(x.shape)
 
 
 def striped(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """Fine stripes on a grey of its own."""
+    """Paints fine stripes on a different grey."""
     rows = (torch.arange(x.shape[2]) // 2 % 2 * 0.16 - 0.08).view(1, 1, -1, 1)
     return (0.45 + rows).expand(x.shape)
 
 
 def tinted(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """What it is given, in another tint."""
+    """Returns its input with another tint."""
     return x + torch.tensor([0.12, -0.1, 0.1]).view(1, 3, 1, 1)
 
 
 def same(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """What it is given."""
+    """Returns its input."""
     return x
 
 
 class World:
-    """Puts the stand-ins in the place of what is loaded. package: how the core is called here.
+    """Replaces everything that is loaded by the stand-ins. package: the core's import name.
 
-    size, paint: of the network that is loaded next. offered: names of modules that imported load_network or make_detector themselves.
+    size, paint: of the network loaded next. doors: names of modules that import load_network or make_detector themselves.
     """
 
     def __init__(self, monkeypatch: Any, package: str = "gpen_core", doors: Sequence[str] = ()) -> None:
@@ -168,7 +168,7 @@ class World:
             return Marks(name, face)
 
         def left_half(_face: np.ndarray) -> np.ndarray:
-            """ParseNet sees skin on the left only."""
+            """A ParseNet that sees skin only on the left."""
             classes = np.zeros((512, 512), np.uint8)
             classes[:, :256] = 1
             return classes
@@ -193,6 +193,6 @@ class World:
 
 
 def own_model(models: Path) -> None:
-    """A second file among the models, so that there is something to choose."""
+    """Adds a second weight file to the models, so that there is a choice."""
     (models / "GPEN").mkdir(parents=True, exist_ok=True)
     (models / "GPEN" / OWN).write_bytes(EMBEDDED.read_bytes())

@@ -1,4 +1,4 @@
-"""pip, for the tests that make an environment of their own."""
+"""pip, for tests that make a separate environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def pip(python: Path, what: str, *arguments: str) -> None:
-    """Skips the test where the package index cannot be reached or has not what is asked for: `what`, in words. Fails at all else."""
+    """Runs pip. Skips the test if the package index is unreachable or lacks the package (`what`, in words); fails on any other error."""
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if "No matching distribution found" in done.stderr:

@@ -1,4 +1,4 @@
-"""A FaceRestorer for tests of the doors: no network, no detector; it brightens a corner and says that this was a face."""
+"""A FaceRestorer for tests of the doors, without network or detector: it brightens a corner and reports it as a face."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StubFaceResult:
 
 
 class StubRestorer:
-    """What the doors use of FaceRestorer. `fail_at`: calls (from 0) that raise `error`."""
+    """The parts of FaceRestorer that doors use. `fail_at`: calls (from 0) that raise `error`."""
 
     def __init__(self, options=None, *, models_dir=None, extra_folders=(), progress=None, network=None, template=None, detector=None):
         self.options = options or SimpleNamespace(output_size="keep", factor=2.0, aligned=False, device="cpu")

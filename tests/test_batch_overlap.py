@@ -1,4 +1,4 @@
-"""Reading, restoring and writing beside one another: order, errors, files that depend on each other, memory, interrupts."""
+"""Overlapped reading, restoring and writing: order, errors, files that depend on each other, memory, interrupts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gpen_threads() -> list[str]:
 
 
 class Gate:
-    """Lets a function wait, at calls that are chosen, until the test opens it; says when it was reached."""
+    """Makes chosen calls of a function wait until the test opens the gate; signals when it is reached."""
 
     def __init__(self, function, at=lambda *arguments: True):
         self.function, self.at = function, at
@@ -44,7 +44,7 @@ class Gate:
 
 
 def test_the_next_is_read_and_the_one_before_written_beside_the_work(tmp_path, monkeypatch):
-    """While 1.png is restored, 2.png is read, though 0.png is not written yet: that needs three threads."""
+    """2.png is read while 1.png is being restored and 0.png is still being written: that needs three threads."""
     inputs = [picture(tmp_path / "in" / f"{index}.png") for index in range(3)]
     write = Gate(batch.write_picture, at=lambda image, path: path.name == "0.png")
     monkeypatch.setattr(batch, "write_picture", write)
@@ -71,7 +71,7 @@ def test_the_next_is_read_and_the_one_before_written_beside_the_work(tmp_path, m
 
 
 class Counter:
-    """How many of the objects given to it were alive at once, at most, and how many still are."""
+    """Counts how many of its objects are alive, now and at most."""
 
     def __init__(self):
         self.most, self._references = 0, []
@@ -244,7 +244,7 @@ def test_faces_are_looked_for_ahead_where_the_network_has_a_device_of_its_own(tm
         def detect(self, picture):
             raise RuntimeError("I see nothing")
 
-    results = run(inputs, tmp_path / "out2", Blind())  # an error of its own for each
+    results = run(inputs, tmp_path / "out2", Blind())  # a separate error for each
     assert all("I see nothing" in (result.error or "") for result in results)
     monkeypatch.undo()
     assert [result.error for result in run(inputs, tmp_path / "out2", Blind())] == [None] * 3

@@ -1,4 +1,4 @@
-"""The picture's own detail in restored faces: sharp faces stay sharp, damage stays out."""
+"""The setting `detail`: sharp faces stay sharp, and degradation does not come back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEVEL = 1 / 255
 
 
 class Mirror(torch.nn.Module):
-    """A network that leaves every face as it is: what is lost then, the pasting lost."""
+    """A network that returns its input, so that any loss comes from pasting."""
 
     def __init__(self, size: int = SIZE) -> None:
         super().__init__()

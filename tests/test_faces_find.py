@@ -183,7 +183,7 @@ def test_stopping_returns_what_is_found(few: Pixels, detector: Detector) -> None
 
 
 class Counting:
-    """A detector that counts its looks."""
+    """A detector that counts its runs."""
 
     name = "counting"
 
@@ -196,7 +196,7 @@ class Counting:
 
 
 class Told(Progress):
-    """Says stop, or raises, once it was told so often."""
+    """Stops or raises after a number of reports."""
 
     def __init__(self, most: int = 10**9, error: BaseException | None = None) -> None:
         self.most, self.error, self.told = most, error, list[tuple[int, int, str]]()

@@ -1,4 +1,4 @@
-"""Faces moved, scaled and turned; double finds told. Needs no picture."""
+"""Moving, scaling and rotating faces; removing duplicate detections. Needs no picture."""
 
 from __future__ import annotations
 

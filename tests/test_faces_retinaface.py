@@ -1,4 +1,4 @@
-"""RetinaFace mobile0.25 says what OpenCV made of the same file: many pictures at once, in bfloat16 nearly so, and where a device fails."""
+"""RetinaFace mobile0.25 gives OpenCV's results for the same file: batched, nearly so in bfloat16, and after a device fails."""
 
 from __future__ import annotations
 

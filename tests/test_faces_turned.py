@@ -1,4 +1,4 @@
-"""Heads that lie, hang or lean: which way is up is told by a second look, and landmarks that cannot be told are not given."""
+"""Rotated heads: a second detection decides which way is up, and unreliable landmarks are dropped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def upright(portrait: Pixels) -> Face:
 
 
 def turned(picture: Pixels, face: Face, degrees: float) -> tuple[Pixels, Pixels]:
-    """The whole picture turned clockwise, and where the face's landmarks are in it."""
+    """The picture rotated clockwise, and the face's landmarks in it."""
     side = round(picture.shape[0] * (abs(np.cos(np.radians(degrees))) + abs(np.sin(np.radians(degrees)))))
     matrix = cv2.getRotationMatrix2D(((picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2), -degrees, 1.0)
     matrix[:, 2] += (side - picture.shape[0]) / 2
@@ -41,7 +41,7 @@ def turned(picture: Pixels, face: Face, degrees: float) -> tuple[Pixels, Pixels]
 
 
 def error(face: Face, points: Pixels) -> float:
-    """Mean distance of the landmarks, as a share of the distance of the eyes."""
+    """Mean distance of the landmarks, in eye distances."""
     return float(np.linalg.norm(face.landmarks - points, axis=1).mean() / np.linalg.norm(points[0] - points[1]))
 
 

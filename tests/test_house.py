@@ -1,4 +1,4 @@
-"""Imports run downwards and in no circle, so that every room can be read without those above it."""
+"""Imports run downwards and never in a circle, so that every room can be read without those above it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLOORS = (
 
 
 def wrong(graph: dict[str, set[str]]) -> list[str]:
-    """Imports that do not run down."""
+    """Imports that do not run downwards."""
     height = {name: -level for level, names in enumerate(FLOORS) for name in names}
     found = [(one, other) for one, imported in graph.items() for other in imported if room(one) != room(other)]
     return [f"{one} imports {other}" for one, other in found if height[room(one)] <= height[room(other)]]

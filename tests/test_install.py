@@ -1,6 +1,6 @@
-"""install.py, run as a host runs it: by the Python of an environment of its own, made of the least that is asked about.
+"""install.py, run as a host runs it: by the Python of a separate, minimal environment.
 
-torch and pip are stand-ins. torch ends the process where it is imported; pip writes down what it is asked.
+torch and pip are stand-ins: torch ends the process if it is imported; pip records its arguments.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Host:
         (self.site / "pip.py").write_text(source, encoding="utf-8")
 
     def install(self, **environ: str) -> tuple[int, str, list[str]]:
-        """(exit code, what was said, what pip was asked)."""
+        """Runs install.py. Returns (exit code, output, pip's arguments)."""
         elsewhere = self.folder / "started here"  # A1111 runs it in its own root
         elsewhere.mkdir(exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "INDEX_URL")} | environ
@@ -71,7 +71,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.mark.parametrize("name", ["opencv-python", "opencv-python-headless", "opencv-contrib-python", ""])
 def test_nothing_is_done_where_nothing_is_missing(host, name):
-    """Any OpenCV serves, under each of its names, and one that pip does not know (a distribution's own) as well."""
+    """Any OpenCV works, under each of its names, including one that pip does not know (a Linux distribution's)."""
     host.package("cv2", WORKING)
     if name:
         host.record(name, "4.9.0.80")
@@ -94,7 +94,7 @@ def test_what_is_the_hosts_is_never_touched(host):
 
 
 def test_a_folder_left_behind_is_no_opencv(host):
-    """Uninstalling one of two takes the module and leaves the folder, which Python imports all the same."""
+    """Uninstalling one of two removes the module but leaves the folder, which Python can still import."""
     (host.site / "cv2").mkdir()
     assert host.install()[2] == [f"install --no-deps --prefer-binary {HEADLESS}"]
 
@@ -129,7 +129,7 @@ def test_a_mirror_that_the_host_uses_is_used(host):
 
 
 def built(tmp_path, function: str) -> Path:
-    """What setuptools' `function` makes of the project, in a copy of what it needs."""
+    """The result of setuptools' `function` on a copy of the project."""
     pytest.importorskip("setuptools", minversion="64")
     for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
@@ -142,7 +142,7 @@ def built(tmp_path, function: str) -> Path:
 
 
 def test_the_metadata_that_a_registry_reads_is_made(tmp_path):
-    """pyproject's dependencies are requirements.txt's: no OpenCV by any name, no package of a single feature."""
+    """pyproject has the dependencies of requirements.txt: no OpenCV package, no optional package."""
     text = next(built(tmp_path, "prepare_metadata_for_build_wheel").glob("*/METADATA")).read_text("utf-8")
     wanted = [line.removeprefix("Requires-Dist: ") for line in text.splitlines() if line.startswith("Requires-Dist: ")]
     always = [line for line in wanted if "extra ==" not in line]
@@ -154,7 +154,7 @@ def test_the_metadata_that_a_registry_reads_is_made(tmp_path):
 
 
 def test_an_installed_core_is_whole(tmp_path):
-    """`pip install .` brings other programs every module, the embedded weights and their licences, and nothing of the hosts' doors."""
+    """`pip install .` installs every module of the core, the embedded weights and their licences, and none of the doors."""
     pytest.importorskip("setuptools", minversion="70.1")  # builds wheels without the package wheel
     (wheel,) = built(tmp_path, "build_wheel").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

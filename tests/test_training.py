@@ -161,7 +161,7 @@ def test_options_count_more_than_the_file_and_wrong_settings_are_said(tmp_path: 
     path.write_text("batch: 4\nlearning_rate: 1e-3\nbf16: false\n", encoding="utf-8")
     plan = read_plan(options("--config", str(path), "--batch", "2"))
     assert (plan.batch, plan.learning_rate, plan.bf16) == (2, 1e-3, False)
-    for text, said in (("bach: 4", "no setting 'bach'"), ("batch: many", "batch must be a int"), ("- 4", "holds no settings")):
+    for text, said in (("bach: 4", "no setting 'bach'"), ("batch: many", "batch must be of type int"), ("- 4", "holds no settings")):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(SystemExit, match=said):
             read_plan(options("--config", str(path)))

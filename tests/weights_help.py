@@ -30,7 +30,7 @@ def tiny_entry(name: str, narrow: float, task="restore", **more) -> WeightFile:
 
 
 def tiny_catalog(**more_of_2048) -> Catalog:
-    """A catalogue with the real names, whose networks are tiny and told apart by `narrow`."""
+    """A catalogue with the real names, but with tiny networks that differ in `narrow`."""
     return Catalog(
         [
             tiny_entry("GPEN-BFR-256", 1 / 64),
@@ -43,7 +43,7 @@ def tiny_catalog(**more_of_2048) -> Catalog:
 
 
 def refusal(path: Path, read=read_state_dict, most: int = 40 * MIB) -> str:
-    """The sentence a file is refused with. Memory beyond `most` bytes, or steps without number (they would hang here), fail."""
+    """The message with which a file is rejected. Fails if reading takes more than `most` bytes of memory."""
     tracemalloc.start()
     try:
         with pytest.raises(WeightsError) as caught:

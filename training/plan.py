@@ -78,6 +78,6 @@ def read_plan(options: dict[str, Any]) -> Plan:
             try:
                 settings[key] = KINDS[key](value)  # YAML reads 1e-3 as text
             except (TypeError, ValueError):
-                raise SystemExit(f"{path}: {key} must be a {KINDS[key].__name__}, not {value!r}") from None
+                raise SystemExit(f"{path}: {key} must be of type {KINDS[key].__name__}, not {value!r}") from None
     settings |= {field.name: options[field.name] for field in fields(Plan) if options.get(field.name) is not None}
     return Plan(**settings)

@@ -19,7 +19,7 @@ OURS = ("modules", "modules_forge", "gradio", "gpen_webui")
 
 
 class AxisOption:
-    """As the host's X/Y/Z plot has it."""
+    """Like the class of the host's X/Y/Z plot."""
 
     def __init__(self, label: str, type: type, apply: Any, confirm: Any = None, cost: float = 0.0, choices: Any = None) -> None:
         self.label, self.type, self.apply, self.confirm, self.cost, self.choices = label, type, apply, confirm, cost, choices
@@ -63,7 +63,7 @@ class Host:
         return self.module("face_restoration").restore_faces(picture)
 
     def extras(self) -> Any:
-        """The Extras script, made as the host makes it."""
+        """The Extras script, created as the host does it."""
         (data,) = self.module("scripts").postprocessing_scripts_data
         return data.script_class()
 
@@ -79,7 +79,7 @@ def _forget() -> None:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """A fresh host without weights but the embedded ones, without a network."""
+    """A fresh host with only the embedded weights, offline."""
     monkeypatch.setenv("GPEN_OFFLINE", "1")
     monkeypatch.syspath_prepend(str(STANDIN))
     _forget()

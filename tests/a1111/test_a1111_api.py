@@ -26,7 +26,7 @@ def png(array):
 
 
 def send(client, values):
-    """Sent as any client might: httpx itself refuses some of what JSON can hold."""
+    """Sends raw JSON, because httpx itself rejects some valid JSON values."""
     return client.post("/gpen/restore", content=json.dumps(values), headers={"Content-Type": "application/json"})
 
 
@@ -167,7 +167,7 @@ def test_a_file_of_too_many_bytes_is_refused(host, client, portrait, monkeypatch
 
 
 def test_pictures_are_decoded_and_encoded_one_at_a_time(host, client, portrait, monkeypatch):
-    """Requests that wait for the queue hold no pixels, and neither do those that are done."""
+    """Neither waiting nor finished requests keep pixels in memory."""
     api, lock, seen = host.ours("api"), host.module("call_queue").queue_lock, []
     for name in ("read_picture", "write_picture"):
         real = getattr(api, name)

@@ -21,7 +21,7 @@ def processed(host, picture, **arguments):
 
 
 def test_only_our_own_classes_are_registered(host):
-    """Of a base class in a script's namespace the host would make a script as well, and fail to start."""
+    """The host would also instantiate a base class in a script's namespace, and fail to start."""
     names = [data.script_class.__name__ for data in host.module("scripts").postprocessing_scripts_data]
     names += [data.script_class.__name__ for data in host.module("scripts").scripts_data if data.module is not host.plot]
     assert sorted(names) == ["GpenExtras", "GpenInfotext"]

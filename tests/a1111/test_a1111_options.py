@@ -53,7 +53,7 @@ def test_settings_keep_the_promise(promise: Promise, host: Any, world: World) ->
 
 @promises(NOT_IN_EXTRAS)
 def test_extras_keep_the_promise(promise: Promise, host: Any, world: World) -> None:
-    """What the accordion lacks is taken from Settings."""
+    """Options that the accordion lacks come from Settings."""
     shown = {option.name for option in host.ours("fields").extras()}
 
     def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:

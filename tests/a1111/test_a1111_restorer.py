@@ -170,7 +170,7 @@ def test_unload_moves_the_network_into_ram_and_the_next_picture_is_the_same(chos
 
 
 class Elsewhere:
-    """What lies on a device: a stand-in of a network or a detector."""
+    """A stand-in for a network or detector on a device."""
 
     def __init__(self, device: object) -> None:
         self.device, self.dtype = torch.device(str(device)), torch.float32
@@ -187,7 +187,7 @@ class Elsewhere:
 
 @pytest.fixture
 def gpu(chosen, monkeypatch):
-    """The host computes on a device that this machine lacks; of what the engine makes there, stand-ins."""
+    """The host's device is one that this machine lacks, with stand-ins for everything the engine puts there."""
     engine = chosen.ours("engine")
     made: list[weakref.ref] = []
 
@@ -236,7 +236,7 @@ def test_unload_takes_the_detector_off_the_device_as_well(gpu, portrait, detecto
 
 
 def test_the_network_takes_the_form_of_the_device_it_comes_back_to(gpu, portrait, monkeypatch):
-    """It waits in RAM as it is; where it computes is place()'s business."""
+    """It waits in RAM unchanged; place() gives it the device's form."""
     placed: list[torch.device] = []
     monkeypatch.setattr(gpu.ours("engine"), "place", lambda network, device: placed.append(device) or network.to(device))
     gpu.opts.face_restoration_unload = True
@@ -325,7 +325,7 @@ def test_the_hosts_torch_modes_do_not_matter(chosen, portrait):
 
 
 def test_no_reader_of_torch_is_needed_and_nothing_is_imported_by_root_later():
-    """The extension's root leaves sys.path after loading, the folder is another one, and the host replaces torch.load."""
+    """The host removes the extension's root from sys.path after loading, renames the folder and replaces torch.load."""
     code = f"""
 import os, sys, tempfile
 from pathlib import Path

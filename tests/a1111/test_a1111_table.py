@@ -1,4 +1,4 @@
-"""One table, many faces: settings, Extras, API and X/Y/Z axes say what RestoreOptions.table() says."""
+"""Settings, Extras, API and X/Y/Z axes agree with RestoreOptions.table()."""
 
 from __future__ import annotations
 

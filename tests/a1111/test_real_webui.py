@@ -1,7 +1,7 @@
 """The extension in a real WebUI: WEBUI=path/to/checkout pytest tests/a1111
 
-WEBUI_PYTHON: the WebUI's Python, where it is not in the checkout's venv. The WebUI is started without a checkpoint, on the CPU, in a data
-folder of its own, which is removed afterwards; of the checkout nothing is changed. A1111 1.10.1 and Forge are what this was written for.
+WEBUI_PYTHON: the WebUI's Python, if it is not in the checkout's venv. The WebUI starts without a checkpoint, on the CPU, in a temporary
+data folder; the checkout itself is not changed. Written for A1111 1.10.1 and Forge.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class WebUI:
         self.wait()
 
     def wait(self, starts: int = 1) -> None:
-        """Until the log says so for the starts-th time. A request that comes while the page is built makes the host fail to start."""
+        """Waits until the log reports the starts-th start. A request during the building of the page would make the start fail."""
         for _ in range(1200):
             assert self.process.poll() is None, self.text()[-3000:]
             if self.text().count("Startup time:") >= starts:
@@ -136,7 +136,7 @@ def pixels(text):
 
 @pytest.fixture(scope="module")
 def expected(portrait):
-    """What the core makes of the portrait in this process; another build of torch or OpenCV may differ by a little."""
+    """The core's result for the portrait in this process; another build of torch or OpenCV may differ slightly."""
     return FaceRestorer(RestoreOptions(model=LITE, device="cpu"))(portrait).image.astype(int)
 
 

@@ -15,7 +15,7 @@ from in_process import node, settings, side_by_side
 
 @pytest.fixture
 def cancel(comfy):
-    """Presses ComfyUI's Cancel; it is released afterwards."""
+    """Presses ComfyUI's Cancel, and releases it after the test."""
     from comfy import model_management as host
 
     host.interrupt_current_processing(False)
@@ -25,14 +25,14 @@ def cancel(comfy):
 
 @pytest.fixture
 def stopped(comfy):
-    """What ComfyUI raises in a node that was cancelled."""
+    """The exception that ComfyUI raises in a cancelled node."""
     from comfy import model_management as host
 
     return pytest.raises(host.InterruptProcessingException)
 
 
 def cancelled_at_first(monkeypatch, place, name, cancel):
-    """Presses Cancel in the first call of that function; the calls that come."""
+    """Presses Cancel in the function's first call. Returns a list of all calls."""
     calls = []
     work = getattr(place, name)
 
@@ -47,7 +47,7 @@ def cancelled_at_first(monkeypatch, place, name, cancel):
 
 @pytest.fixture
 def looks(comfy, model, monkeypatch, cancel):
-    """Cancel is pressed in the first look that the detector takes at a picture; the looks that it takes."""
+    """Presses Cancel when the detector first runs. Returns a list of its runs."""
     finder = sys.modules[type(model).__module__.replace(".model", ".detectors")].detector("retinaface-mobile")
     return cancelled_at_first(monkeypatch, type(finder), "detect", cancel)
 

@@ -1,4 +1,4 @@
-"""FACES on their way between the nodes, and what the nodes say of a run.
+"""FACES between the nodes, and the nodes' reports.
 
 Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest from collecting it anywhere else).
 """
@@ -33,7 +33,7 @@ def test_preview_draws_the_faces(comfy, torch, portrait):
 
 
 def test_faces_keep_the_numbers_they_were_chosen_by(comfy, portrait):
-    """What Preview Faces shows is what "Which faces" takes, whichever of them were chosen."""
+    """Preview Faces shows the numbers that "Which faces" takes, whichever faces were chosen."""
     pair = side_by_side(portrait)
     detect = node(comfy, "GPENDetectFaces")
     everyone, count = detect.detect(pair, **settings(comfy, "GPENDetectFaces", order="left"))
@@ -50,7 +50,7 @@ def test_faces_keep_the_numbers_they_were_chosen_by(comfy, portrait):
 
 
 def test_faces_of_another_picture_are_refused(comfy, torch, portrait, model):
-    """Of the same size: boxes would be pasted into thin air. The same picture edited is welcome."""
+    """Another picture of the same size is rejected; an edited version of the same picture is accepted."""
     faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
     crops, cropped = node(comfy, "GPENCropFaces").crop(portrait, faces, size=64)
     paste, given = node(comfy, "GPENPasteFaces"), settings(comfy, "GPENPasteFaces")
@@ -83,7 +83,7 @@ def test_detected_faces_are_what_is_restored(comfy, torch, portrait, model, monk
 
 
 def test_one_channel_is_a_picture(comfy, torch, portrait, model):
-    """Some nodes hand on grey pictures with one channel. They come back in colour, as every other node expects them."""
+    """Some nodes output grey pictures with one channel. They come back in colour, as other nodes expect."""
     grey = portrait.mean(-1, keepdim=True)
     colour = grey.repeat(1, 1, 1, 3)
     image = restore(comfy, grey, model=model)[0]
@@ -103,7 +103,7 @@ def test_one_channel_is_a_picture(comfy, torch, portrait, model):
 
 
 def test_boxes_of_a_batch_come_back_as_the_same_faces(comfy, torch, portrait):
-    """One list of boxes for each picture: a plain one would count for all of them, and two faces would become four."""
+    """Each picture has its list of boxes: a plain list would apply to all pictures, and two faces would become four."""
     batch = torch.cat([portrait, torch.full_like(portrait, 0.5), portrait.roll(40, 2)])
     faces, count = node(comfy, "GPENDetectFaces").detect(batch, **settings(comfy, "GPENDetectFaces"))
     assert [len(frame) for frame in faces.frames] == [1, 0, 1]

@@ -1,4 +1,4 @@
-"""What the nodes ask of ComfyUI: memory, progress, interrupt.
+"""The nodes' use of ComfyUI's memory management, progress and interrupt.
 
 Run inside a real ComfyUI's process by test_in_process.py (its name keeps pytest from collecting it anywhere else).
 """
@@ -128,7 +128,7 @@ def test_all_of_the_model_is_asked_for(comfy, portrait, model, monkeypatch):
 
 
 def test_what_was_left_behind_is_brought_as_well(comfy, torch, model, monkeypatch):
-    """Half the weights on the device, half elsewhere: no layer of this network fetches its own."""
+    """Half the weights are left off the device; this network's layers cannot fetch theirs."""
     from types import SimpleNamespace
 
     from comfy import model_management as host
@@ -141,7 +141,7 @@ def test_what_was_left_behind_is_brought_as_well(comfy, torch, model, monkeypatc
 
 
 def test_the_network_is_made_for_the_device_and_waits_in_ram(comfy, torch, model, monkeypatch):
-    """ComfyUI moves it by itself, so its weights have that device's form from the beginning."""
+    """ComfyUI itself moves the network, so its weights have the device's form from the start."""
     from comfy import model_management as host
 
     module = sys.modules[type(model).__module__]

@@ -152,7 +152,7 @@ def test_weights_of_another_task_are_refused_by_name(comfy, portrait, model):
 
 @pytest.mark.parametrize("name", ["GPENColorizeFace", "GPENInpaintFace", "GPENSegmentationToFace"])
 def test_other_tasks_run(comfy, torch, portrait, model, name):
-    """With small weights of our own in the place of the official ones, which are not to be had here."""
+    """Uses small weights made here instead of the official ones, which are not available."""
     from dataclasses import replace
 
     cls = comfy.NODE_CLASS_MAPPINGS[name]

@@ -25,7 +25,7 @@ def promises(*leave_out):
 
 @pytest.fixture
 def inputs(comfy):
-    """The pack's module that says which settings the nodes take."""
+    """The pack's module that defines the nodes' inputs."""
     return import_module(f"{PACKS_MODULE}.nodes.inputs")
 
 
@@ -47,7 +47,7 @@ def load(comfy, given):
 
 
 def taken(comfy, inputs, name, given):
-    """A node's inputs: its defaults, and those of the settings that are its own."""
+    """A node's inputs: its defaults, replaced by those given settings that it has."""
     spec = comfy.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
     own = {**spec["required"], **spec["optional"]}
     changed = {inputs.NAMES.get(key, key): value for key, value in given.items()}
@@ -90,7 +90,7 @@ def test_restore_faces_keeps_the_promise(comfy, torch, inputs, world, promise):
 
 @promises("aligned", "device")
 def test_the_pieces_keep_the_promise(comfy, torch, inputs, world, promise):
-    """Strength, detail and what is pasted count at Paste Faces; the network and its tone at Restore Aligned Faces."""
+    """Paste Faces has strength, detail and the pasting settings; Restore Aligned Faces has the network and colour."""
     at_paste = {"strength", "detail", *inputs.PASTING}
 
     def through(scene, given):

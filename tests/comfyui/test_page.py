@@ -44,7 +44,7 @@ def test_the_picture_of_the_page_shows_something(seen):
 
 
 def test_the_report_stays_on_the_node(seen):
-    """In a widget of its own: what ComfyUI itself shows of a node's text is gone in newer pages when the run is over."""
+    """A separate widget keeps it: newer pages remove ComfyUI's own display of a node's text after the run."""
     assert "1 face restored with GPEN-BFR-256-lite" in seen["reports"]["GPENRestoreFaces"]
     assert "auto: GPEN-BFR-2048 could not be downloaded" in seen["reports"]["GPENLoadModel"]
     # It is no setting: neither a saved workflow nor the server is given it.

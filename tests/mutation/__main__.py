@@ -1,10 +1,10 @@
-"""Would the tests notice? Changes the code in many small ways and runs the tests that reach each change.
+"""Mutation testing: changes the code in many small ways and runs the tests that reach each change.
 
     python -m tests.mutation                                  every file of FILES, 40 mutants of each
     python -m tests.mutation gpen_core/steps/mask.py --all    every mutant of one file
-    python -m tests.mutation --options                        every place that reads a setting, made deaf to it
+    python -m tests.mutation --options                        every place that reads a setting reads its default instead
 
-Prints a table and every survivor. Takes a second or two for a mutant; nothing in the tree is written.
+Prints a table and every survivor. Takes a second or two per mutant; writes nothing into the tree.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", help=f"modules to change (default: {', '.join(FILES)})")
     parser.add_argument("--tests", nargs="+", help="test files to run (default: those of TESTS)")
-    parser.add_argument("--sample", type=int, default=40, metavar="N", help="mutants of each file, drawn by chance (default: 40)")
+    parser.add_argument("--sample", type=int, default=40, metavar="N", help="random mutants of each file (default: 40)")
     parser.add_argument("--all", action="store_true", help="every mutant of each file")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample (default: 1)")
-    parser.add_argument("--options", action="store_true", help="cut off settings instead, one place that reads one after the other")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sample (default: 1)")
+    parser.add_argument("--options", action="store_true", help="instead, cut off settings at each place that reads one, in turn")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     restore = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "gpen_core" / "restore").glob("*.py"))]
@@ -50,7 +50,7 @@ def main() -> int:
     context = processes()
     lines, seconds, failed = reached(context, files, tests)
     if failed:
-        print("these tests fail already:", *failed, sep="\n  ")
+        print("these tests already fail:", *failed, sep="\n  ")
         return 1
     quick = {test for test, took in seconds.items() if took <= SLOWEST}
     print(f"{len(quick)} tests, {len(seconds) - len(quick)} slower ones left out", flush=True)
@@ -83,7 +83,7 @@ def _sample(made: list[Mutant], count: int, seed: int) -> list[Mutant]:
 
 
 def _covering(mutant: Mutant, lines: Any) -> set[str]:
-    """The tests that reach it; for what counts at import, those that reach anything of the module."""
+    """The tests that reach the mutant; if it takes effect at import, those that reach any line of the module."""
     file = str(mutant.file)
     if not mutant.in_function:
         return {test for (name, _), tests in lines.items() if name == file for test in tests}
@@ -91,7 +91,7 @@ def _covering(mutant: Mutant, lines: Any) -> set[str]:
 
 
 def _defaults() -> dict[str, Any]:
-    """Of every setting. Asked of another process: the core must not be imported here, from where the mutants' processes are forked."""
+    """Every setting's default, from a separate process: the core must not be imported here, because mutants are forked from this one."""
     code = "import json; from gpen_core.options import RestoreOptions as R; print(json.dumps({o.name: o.default for o in R.table()}))"
     return json.loads(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, encoding="utf-8").stdout)
 

@@ -1,8 +1,8 @@
-"""A pytest plugin that makes every door deaf to the setting that a test is about; each such test must then fail.
+"""A pytest plugin that makes every door ignore the setting that a test is about; each such test must then fail.
 
     python -m pytest -p tests.mutation.deaf tests/test_options_core.py tests/test_options_doors.py tests/a1111/test_a1111_options.py
 
-Says at the end which tests did not notice.
+Lists at the end the tests that did not notice.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. first, last: the lines it is on. in_function: else it counts when the module is imported. what: the change in words."""
+    """One change. first, last: its lines. in_function: False if it takes effect when the module is imported. what: the change in words."""
 
     file: Path
     first: int
@@ -33,7 +33,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a node hangs: parent.field or parent.field[index]."""
+    """A node's place in the tree: parent.field or parent.field[index]."""
 
     parent: ast.AST
     field: str
@@ -41,12 +41,12 @@ class _Place:
 
 
 def mutants(file: Path) -> list[Mutant]:
-    """Every mutant of a module, from its first line to its last."""
+    """Every mutant of a module, from first line to last."""
     return list(_made(file, _changes))
 
 
 def option_cuts(file: Path, defaults: Mapping[str, Any]) -> list[Mutant]:
-    """Every place where the module reads a setting (o.NAME, options.NAME, self.options.NAME), made deaf: it reads the default instead."""
+    """A mutant for every place where the module reads a setting (o.NAME, options.NAME, self.options.NAME): it reads the default instead."""
 
     def cut(node: ast.AST) -> Iterator[ast.AST]:
         reads = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and node.attr in defaults
@@ -69,7 +69,7 @@ def _made(file: Path, changes: Any) -> Iterator[Mutant]:
 
 
 def _replaced(tree: ast.Module, place: _Place, other: ast.AST) -> ast.Module:
-    """A copy of the tree with `other` in that place."""
+    """A copy of the tree with `other` at that place."""
     field = getattr(place.parent, place.field)
     kept = field if place.index is None else field[place.index]
     _set(place, other)
@@ -86,7 +86,7 @@ def _set(place: _Place, node: ast.AST) -> None:
 
 
 def _walk(node: ast.AST, line: int = 1, in_function: bool = False) -> Iterator[tuple[ast.AST, _Place, int, bool]]:
-    """Every node but those that nothing computes with: annotations, texts that document, what is for type checkers only."""
+    """Yields every node except those with no effect: annotations, docstrings, code for type checkers only."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "type_comment") or (field == "decorator_list"):
             continue
@@ -94,7 +94,7 @@ def _walk(node: ast.AST, line: int = 1, in_function: bool = False) -> Iterator[t
             if not isinstance(child, ast.AST) or _is_left_out(child):
                 continue
             at = child.lineno if isinstance(child, ast.stmt) else line
-            # The defaults of arguments count when a function is made, its body when it is called.
+            # Default arguments take effect when a function is defined, its body when it is called.
             inside = in_function or (field == "body" and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
             yield child, _Place(node, field, index if isinstance(value, list) else None), at, inside
             yield from _walk(child, at, inside)

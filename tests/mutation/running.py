@@ -1,6 +1,6 @@
-"""Running tests in processes of their own: which lines each test reaches, and whether some test notices a mutant.
+"""Runs tests in separate processes, to see which lines each test reaches and whether a test notices a mutant.
 
-A process is forked from one that has imported what is slow to import, where the system can fork; elsewhere it is started anew.
+Where the system can fork, a process is forked after the slow imports; elsewhere it starts from scratch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .operators import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW_IMPORTS = ("cv2", "hypothesis", "numpy", "PIL.Image", "torch")
-START = 60.0  # seconds, on a machine with other work, beside the tests' own
+START = 60.0  # seconds for starting on a busy machine, in addition to the tests' own
 Reached = Mapping[tuple[str, int], set[str]]  # (file, line) -> tests
 
 
@@ -38,7 +38,7 @@ def processes() -> Any:
 
 
 class Recorder:
-    """A pytest plugin: the lines of some files that every test reaches, and each test's seconds."""
+    """A pytest plugin that records which lines of the files each test reaches, and each test's seconds."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = {str(file) for file in files}
@@ -74,7 +74,7 @@ class Recorder:
 
 
 class Chosen:
-    """A pytest plugin: only these tests, the quickest first."""
+    """A pytest plugin that runs only these tests, in this order (quickest first)."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         self._place = {test: place for place, test in enumerate(tests)}
@@ -106,10 +106,10 @@ class _Finder:
 
 
 def _pytest(arguments: Sequence[str], plugins: Sequence[object], mutant: Mutant | None = None) -> int:
-    """In a process of its own, silent."""
+    """Runs pytest silently; meant for a separate process."""
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    # The same examples every time, none kept, and no time spent on finding the smallest that fails.
+    # The same examples every time, none stored, and no time spent on shrinking failures.
     hypothesis.settings.register_profile("mutation", database=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
     hypothesis.settings.load_profile("mutation")
     if mutant is not None:
@@ -123,29 +123,29 @@ def _pytest(arguments: Sequence[str], plugins: Sequence[object], mutant: Mutant 
 def _record(results: Any, files: Sequence[Path], tests: Sequence[str]) -> None:
     recorder = Recorder(files)
     code = _pytest(tests, [recorder])
-    if code not in (0, 1):  # 1: tests fail, which are named below
-        recorder.failed.append(f"pytest itself, with {code}: a file that cannot be read?")
+    if code not in (0, 1):  # 1: tests failed; they are listed below
+        recorder.failed.append(f"pytest itself, with {code}: an unreadable file?")
     results.put((dict(recorder.lines), dict(recorder.seconds), recorder.failed))
 
 
 def _try(results: Any, mutant: Mutant, tests: Sequence[str]) -> None:
-    # By the class's rule no test waits for its files anywhere else than in its own folder, so a killed process leaves nothing behind.
+    # Tests write only into their own temporary folders, so a killed process leaves nothing behind.
     files = sorted({test.partition("::")[0] for test in tests})
     results.put(_pytest([*files, "-x"], [Chosen(tests)], mutant))
 
 
 def reached(context: Any, files: Sequence[Path], tests: Sequence[str]) -> tuple[Reached, dict[str, float], list[str]]:
-    """(lines -> tests, seconds of each test, tests that fail as things are)."""
+    """Runs the tests on unchanged code. Returns (lines -> tests, seconds of each test, failing tests)."""
     return _result(context, _record, (files, tests), 3600.0)
 
 
 def noticed(context: Any, mutant: Mutant, tests: Sequence[str], seconds: float) -> bool:
-    """Whether one of the tests fails with the mutant, or does not come to an end."""
+    """Whether any of the tests fails with the mutant or does not end in time."""
     return _result(context, _try, (mutant, tests), START + 10 * seconds) != 0
 
 
 def _result(context: Any, work: Any, arguments: tuple[Any, ...], limit: float) -> Any:
-    """What the work puts into its queue; None where it ends without, or not in time."""
+    """The result that `work` puts into its queue; None if it ends without one or not in time."""
     results = context.Queue()
     process = context.Process(target=work, args=(results, *arguments))
     process.start()
@@ -159,7 +159,7 @@ def _result(context: Any, work: Any, arguments: tuple[Any, ...], limit: float) -
 
 
 def _waits(process: Any, results: Any, limit: float) -> bool:
-    """Until there is a result, the process ends or the time is over."""
+    """Waits until there is a result, the process ends or the time is up."""
     left = limit
     while left > 0 and results.empty() and process.is_alive():
         process.join(0.05)
