@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from emulated_card import NAME, Card
 from test_fused import lively
 from test_restorer import Finder, face_at, noise
 
@@ -16,6 +17,7 @@ from gpen_core import FaceRestorer, Progress, RestoreOptions, RestoreResult
 from gpen_core.faces.face import Face
 from gpen_core.network import run
 from gpen_core.network.fused import FusedGenerator
+from gpen_core.network.place import place
 from gpen_core.weights.architecture import Architecture
 
 SIZE = 64
@@ -276,3 +278,32 @@ def test_a_stop_among_aligned_faces_ends_with_a_result_that_says_so(at_once: Cal
         results.append(result)
     assert [result.stopped for result in results] == [False, False, True]
     assert np.array_equal(results[2].image, pictures[2])
+
+
+# --- on a device ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_on_a_device_a_batch_goes_up_once_and_comes_down_once(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = lively(Architecture(SIZE, 1, 1 / 16))
+    alone = restore(FusedGenerator(plain))
+    network = place(FusedGenerator(plain), NAME)
+    needed = 8 * network.architecture.channels(SIZE) * SIZE**2 * 4
+    monkeypatch.setattr(run, "free_memory", lambda device: 2 * 4 * needed + 1)  # half of it is for a batch
+    before = card.alive
+    card.reset()
+    same(restore(network), alone, 2e-5)
+    assert (card.uploads, card.downloads, card.syncs) == (2, 2, 0)
+    assert card.uploaded == card.downloaded == 8 * SIZE**2 * 3 * 4
+    assert card.alive == before
+
+
+def test_on_a_device_that_runs_out_of_memory_all_faces_are_restored(card: Card, caplog: pytest.LogCaptureFixture) -> None:
+    plain = lively(Architecture(SIZE, 1, 1 / 16))
+    alone = restore(FusedGenerator(plain))
+    network = place(FusedGenerator(plain), NAME)
+    list(run.run_each(network, alone.crops, at_once=3))
+    room = card.peak - card.alive
+    card.reset()
+    card.capacity = card.alive + room
+    same(restore(network), alone, 2e-5)
+    assert caplog.text.count("not enough memory for a batch") == 2, "8, 4, then 2 at once"

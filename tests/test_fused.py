@@ -18,7 +18,7 @@ from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.load import load_network
 from gpen_core.network.modules import Generator
 from gpen_core.network.place import place
-from gpen_core.network.run import run_each, run_network
+from gpen_core.network.run import run_network, run_pictures
 from gpen_core.network.tiles import padded, run_in_strips, spans
 from gpen_core.pictures import read_picture
 from gpen_core.runtime import free_memory, is_out_of_memory
@@ -197,8 +197,7 @@ def face(seed: int = 1, size: int = 64) -> np.ndarray:
 
 
 def test_a_batch_of_faces(small: FusedGenerator) -> None:
-    together = list(run_each(small, [face(1), face(2), face(3)], at_once=3))
-    assert len(together) == 3
+    together = run_pictures(small, [face(1), face(2), face(3)])
     assert all(np.abs(one - run_network(small, face(seed))).max() < 1e-5 for seed, one in enumerate(together, 1))
 
 
@@ -247,7 +246,7 @@ def test_too_little_memory_for_strips_as_well_is_the_devices_own_error(small: Fu
 
     monkeypatch.setattr(FusedGenerator, "forward", forward)
     with pytest.raises(RuntimeError, match="7 bytes"):
-        list(run_each(small, [face(1), face(2)], at_once=2, tiled=False))
+        run_pictures(small, [face(1), face(2)], tiled=False)
     assert tried == [(2, False), (1, False), (1, True)]
     tried.clear()
     with pytest.raises(RuntimeError, match="7 bytes"):

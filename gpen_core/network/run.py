@@ -32,10 +32,19 @@ Ask = Callable[[], object]
 
 
 def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None) -> Pixels:
-    """Runs the network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_each(). Raises GpenError for invalid values."""
-    (made,) = run_each(network, [picture], at_once=1, centred=centred, tiled=tiled, ask=ask)
-    if isinstance(made, GpenError):
-        raise made
+    """Runs the network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_pictures()."""
+    return run_pictures(network, [picture], centred=centred, tiled=tiled, ask=ask)[0]
+
+
+def run_pictures(
+    network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None
+) -> list[Pixels]:
+    """Runs the network on pictures as one batch. See run_each(). Raises GpenError if it returns invalid values for one of them."""
+    made: list[Pixels] = []
+    for one in run_each(network, pictures, at_once=len(pictures), centred=centred, tiled=tiled, ask=ask):
+        if isinstance(one, GpenError):
+            raise one
+        made.append(one)
     return made
 
 
