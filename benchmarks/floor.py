@@ -21,11 +21,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.network import SHAPES
+from benchmarks.network import SHAPES, architecture
 from gpen_core.network import card
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
-from gpen_core.weights.architecture import Architecture
 
 # Name, memory bandwidth in bytes a second, operations a second with tensors of half precision summed in float32, without sparsity; from
 # NVIDIA: "GeForce RTX 3060" product page (192 bits at 15 Gbit/s; its 101 "AI" TFLOPS are with sparsity and sums in half precision:
@@ -84,7 +83,7 @@ def products(name: str, args: Any, result: Any) -> int:
 
 def fused(size: int, dtype: torch.dtype) -> FusedGenerator:
     with torch.device("meta"), torch.no_grad():
-        return FusedGenerator(Generator(Architecture(size, *SHAPES[size]))).to(dtype)
+        return FusedGenerator(Generator(architecture(size))).to(dtype)
 
 
 def counted(network: FusedGenerator, dtype: torch.dtype, kernels: bool) -> Sums:

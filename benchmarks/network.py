@@ -29,13 +29,18 @@ from gpen_core.weights.architecture import Architecture
 from tests.official_like import OfficialLike
 
 SHAPES = {256: (1, 0.5), 512: (2, 1.0), 1024: (2, 1.0), 2048: (2, 1.0)}
+TRIALS = {64: (2, 0.125), 128: (2, 0.25)}  # not official: to try a benchmark out in seconds
 Runner = Callable[[Tensor], Tensor]
+
+
+def architecture(size: int) -> Architecture:
+    return Architecture(size, *(SHAPES | TRIALS)[size])
 
 
 def random_generator(size: int) -> Generator:
     """A generator of the official shape in which every feature affects the result."""
     torch.default_generator.manual_seed(size)
-    network = Generator(Architecture(size, *SHAPES[size])).eval().requires_grad_(False)
+    network = Generator(architecture(size)).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
         if name.endswith("noise.weight"):
             parameter.fill_(0.1)
@@ -57,7 +62,8 @@ def exported(network: OfficialLike, size: int) -> bytes:
     """An ONNX file of the official form, including its weights."""
     buffer = io.BytesIO()
     onnx: Any = torch.onnx  # its stubs allow only files on disk
-    onnx.export(network, (torch.zeros(1, 3, size, size),), buffer, opset_version=17, dynamo=False, input_names=["x"])
+    weight = next(network.parameters())
+    onnx.export(network, (weight.new_zeros(1, 3, size, size),), buffer, opset_version=17, dynamo=False, input_names=["x"])
     return buffer.getvalue()
 
 
