@@ -331,6 +331,11 @@ class _Module:
         return _card.peak
 
     @staticmethod
+    def reset_peak_memory_stats(device: Any = None) -> None:
+        assert _card is not None
+        _card.peak = _card.alive
+
+    @staticmethod
     def mem_get_info(device: Any = None) -> tuple[int, int]:
         """(free, all) bytes."""
         assert _card is not None

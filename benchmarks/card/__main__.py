@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="at most, of each way to run the network")
     parser.add_argument("--peers", nargs="*", default=["onnxruntime"], choices=["onnxruntime", "tensorrt"])
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1.0, 4.0], help="of the pictures")
+    parser.add_argument("--faces", type=int, nargs="+", default=[1, 8], help="in them")
     parser.add_argument("--video", type=int, nargs=2, default=(1920, 1080), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--frames", type=int, default=48, help="of the video, at most")
     return parser.parse_args(arguments)
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> Report:
         judged[0] = network.beside(report)
 
     def picture_part(end: float) -> None:
-        judged[1] = pictures.pictures(device, report, some, a.megapixels, min(a.rounds, 5), end)
+        judged[1] = pictures.pictures(device, report, some, a.megapixels, a.faces, min(a.rounds, 5), end)
 
     def memory_part(end: float) -> None:
         judged[2] = pictures.left(device, report, some[0], end)

@@ -42,11 +42,11 @@ class Device:
         else:
             synchronize(self.device)
 
-    def clean(self) -> None:
-        """Frees what nothing uses, the workspaces of CUDA's libraries too."""
+    def clean(self, libraries: bool = False) -> None:
+        """Frees what nothing uses. libraries: the workspaces of CUDA's libraries too; graphs that are alive may use them."""
         gc.collect()
         self.wait()
-        if self.device.type == "cuda":
+        if libraries and self.device.type == "cuda":
             getattr(getattr(torch, "_C"), "_cuda_clearCublasWorkspaces", lambda: None)()  # noqa: B009  # private, in most versions
         getattr(self._module, "empty_cache", lambda: None)()
 

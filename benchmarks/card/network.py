@@ -73,6 +73,7 @@ class Bench:
     def __init__(self, size: int, device: Device, types: list[str]) -> None:
         self.size, self.device = size, device
         self.types = sorted(types, key=BY_WEIGHT.index)
+        self._fused: dict[tuple[str, str], FusedGenerator] = {}
         self.plain = random_generator(size)
         self.pictures = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
 
@@ -113,9 +114,14 @@ class Bench:
                     yield self.form(WHOLE, kind, batch, lambda x, kind=kind: self.fused(WHOLE, kind, x))
 
     def fused(self, name: str, kind: str, x: Tensor) -> tuple[nn.Module, Run]:
-        network = place(FusedGenerator(self.plain), self.device.device, TYPES[kind])
+        # Graphs belong to a network, and strips end them.
+        key = kind, name if name in (EXPERIMENTAL, KERNELS) else WHOLE
+        if key not in self._fused:
+            self._fused[key] = place(FusedGenerator(self.plain), self.device.device, TYPES[kind])
+        network = self._fused[key]
         if name == KERNELS:
             network.graphs.drop()
+        x = x.contiguous(memory_format=torch.channels_last)
         if name == CALLED:
             picture = np.ascontiguousarray((self.pictures[0].permute(1, 2, 0) / 2 + 0.5).numpy())
 
@@ -130,8 +136,10 @@ class Bench:
         for name in names:
             for kind in self.types:
                 if kind != "bfloat16":  # neither runs the exported network in it
-                    run = lambda x, name=name, kind=kind: onnxruntime_run(name, self.plain, kind, x, self.device)  # noqa: E731
-                    yield self.form(name, kind, 1, lambda x, run=run: (None, run(x)))
+                    yield self.form(name, kind, 1, lambda x, name=name, kind=kind: (None, self.peer(name, kind, x)))
+
+    def peer(self, name: str, kind: str, x: Tensor) -> Run:
+        return onnxruntime_run(name, self.plain, kind, x, self.device)
 
 
 def experimentally(run: Callable[[], Tensor]) -> Tensor:
@@ -228,6 +236,7 @@ def warm_up(form: Form, run: Run, device: Device) -> Tensor | None:
 
     result, form.failure = attempt(work)
     if form.failure:
+        form.run = None  # and the memory it holds
         device.clean()
     return result
 

@@ -31,7 +31,6 @@ from gpen_core.progress import Progress
 from gpen_core.runtime import pick_dtype
 from gpen_core.video.restore import load_av, restore_video
 
-GROUPS = {1: (1, 1), 8: (4, 2)}  # faces: columns and rows
 BAR = (4.0, 8)  # megapixels and faces of the bar
 
 
@@ -69,38 +68,40 @@ class NetworkTime:
                 hook.remove()
 
 
-def pictures(device: Device, report: Report, sizes: list[int], megapixels: list[float], rounds: int, end: float) -> Bar:
+def pictures(device: Device, report: Report, sizes: list[int], megapixels: list[float], counts: list[int], rounds: int, end: float) -> Bar:
     auto = str(pick_dtype("auto", device.device)).removeprefix("torch.")
     note = (
-        f"The restorer as it is by default here (precision auto: {auto}), random weights. Call: from a picture in memory to another, finding "
-        "the faces included. Network: its forward passes within such a call, the device waited for before and after each. Files are JPEG."
+        f"The restorer as it is by default here (precision auto: {auto}), random weights. Call: from a picture in memory to "
+        "another, finding the faces included. Network: its forward passes within such a call, the device waited for before and "
+        "after each. Files are JPEG."
     )
     head = ("network", "picture, MP", "faces", "faces found", "call, ms", "network, ms", "call / network", "file to file, ms")
     section = report.section(6, "Pictures", *head, "pictures a second", note=note)
     raw = report.raw.setdefault("pictures", [])
     for_bar: dict[int, tuple[float, float]] = {}
+
+    def of_size(size: int, folder: Path) -> None:
+        restorer = restorer_for(size, device)
+        for area, faces in sorted(((area, faces) for area in megapixels for faces in counts), reverse=True):
+            if late(end):
+                section.add(size, f"{area:g}", faces, NO_TIME)
+                continue
+            found, failure = attempt(lambda: one_picture(restorer, device, area, faces, folder, rounds, end))  # noqa: B023
+            if found is None:
+                section.add(size, f"{area:g}", faces, failure)
+                continue
+            call, network, whole = found["call"], found["network"], found["file to file"]
+            times = (milliseconds(call), milliseconds(network), f"{call / network:.2f}" if network else "", milliseconds(whole))
+            section.add(size, f"{area:g}", faces, found["faces"], *times, f"{1 / whole:.2f}")
+            raw.append({"size": size, "megapixels": area, "wanted": faces, **found})
+            if (area, faces) == BAR and found["faces"] == faces and device.is_card:
+                for_bar[size] = call, network
+
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            made, failure = attempt(lambda: restorer_for(size, device))  # noqa: B023
-            if made is None:
+            _, failure = attempt(lambda: of_size(size, Path(folder)))  # noqa: B023
+            if failure:
                 section.add(size, "", "", failure)
-                continue
-            restorer = made
-            for area, faces in sorted(((area, faces) for area in megapixels for faces in GROUPS), reverse=True):
-                if late(end):
-                    section.add(size, f"{area:g}", faces, NO_TIME)
-                    continue
-                found, failure = attempt(lambda: one_picture(restorer, device, area, faces, Path(folder), rounds, end))  # noqa: B023
-                if found is None:
-                    section.add(size, f"{area:g}", faces, failure)
-                    continue
-                call, network, whole = found["call"], found["network"], found["file to file"]
-                times = (milliseconds(call), milliseconds(network), f"{call / network:.2f}" if network else "", milliseconds(whole))
-                section.add(size, f"{area:g}", faces, found["faces"], *times, f"{1 / whole:.2f}")
-                raw.append({"size": size, "megapixels": area, "wanted": faces, **found})
-                if (area, faces) == BAR and found["faces"] == faces and device.is_card:
-                    for_bar[size] = call, network
-            del restorer, made
             device.clean()
     return picture_bar(for_bar)
 
@@ -108,7 +109,8 @@ def pictures(device: Device, report: Report, sizes: list[int], megapixels: list[
 def one_picture(restorer: FaceRestorer, device: Device, area: float, faces: int, folder: Path, rounds: int, end: float) -> dict[str, Any]:
     """Medians, after one call to warm up."""
     height = round((area * 1e6 * 7 / 9) ** 0.5)
-    numbers = photograph(round(height * 9 / 7), height, *GROUPS[faces])
+    rows = 2 if faces % 2 == 0 and faces > 2 else 1
+    numbers = photograph(round(height * 9 / 7), height, faces // rows, rows)
     picture = from_array(numbers)
     source = write_picture(picture, folder / "in.jpg", overwrite=True)
     found = len(restorer(picture).faces)
@@ -174,11 +176,8 @@ def video(device: Device, report: Report, size: int, shape: tuple[int, int], fra
         restorer(photograph(width, height, 2, 1))  # kernels are chosen for this shape
         for coder, on_card in coders.items():
             cells = (size, f"{width}x{height}", coder)
-            if on_card and device.device.type != "cuda":
-                section.add(*cells, "not here: needs CUDA")
-                continue
-            if late(end):
-                section.add(*cells, NO_TIME)
+            if late(end) or (on_card and device.device.type != "cuda"):
+                section.add(*cells, NO_TIME if late(end) else "not here: needs CUDA")
                 continue
             progress, watch = UntilLate(end), NetworkTime(restorer, device)
             extra: dict[str, Any] = {"on_card": True} if on_card else {}
@@ -203,14 +202,20 @@ def left(device: Device, report: Report, size: int, end: float) -> Bar:
     note = "Bytes of tensors on the device that were not there before. Everything is unloaded twice; the bar is judged by the second time."
     section = report.section(8, "Memory after unloading", "way", "left the first time, bytes", "the second time, bytes", note=note)
     raw = report.raw.setdefault("left", {})
+    network = FusedGenerator(random_generator(size))
+
+    def moved(use: Callable[[FusedGenerator], object]) -> FusedGenerator:
+        use(place(network, device.device, pick_dtype("auto", device.device)))
+        return place(network, "cpu")
+
     ways: dict[str, Callable[[], object]] = {
         "restorer deleted": lambda: restorer_for(size, device)(photograph(576, 448, 1, 1)),
-        "network moved to the CPU": lambda: moved(size, device, lambda network: run_face(network)),
-        "network moved after strips": lambda: moved(size, device, lambda network: run_face(network, tiled=True)),
-        "network moved after an error within": lambda: moved(size, device, interrupted),
+        "network moved to the CPU": lambda: moved(run_face),
+        "network moved after strips": lambda: moved(lambda network: run_face(network, tiled=True)),
+        "network moved after an error within": lambda: moved(interrupted),
     }
     if device.device.type == "cuda":
-        ways["network moved after graphs"] = lambda: moved(size, device, with_graphs)
+        ways["network moved after graphs"] = lambda: moved(with_graphs)
     second: dict[str, int | None] = {}
     for way, use in ways.items():
         if late(end):
@@ -227,24 +232,15 @@ def left(device: Device, report: Report, size: int, end: float) -> Bar:
 
 def left_by(use: Callable[[], object], device: Device) -> tuple[int | None, str]:
     """(bytes that are on the device after it and were not before, why it failed). What `use` returns is kept until then."""
-    device.clean()
+    device.clean(libraries=True)
     before = device.allocated()
     kept, failure = attempt(use)
-    if isinstance(kept, FusedGenerator):  # it is on the CPU now, and must not have left anything behind
-        device.clean()
-        after = device.allocated()
-        del kept
-    else:
-        del kept
-        device.clean()
-        after = device.allocated()
+    if not isinstance(kept, FusedGenerator):  # that is on the CPU now, and must have left nothing behind
+        kept = None
+    device.clean(libraries=True)
+    after = device.allocated()
+    del kept
     return (None if before is None or after is None else after - before), failure
-
-
-def moved(size: int, device: Device, use: Callable[[FusedGenerator], object]) -> FusedGenerator:
-    network = place(FusedGenerator(random_generator(size)), device.device, pick_dtype("auto", device.device))
-    use(network)
-    return place(network, "cpu")
 
 
 def run_face(network: FusedGenerator, **how: Any) -> None:
