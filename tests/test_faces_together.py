@@ -30,12 +30,12 @@ NO_MEMORY = RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
 class Tinter(torch.nn.Module):
     """Stands in for a network: mixes every picture with grey. sizes: of the batches it was asked for.
 
-    room: larger batches run out of memory. nan: says of a batch which of its pictures have no valid values.
+    room: larger batches run out of memory. nan: says of a batch in which of its pictures one value is not valid. value: that one.
     """
 
-    def __init__(self, room: int = 100, nan: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+    def __init__(self, room: int = 100, nan: Callable[[torch.Tensor], torch.Tensor] | None = None, value: float = torch.nan) -> None:
         super().__init__()
-        self.size, self.room, self.nan = SIZE, room, nan
+        self.size, self.room, self.nan, self.value = SIZE, room, nan, value
         self.one = torch.nn.Parameter(torch.ones(1))
         self.sizes: list[int] = []
 
@@ -45,7 +45,7 @@ class Tinter(torch.nn.Module):
             raise NO_MEMORY
         y = x * 0.5
         if self.nan is not None:
-            y[self.nan(x), :, 5, 7] = torch.nan
+            y[self.nan(x), 1, 5, 7] = self.value
         return y
 
 
@@ -187,15 +187,15 @@ def darkest(x: torch.Tensor) -> torch.Tensor:
     return x.mean(dim=(1, 2, 3)) < -0.5
 
 
-@pytest.mark.parametrize("number", [0, 2, 7])
+@pytest.mark.parametrize(("number", "value"), [(0, torch.nan), (2, torch.inf), (7, -torch.inf)])
 def test_one_face_of_a_batch_that_is_invalid_fails_alone(
-    at_once: Callable[[int], None], number: int, caplog: pytest.LogCaptureFixture
+    at_once: Callable[[int], None], number: int, value: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     at_once(8)
     faces = [face_at(10 + 70 * n, 10, 56) for n in range(8)]
     picture = np.full((80, 600, 3), 0.6, np.float32)
     picture[:, 5 + 70 * number : 71 + 70 * number] = 0
-    network = Tinter(nan=darkest)
+    network = Tinter(nan=darkest, value=value)
     result = FaceRestorer(RestoreOptions(device="cpu"), network=cast(Any, network), detector=Finder([]))(picture, faces=faces)
     assert [face.status for face in result.faces] == ["failed" if n == number else "restored" for n in range(8)]
     assert "invalid values" in result.faces[number].reason and network.sizes == [8] and len(caplog.records) == 1

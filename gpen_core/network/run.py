@@ -109,7 +109,7 @@ def run_batch(network: Network, pictures: Sequence[Pixels], centred: bool, tiled
     parameter = next(network.parameters())
     dtype, device = parameter.dtype, parameter.device
     x = torch.as_tensor(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
-    x = (x * 2 - 1 if centred else x).contiguous(memory_format=torch.channels_last)
+    x = ((x * 2).sub_(1) if centred else x).contiguous(memory_format=torch.channels_last)
     strips = tiled
     if strips is None and _wants_strips(network, x.shape[0], parameter):
         strips = True
@@ -132,9 +132,10 @@ def _downloaded(y: torch.Tensor, centred: bool) -> list[Pixels | GpenError]:
     import torch
 
     y = y.float().permute(0, 2, 3, 1)
-    y = y * 0.5 + 0.5 if centred else y
+    y = (y * 0.5).add_(0.5) if centred else y
+    values = y.flatten(1)
+    valid = torch.isfinite(values.amin(dim=1)) & torch.isfinite(values.amax(dim=1))  # both pass NaN on, and need no memory
     # A picture's first value says whether all of it is valid: asking the device would be one more wait for it.
-    valid = torch.isfinite(y).flatten(1).all(dim=1)
     y = y.clamp(0, 1)
     y[:, 0, 0, 0].masked_fill_(~valid, torch.nan)
     pictures = np.ascontiguousarray(y.cpu().numpy(), np.float32)

@@ -82,6 +82,30 @@ def test_too_little_memory_falls_back_to_the_cpu(comfy, portrait, model, monkeyp
     assert len(tried) == 1 and "continues on the CPU" in caplog.text
 
 
+def test_aligned_faces_go_together_and_those_done_before_memory_ran_out_stay(comfy, portrait, model, monkeypatch):
+    import torch
+    from comfy import model_management as host
+
+    run = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.network.run")]
+    node, given = comfy.NODE_CLASS_MAPPINGS["GPENRestoreAlignedFaces"], settings(comfy, "GPENRestoreAlignedFaces")
+    pictures = torch.cat([portrait * shade for shade in (1, 0.8, 0.6, 0.4, 0.2)])
+    expected = node().restore(pictures, model=model, **given)["result"]
+    monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(run, "batch_size", lambda network: 2)
+    sizes, real = [], type(model.network).forward
+
+    def forward(self, x, *rest, **named):
+        sizes.append(len(x))
+        if 2 <= len(sizes) <= 4:  # the second batch, then one of it: as it is, and in strips
+            raise RuntimeError("CUDA out of memory")
+        return real(self, x, *rest, **named)
+
+    monkeypatch.setattr(type(model.network), "forward", forward)
+    answer = node().restore(pictures, model=model, **given)["result"]
+    assert (answer[0] - expected[0]).abs().max() < 2e-5
+    assert sizes == [2, 2, 1, 1, 2, 1] and "ran on the CPU" in answer[1]
+
+
 @pytest.mark.parametrize("words", ["CUDA error: out of memory", "Insufficient Memory: not enough memory resources are available"])
 def test_memory_that_is_short_is_known_in_other_words(comfy, portrait, model, monkeypatch, words):
     """OOM_EXCEPTION is one class of several: newer versions of torch raise AcceleratorError, other devices a plain RuntimeError."""
