@@ -46,6 +46,14 @@ class OutputExistsError(PictureError):
         super().__init__(f"{target} already exists and is kept")
 
 
+class DeviceError(GpenError, RuntimeError):
+    """A device does not compute, and will not for the rest of this process (command line: the run ends, exit code 1)."""
+
+
+class MemoryShortError(GpenError, RuntimeError):
+    """Memory does not suffice for a face, in any way there is (command line: that face or input fails, exit code 1)."""
+
+
 class WeightsError(GpenError):
     """A weight file is damaged, of the wrong kind, or not the one expected (command line: exit code 3).
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import SettingsError
+from .errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,16 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
             return torch.device("mps")
         xpu = getattr(torch, "xpu", None)
         return torch.device("xpu") if xpu is not None and xpu.is_available() else torch.device("cpu")
+    device = None
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # there and back, which "meta" cannot do
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, by device and version
+        if device is not None and is_out_of_memory(error):
+            return device  # it is there; who computes on it copes
+        known = device_error(error, name)
+        if known is not None:
+            raise SettingsError(f"the device {name!r} is not available; use auto or cpu. {known}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"the device {name!r} is not available ({reason}); use auto or cpu") from error
     return device
@@ -39,17 +45,31 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The network's dtype.
 
     `auto`: bfloat16 on CPUs with bfloat16 instructions, where it differs from float32 by at most 0.03 and by 0.004 on average (of
-    -1..1; tests/test_fused.py: the weights that ship, random weights of small official shapes); float32 everywhere else. On GPUs half
-    precision is available but untested.
+    -1..1; tests/test_fused.py: the weights that ship, random weights of small official shapes), and on NVIDIA cards that compute with it
+    (compute capability 8.0 and above); float32 everywhere else. No card was at hand: what half precision is worth there is not measured.
     """
     import torch
 
     if precision == "auto":
-        return torch.bfloat16 if device.type == "cpu" and computes_bf16() else torch.float32
+        fast = computes_bf16() if device.type == "cpu" else _card_computes_bf16(device)
+        return torch.bfloat16 if fast else torch.float32
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in types:
         raise SettingsError(f"precision must be one of auto, {', '.join(types)}; {precision!r} is not")
     return types[precision]
+
+
+def _card_computes_bf16(device: torch.device) -> bool:
+    """True for NVIDIA cards with bfloat16 units. False for ROCm: torch.cuda.is_bf16_supported() says yes there for every AMD card, also
+    for those that emulate it slowly, and the capability is a number of another series."""
+    import torch
+
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    try:
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    except (AssertionError, RuntimeError):  # no such card; whoever computes there is told so
+        return False
 
 
 @cache
@@ -75,11 +95,12 @@ def free_memory(device: torch.device) -> int | None:
     import torch
 
     try:
-        if device.type == "cuda":
-            # Memory that torch has reserved but does not use is free as well.
-            held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return torch.cuda.mem_get_info(device)[0] + held
-        return _free_ram() if device.type == "cpu" else None
+        if device.type == "cpu":
+            return _free_ram()
+        module: Any = getattr(torch, device.type)  # torch.cuda, torch.xpu; the others have no such functions
+        # Memory that torch reserves but does not use is free as well.
+        held = module.memory_reserved(device) - module.memory_allocated(device)
+        return int(module.mem_get_info(device)[0] + held)
     except (OSError, RuntimeError, ValueError, AttributeError):
         return None
 
@@ -125,3 +146,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     speaks = isinstance(error, (RuntimeError, OSError)) or "AcceleratorError" in names or type(error).__module__ == "cv2"
     text = str(error).lower()
     return speaks and any(words in text for words in _SHORT_OF_MEMORY)
+
+
+# What torch says when a device does not compute, and will not any more in this process; and a sentence for users.
+_DEVICE_TROUBLES = (
+    (
+        ("driver on your system is too old", "driver version is insufficient"),
+        "the graphics driver is too old for this torch: update the driver, or choose the device cpu",
+    ),
+    (
+        ("no kernel image is available", "kernel image is invalid", "unable to find code object for all current devices"),
+        "this torch was not built for this graphics card: install a torch that supports it, or choose the device cpu",
+    ),
+    (
+        (
+            *("unspecified launch failure", "device-side assert", "illegal memory access", "illegal instruction", "misaligned address"),
+            *("launch timed out", "uncorrectable ecc", "unrecoverable error"),
+            *("device lost", "device is lost", "device_lost", "gpu is lost"),
+            *("device removed", "device_removed", "device instance has been suspended"),  # by DirectML
+            *("hardware exception", "gpu hang", "caused gpu timeout"),  # by ROCm, MPS
+        ),
+        "the graphics card stopped working: start the program again and, if it happens again, update its driver or choose the device cpu",
+    ),
+)
+
+
+def device_error(error: BaseException, device: object) -> DeviceError | None:
+    """The error for users if torch says that a device does not compute any more; None for any other error."""
+    speaks = isinstance(error, RuntimeError) or any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
+    if isinstance(error, DeviceError) or not speaks:
+        return None
+    text = str(error).lower()
+    for words, sentence in _DEVICE_TROUBLES:
+        if any(word in text for word in words):
+            return DeviceError(f"{device}: {sentence} ({str(error).strip().splitlines()[0]})")
+    return None

@@ -67,7 +67,7 @@ def test_pictures_go_up_once_and_come_down_once(card: Card, plain: Generator, dt
     together = run_pictures(network, faces, tiled=tiled)
     assert (card.uploads, card.downloads) == (1, 1)
     assert card.uploaded == card.downloaded == 4 * sum(one.size for one in faces)
-    assert card.syncs <= 2, "looks whether all are numbers"
+    assert card.syncs == 0, "invalid values are told by the picture itself"
     assert close(*(torch.from_numpy(np.stack(several)) * 2 - 1 for several in (together, expected)), dtype, room=4)
     assert card.alive == before
     assert np.abs(run_network(network, faces[1], tiled=tiled) - together[1]).max() <= (1e-5 if dtype is torch.float32 else 0.03)
@@ -85,7 +85,7 @@ def test_a_network_comes_back_as_it_went(card: Card, plain: Generator) -> None:
         place(network, "cpu")
     assert np.abs(run_network(network, face()) - expected).max() < 1e-6
     gc.collect()
-    assert card.alive == before
+    assert card.alive <= before
 
 
 def test_moved_by_a_host_alone_it_computes_the_same(card: Card) -> None:

@@ -296,7 +296,8 @@ def test_tasks(tmp_path, capsys, monkeypatch):
         return "network"
 
     def task(what):
-        def run_task(picture, network, hole=None):
+        def run_task(picture, network, hole=None, *, or_cpu):
+            assert or_cpu
             asked.append((what, network, None if hole is None else hole.shape))
             return picture
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError
+from ..errors import DeviceError, FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError
 from ..pictures import Form, Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pictures.disk import remove_abandoned_parts
 from ..progress import Progress
-from ..runtime import pick_device
+from ..runtime import device_error, pick_device
 from ..video.restore import CRF, restore_video
 from .overlap import about, overlapped
 from .plan import Job, all_keys, plan_outputs
@@ -87,7 +87,8 @@ def run_batch(
     otherwise an existing output is an error of that job, before any work. The picture is written last, so if it exists, its sheet and
     faces do too. quality: for JPEG and WebP. crf, video_on_card: for videos (see restore_video). faces_dir: folder for each
     face before and after. progress: receives the frames of videos and animations. started: called when each job starts.
-    Raises the errors of `restorer.prepare()`, before the first job that has work.
+    Raises the errors of `restorer.prepare()`, before the first job that has work. A job that fails because its device stopped working is
+    the last; its error is a DeviceError.
 
     While one picture is restored, threads read the next one (and, if the network runs on a GPU, detect its faces) and encode and write
     the previous one. So memory holds up to three pictures, one of them before and after: 1.6 GB for 8K pictures, 0.8 GB more than for
@@ -96,7 +97,8 @@ def run_batch(
     """
     run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, faces_dir, progress, started)
     for done in overlapped(_Restoration(job, run) for job in jobs):
-        yield done.result
+        if not done.is_left_out:
+            yield done.result
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class _Run:
     progress: Progress | None
     started: Callable[[Job], None]
     tidied: set[Path] = field(default_factory=lambda: set())
+    lost: list[DeviceError] = field(default_factory=lambda: [])  # the device does not compute any more
     faces_there: dict[Path, dict[str, Path]] = field(default_factory=lambda: {})  # before this run, by folder
 
     def faces_of(self, job: Job) -> Path | None:
@@ -135,6 +138,7 @@ class _Restoration:
     def __init__(self, job: Job, run: _Run) -> None:
         self.job, self.run = job, run
         self.result = JobResult(job, error=job.error)
+        self.is_left_out = False
         self.reads = all_keys([job.source])
         self.writes = all_keys([job.target, job.sheet])
         self._picture: Picture | None = None
@@ -142,6 +146,9 @@ class _Restoration:
         self._restored: RestoreResult | None = None
 
     def begin(self) -> bool:
+        if self.run.lost:
+            self.is_left_out = True
+            return False
         self.run.started(self.job)
         if self._is_settled():
             return False
@@ -252,7 +259,10 @@ class _Restoration:
         try:
             yield
         except Exception as error:  # a bug or lack of memory in one input must not stop the others
-            _failed(self.result, error)
+            _failed(self.result, error, self.run.restorer.options.device)
+            if isinstance(self.result.failure, DeviceError) and not self.run.lost:
+                self.run.lost.append(self.result.failure)
+                log.error("the run ends here; what was finished is kept")
         finally:
             about.reset(token)
             self.result.seconds += time.perf_counter() - start
@@ -296,6 +306,9 @@ def run_jobs(
                 _failed(result, error)
         result.seconds = time.perf_counter() - started
         yield result
+        if isinstance(result.failure, DeviceError):
+            log.error("the run ends here; what was finished is kept")
+            return
 
 
 def _is_settled(result: JobResult, overwrite: bool, skip_existing: bool, face: Path | None = None) -> bool:
@@ -326,9 +339,10 @@ def _faces_in(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _failed(result: JobResult, error: Exception) -> None:
+def _failed(result: JobResult, error: Exception, device: str = "the device") -> None:
     log.debug("%s failed", result.job.source, exc_info=error)
-    result.failure, result.error = error, describe(error)
+    result.failure = device_error(error, device) or error
+    result.error = describe(result.failure)
     # Keep the traceback but free the pictures in it, because results live as long as the run.
     reason: BaseException | None = error
     while reason is not None:

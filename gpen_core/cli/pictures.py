@@ -104,7 +104,7 @@ def colorize(arguments: argparse.Namespace, console: Console) -> int:
     from ..restore.whole_picture import colorize as run
 
     note = "colorize does not detect faces: it colourises each picture as one portrait"
-    return _task(arguments, console, "colorize", run, note)
+    return _task(arguments, console, "colorize", lambda picture, network: run(picture, network, or_cpu=True), note)
 
 
 def inpaint(arguments: argparse.Namespace, console: Console) -> int:
@@ -114,14 +114,14 @@ def inpaint(arguments: argparse.Namespace, console: Console) -> int:
     hole = None
     if arguments.hole_mask is not None:
         hole = read_picture(arguments.hole_mask).pixels.max(axis=2)
-    return _task(arguments, console, "inpaint", lambda picture, network: run(picture, network, hole))
+    return _task(arguments, console, "inpaint", lambda picture, network: run(picture, network, hole, or_cpu=True))
 
 
 def seg2face(arguments: argparse.Namespace, console: Console) -> int:
     """`seg2face`: generates faces from segmentation maps."""
     from ..restore.whole_picture import segmentation_to_face as run
 
-    return _task(arguments, console, "seg2face", run)
+    return _task(arguments, console, "seg2face", lambda picture, network: run(picture, network, or_cpu=True))
 
 
 def _task(
@@ -141,7 +141,7 @@ def _task(
         if not loaded:
             device = pick_device(options.device)
             dtype = pick_dtype(options.precision, device)
-            loaded.append(load_network(model, device=device, dtype=dtype, models_dir=arguments.models_dir))
+            loaded.append(load_network(model, device=device, dtype=dtype, models_dir=arguments.models_dir, or_cpu=True))
             if note is not None:
                 console.warn(note)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime import pick_device
+from ..runtime import device_error, is_out_of_memory, pick_device, pick_dtype
 from ..weights.catalog import Task
 from ..weights.download import DownloadProgress
 from ..weights.files import LOG, PROBE_SECONDS, Resolved, resolve
@@ -59,18 +59,33 @@ def load_network(
     models_dir: Path | None = None,
     extra_folders: Sequence[Path] = (),
     waits_on: str | torch.device | None = None,
+    or_cpu: bool = False,
 ) -> FusedGenerator:
     """Loads a GPEN generator, ready to run: `y = network(x)` with x (N, 3, S, S), RGB in -1..1, and y of the same shape.
 
     path_or_name: a .pth, .safetensors or .onnx file, a catalogue name (downloaded if missing), or "auto".
     dtype: None means float32; x must have it too. Size, channel multiplier and narrow come from the tensors.
-    waits_on: for hosts that move networks themselves, see place().
-    Raises WeightsError (wrong or damaged file), WeightsMissingError (not on disk, download failed) or SettingsError.
+    waits_on: for hosts that move networks themselves, see place(). or_cpu: if the device has too little memory, it runs on the CPU, and
+    the log says so; otherwise the device's own error is raised.
+    Raises DeviceError (the device does not compute), WeightsError (wrong or damaged file), WeightsMissingError (not on disk, download
+    failed) or SettingsError.
     """
+    import torch
+
     from ..weights.checkpoint import read_generator
     from .build import build_fused
     from .place import place
 
     where = pick_device(device)
     found = find_model(path_or_name, models_dir, extra_folders=extra_folders)
-    return place(build_fused(read_generator(found.path)), where, dtype, waits_on=waits_on)
+    try:
+        return place(build_fused(read_generator(found.path)), where, dtype, waits_on=waits_on)
+    except Exception as error:
+        trouble = device_error(error, where)
+        if trouble is None and not (or_cpu and where.type != "cpu" and is_out_of_memory(error)):
+            raise
+    if trouble is not None:
+        raise trouble
+    LOG.warning("not enough memory on %s for %s; it runs on the CPU", where, found.name)
+    cpu = torch.device("cpu")
+    return place(build_fused(read_generator(found.path)), cpu, pick_dtype("auto", cpu))

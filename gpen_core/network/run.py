@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import GpenError
+from ..errors import GpenError, MemoryShortError
 from ..pixels import Pixels
-from ..runtime import free_memory, is_out_of_memory
+from ..runtime import device_error, free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -31,17 +32,31 @@ UNTOLD = 2**30
 Ask = Callable[[], object]
 
 
-def run_network(network: Network, picture: Pixels, *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None) -> Pixels:
+def run_network(
+    network: Network,
+    picture: Pixels,
+    *,
+    centred: bool = True,
+    tiled: bool | None = None,
+    ask: Ask | None = None,
+    or_cpu: bool = False,
+) -> Pixels:
     """Runs the network on one picture: (S, S, 3) float32 RGB 0..1 in and out. See run_pictures()."""
-    return run_pictures(network, [picture], centred=centred, tiled=tiled, ask=ask)[0]
+    return run_pictures(network, [picture], centred=centred, tiled=tiled, ask=ask, or_cpu=or_cpu)[0]
 
 
 def run_pictures(
-    network: Network, pictures: Sequence[Pixels], *, centred: bool = True, tiled: bool | None = None, ask: Ask | None = None
+    network: Network,
+    pictures: Sequence[Pixels],
+    *,
+    centred: bool = True,
+    tiled: bool | None = None,
+    ask: Ask | None = None,
+    or_cpu: bool = False,
 ) -> list[Pixels]:
-    """Runs the network on pictures as one batch. See run_each(). Raises GpenError if it returns invalid values for one of them."""
+    """Runs the network on pictures as one batch. See run_each(). Raises the GpenError of the first one that has no result."""
     made: list[Pixels] = []
-    for one in run_each(network, pictures, at_once=len(pictures), centred=centred, tiled=tiled, ask=ask):
+    for one in run_each(network, pictures, at_once=len(pictures), centred=centred, tiled=tiled, ask=ask, or_cpu=or_cpu):
         if isinstance(one, GpenError):
             raise one
         made.append(one)
@@ -56,6 +71,7 @@ def run_each(
     centred: bool = True,
     tiled: bool | None = None,
     ask: Ask | None = None,
+    or_cpu: bool = False,
 ) -> Iterator[Pixels | GpenError]:
     """Runs the network on pictures of its size, (S, S, 3) float32 RGB 0..1, and yields each result, or why there is none, in their order.
 
@@ -64,27 +80,53 @@ def run_each(
     (same result up to rounding); None: if memory is short, or on CPUs where it is faster. ask: called now and then while the network
     runs; an exception it raises ends the run.
     Half precision can overflow: a picture with invalid values (NaN) is recomputed in float32, alone; if they remain, that one is a
-    GpenError. If memory runs out, batches are halved, down to one picture, and that is tried again in strips; then the device's own
-    error is raised.
+    GpenError. If memory runs out, batches are halved, down to one picture, and that is tried again in strips. If that fails too, or_cpu
+    goes on with the CPU, where a lack of memory is that picture's MemoryShortError; without or_cpu the device's own error is raised, for
+    hosts that free memory themselves. Raises DeviceError if the device stopped working. The network itself is never changed.
     """
     rest = iter(pictures)
     waiting: list[Pixels] = []
     most = at_once or batch_size(network)
+    device = next(network.parameters()).device
     while True:
         waiting += islice(rest, max(0, most - len(waiting)))
         if not waiting:
             return
+        batch = waiting[:most]
+        made, trouble, reason = list[Pixels | GpenError](), None, ""
         try:
-            made = run_batch(network, waiting[:most], centred, tiled, ask)
+            made = run_batch(network, batch, centred, tiled, ask, or_cpu)
         except Exception as error:
-            if len(waiting[:most]) == 1 or not is_out_of_memory(error):
+            trouble, reason = device_error(error, device), str(error).strip().partition("\n")[0]
+            if trouble is None and (not is_out_of_memory(error) or (len(batch) == 1 and not or_cpu)):
                 raise
-            made = []
-        if not made:  # outside the except block, so that the error no longer keeps tensors alive
-            most = (len(waiting[:most]) + 1) // 2
+        # Outside the except block, so that the error no longer keeps tensors alive.
+        if trouble is not None:
+            raise trouble
+        if not made and len(batch) > 1:
+            most = (len(batch) + 1) // 2
             log.warning("not enough memory for a batch; trying again with %d at once", most)
+        elif not made:
+            spare = _on_cpu(network) if next(network.parameters()).device.type != "cpu" else None
+            if spare is None:
+                made = [
+                    MemoryShortError(f"there is not enough memory for this face: close other programs or choose a smaller model ({reason})")
+                ]
+            else:
+                network, tiled, most = spare, True, 1
         del waiting[: len(made)]
         yield from made
+
+
+def _on_cpu(network: Network) -> Network | None:
+    """A copy on the CPU, in float32; None if memory runs out."""
+    log.warning("not enough memory on %s even in strips; continuing on the CPU", next(network.parameters()).device)
+    try:
+        return _twin(network, "cpu")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
 
 
 def batch_size(network: Network) -> int:
@@ -102,29 +144,74 @@ def batch_size(network: Network) -> int:
     return max(1, min(room // needed, MOST_PICTURES, MOST_PIXELS // network.size**2))
 
 
-def run_batch(network: Network, pictures: Sequence[Pixels], centred: bool, tiled: bool | None, ask: Ask | None) -> list[Pixels | GpenError]:
+def run_batch(
+    network: Network, pictures: Sequence[Pixels], centred: bool, tiled: bool | None, ask: Ask | None, or_cpu: bool = False
+) -> list[Pixels | GpenError]:
     """One upload, one run, one download."""
     import torch
 
     parameter = next(network.parameters())
-    dtype, device = parameter.dtype, parameter.device
-    x = torch.as_tensor(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
-    x = ((x * 2).sub_(1) if centred else x).contiguous(memory_format=torch.channels_last)
-    strips = tiled
-    if strips is None and _wants_strips(network, x.shape[0], parameter):
-        strips = True
+    x = torch.as_tensor(np.stack(pictures))
+    strips = True if tiled is None and _wants_strips(network, len(x), parameter) else tiled
     with torch.inference_mode():
-        made = _downloaded(_run(network, x.to(dtype), strips, ask), centred)
+        made = _sparing(network, x, strips, centred, ask)
         invalid = [index for index, one in enumerate(made) if isinstance(one, GpenError)]
-        if invalid and dtype != torch.float32:
-            log.warning("the network overflowed in %s; recomputing this face in float32", str(dtype).removeprefix("torch."))
-            try:
-                network.float()
-                for index in invalid:
-                    made[index] = _downloaded(_run(network, x[index : index + 1], strips, ask), centred)[0]
-            finally:
-                network.to(dtype)
+        if invalid and parameter.dtype != torch.float32:
+            log.warning("the network overflowed in %s; recomputing this face in float32", str(parameter.dtype).removeprefix("torch."))
+            exact = _twin(network, parameter.device, or_cpu)
+            for index in invalid:
+                made[index] = _sparing(exact, x[index : index + 1], strips, centred, ask)[0]
     return made
+
+
+def _sparing(network: Network, x: torch.Tensor, strips: bool | None, centred: bool, ask: Ask | None) -> list[Pixels | GpenError]:
+    """_computed(), a single picture again in strips if memory runs out."""
+    from .fused import FusedGenerator
+
+    try:
+        return _computed(network, x, strips, centred, ask)
+    except Exception as error:
+        if not is_out_of_memory(error) or strips or len(x) > 1 or not isinstance(network, FusedGenerator):
+            raise
+    # Outside the except block, so that the error no longer keeps tensors alive.
+    log.warning("not enough memory on %s; trying again in strips", next(network.parameters()).device)
+    return _computed(network, x, True, centred, ask)
+
+
+def _computed(network: Network, x: torch.Tensor, strips: bool | None, centred: bool, ask: Ask | None) -> list[Pixels | GpenError]:
+    """x: (N, S, S, 3), 0..1, on the CPU."""
+    from .fused import FusedGenerator
+
+    parameter = next(network.parameters())
+    x = x.to(parameter.device).permute(0, 3, 1, 2)  # in channels_last as it is
+    x = ((x * 2).sub_(1) if centred else x).to(parameter.dtype)
+    if not isinstance(network, FusedGenerator):
+        return _downloaded(network(x), centred)
+    asking = {} if ask is None else {"ask": ask}
+    return _downloaded(network(x, tiled=strips, **asking), centred)
+
+
+def _twin(network: Network, device: str | torch.device, or_cpu: bool = False) -> Network:
+    """A copy in float32 on the device (or_cpu: or on the CPU if memory runs out).
+
+    The network itself is never cast: if that failed halfway, or another thread used it meanwhile, its weights would be of two types.
+    """
+    import torch
+
+    from .place import place
+
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            memo: dict[int, Any] = {}
+            for tensor in (*network.parameters(), *network.buffers()):
+                moved = tensor.detach().to(device, torch.float32)
+                memo[id(tensor)] = torch.nn.Parameter(moved, False) if isinstance(tensor, torch.nn.Parameter) else moved
+            return place(deepcopy(network, memo), device, torch.float32)
+    except Exception as error:
+        if not (or_cpu and is_out_of_memory(error)) or torch.device(device).type == "cpu":
+            raise
+    log.warning("not enough memory on %s for weights in float32; continuing on the CPU", device)
+    return _twin(network, "cpu")
 
 
 def _downloaded(y: torch.Tensor, centred: bool) -> list[Pixels | GpenError]:
@@ -140,22 +227,6 @@ def _downloaded(y: torch.Tensor, centred: bool) -> list[Pixels | GpenError]:
     y[:, 0, 0, 0].masked_fill_(~valid, torch.nan)
     pictures = np.ascontiguousarray(y.cpu().numpy(), np.float32)
     return [GpenError("the network returned invalid values (NaN)") if np.isnan(one[0, 0, 0]) else one for one in pictures]
-
-
-def _run(network: Network, x: torch.Tensor, strips: bool | None, ask: Ask | None) -> torch.Tensor:
-    from .fused import FusedGenerator
-
-    if not isinstance(network, FusedGenerator):
-        return network(x)
-    asking = {} if ask is None else {"ask": ask}
-    try:
-        return network(x, tiled=strips, **asking)
-    except Exception as error:
-        if not is_out_of_memory(error) or strips or len(x) > 1:
-            raise
-        log.warning("not enough memory on %s; trying again in strips", x.device)
-    # Outside the except block, so that the error no longer keeps tensors alive.
-    return network(x, tiled=True, **asking)
 
 
 def _wants_strips(network: Network, batch: int, parameter: torch.nn.Parameter) -> bool:

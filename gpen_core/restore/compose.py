@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..errors import GpenError
+from ..errors import DeviceError, GpenError
 from ..faces.face import Face
 from ..network.run import run_each
 from ..options import RestoreOptions
@@ -87,6 +87,8 @@ def compose(
             result.stopped = True
             result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
             continue
+        except DeviceError:
+            raise  # it would fail every face
         except GpenError as error:
             log.warning("face %d was not restored: %s", index, error)
             result.faces.append(FaceResult(face, index, "failed", str(error)))
@@ -111,14 +113,14 @@ def _crops(
             yield index, cropped[-1]
 
 
-def restored_faces(network: Network, crops: Iterable[Pixels], progress: Progress) -> Iterator[Pixels | GpenError]:
-    """Runs the network on crops of its size, on a device several at once. Raises Stopped if the user interrupts."""
+def restored_faces(network: Network, crops: Iterable[Pixels], progress: Progress, *, or_cpu: bool = False) -> Iterator[Pixels | GpenError]:
+    """Runs the network on crops of its size, on a device several at once. or_cpu: see run_each(). Raises Stopped if the user interrupts."""
 
     def go_on() -> None:
         if progress.stop():
             raise Stopped
 
-    return run_each(network, crops, ask=go_on)
+    return run_each(network, crops, ask=go_on, or_cpu=or_cpu)
 
 
 def adjust_tone(restored: Pixels, crop: Pixels, inside: Mask, options: RestoreOptions) -> Pixels:

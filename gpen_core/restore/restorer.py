@@ -66,6 +66,7 @@ class FaceRestorer:
         self.note: str | None = None
         self.template = template or "gpen"
         self._network = network
+        self._or_cpu = network is None  # hosts that bring a network free the device's memory themselves
         self._detector = detector
         self._parser: Parser | None = None
         self._upscaler = upscaler
@@ -112,7 +113,7 @@ class FaceRestorer:
 
         found = find_model(self.options.model, self.models_dir, task="restore", extra_folders=self.extra_folders)
         self.weights, self.note, self.model_name, self.template = found.path, found.note, found.name, found.template
-        self._network = load_network(found.path, device, dtype)
+        self._network = load_network(found.path, device, dtype, or_cpu=True)
 
     def _weights_folders(self) -> list[Path]:
         from ..weights.folders import models_dir, search_folders
@@ -184,7 +185,7 @@ class FaceRestorer:
             source,
             faces,
             [self.size] * len(faces),
-            lambda cut: restored_faces(self.loaded_network, (crop for _, crop in cut), self.progress),
+            lambda cut: restored_faces(self.loaded_network, (crop for _, crop in cut), self.progress, or_cpu=self._or_cpu),
             self.template,
             self.options,
             parser=self._parser,
@@ -199,7 +200,7 @@ class FaceRestorer:
         """
         self.prepare()
         taken: deque[tuple[Any, Picture, Pixels]] = deque()  # by the network, and not finished yet
-        making = restored_faces(self.loaded_network, self._aligned_crops(pictures, taken), self.progress)
+        making = restored_faces(self.loaded_network, self._aligned_crops(pictures, taken), self.progress, or_cpu=self._or_cpu)
         while True:
             started = time.perf_counter()
             try:

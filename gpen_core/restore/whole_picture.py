@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..network.fused import Network
 
 
-def colorize(picture: Picture, network: Network) -> Picture:
+def colorize(picture: Picture, network: Network, *, or_cpu: bool = False) -> Picture:
     """Colourises a black-and-white face (weights GPEN-Colorization-1024). The picture is an aligned face or a portrait.
 
     A picture of exactly the network's size is replaced by the network's output; any other keeps its luma and takes the
@@ -27,7 +27,7 @@ def colorize(picture: Picture, network: Network) -> Picture:
     """
     luma = _yuv(picture.pixels)[..., 0]
     grey = np.repeat(luma[..., None], 3, axis=2)
-    coloured = run_network(network, _resized(grey, (network.size, network.size)))
+    coloured = run_network(network, _resized(grey, (network.size, network.size)), or_cpu=or_cpu)
     if picture.pixels.shape[:2] != (network.size, network.size):
         chroma = _yuv(_resized(coloured, (picture.width, picture.height)))
         chroma[..., 0] = luma
@@ -35,7 +35,7 @@ def colorize(picture: Picture, network: Network) -> Picture:
     return picture.in_colour().with_pixels(coloured)
 
 
-def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> Picture:
+def inpaint(picture: Picture, network: Network, hole: Pixels | None = None, *, or_cpu: bool = False) -> Picture:
     """Fills the holes in a face (weights GPEN-Inpainting-1024).
 
     hole: (H, W) float32 0..1, 1 where to fill; all other pixels stay bit-identical. Without it, white areas are the holes
@@ -47,16 +47,17 @@ def inpaint(picture: Picture, network: Network, hole: Pixels | None = None) -> P
             raise PictureError(f"the hole mask is {hole.shape[1]}x{hole.shape[0]} pixels, the picture {picture.width}x{picture.height}")
         # Hide every pixel that the hole touches, even partly, from the network.
         pixels = np.where(hole[..., None] > 0, np.float32(1), pixels)
-    filled = _resized(run_network(network, _resized(pixels, (network.size, network.size))), (picture.width, picture.height))
+    made = run_network(network, _resized(pixels, (network.size, network.size)), or_cpu=or_cpu)
+    filled = _resized(made, (picture.width, picture.height))
     if hole is not None:
         blend = picture.pixels + (filled - picture.pixels) * hole[..., None]
         filled = np.where(hole[..., None] > 0, np.clip(blend, 0, 1), picture.pixels)
     return picture.in_colour().with_pixels(filled)
 
 
-def segmentation_to_face(picture: Picture, network: Network) -> Picture:
+def segmentation_to_face(picture: Picture, network: Network, *, or_cpu: bool = False) -> Picture:
     """Makes a face from a picture of its segmentation (weights GPEN-Seg2face-512), at the network's size. Drops alpha."""
-    made = run_network(network, _resized(picture.pixels, (network.size, network.size)), centred=False)
+    made = run_network(network, _resized(picture.pixels, (network.size, network.size)), centred=False, or_cpu=or_cpu)
     coloured = picture.in_colour()
     return Picture(made, None, coloured.form)
 
