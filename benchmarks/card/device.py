@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from benchmarks.card.report import attempt
 from benchmarks.network import processor
 
 T = TypeVar("T")
@@ -43,7 +44,9 @@ class Device:
             synchronize(self.device)
 
     def clean(self, libraries: bool = False) -> None:
-        """Frees what nothing uses. libraries: the workspaces of CUDA's libraries too; graphs that are alive may use them."""
+        """Frees what nothing uses there. libraries: the workspaces of CUDA's libraries too; graphs that are alive may use them."""
+        if not self.is_card:
+            return
         gc.collect()
         self.wait()
         if libraries and self.device.type == "cuda":
@@ -84,30 +87,33 @@ class Device:
 
 
 def facts(device: Device) -> dict[str, str]:
-    """What a reader must know of the machine."""
-    there = device.device
-    found = {"device": str(there)}
-    if there.type == "cuda":
-        cuda: Any = torch.cuda
-        about = cuda.get_device_properties(there)
-        found |= {"name": about.name, "memory, GiB": f"{about.total_memory / 2**30:.1f}"}
-        found["compute capability"] = ".".join(map(str, torch.cuda.get_device_capability(there)))
-        found["driver"] = driver()
-        version: Any = torch.version
-        found["CUDA"] = str(version.cuda or f"ROCm {version.hip}")
-        found["cuDNN"] = str(torch.backends.cudnn.version())
-        convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        found["TF32"] = f"convolutions: {said(convolutions)}, other products: {said(products)}"
-        found["allocator"] = torch.cuda.get_allocator_backend() if hasattr(torch.cuda, "get_allocator_backend") else "native"
+    """What a reader must know of the machine. What cannot be found out says why."""
+    cuda: Any = torch.cuda
+    there, is_cuda = device.device, device.device.type == "cuda"
+    about: dict[str, Callable[[], object]] = {"device": lambda: there}
+    if is_cuda:
+        about |= {
+            "name": lambda: cuda.get_device_name(there),
+            "compute capability": lambda: ".".join(map(str, cuda.get_device_capability(there))),
+            "memory": lambda: f"{cuda.get_device_properties(there).total_memory / 2**30:.1f} GiB",
+            "driver": driver,
+            "CUDA": lambda: torch.version.cuda or f"ROCm {getattr(torch.version, 'hip', '')}",
+            "cuDNN": torch.backends.cudnn.version,
+            "TF32 in convolutions": lambda: said(torch.backends.cudnn.allow_tf32),
+            "TF32 in other products": lambda: said(torch.backends.cuda.matmul.allow_tf32),
+            "allocator": cuda.get_allocator_backend,
+        }
     else:
-        found["name"] = processor() if there.type == "cpu" else there.type
-        found["compute capability"], found["driver"] = "none", "none"
-    for package in ("triton", "onnxruntime-gpu", "onnxruntime", "tensorrt"):
-        found[package] = version_of(package)
-    found |= {"torch": torch.__version__, "Python": platform.python_version(), "system": platform.platform()}
-    found["processor"] = f"{processor()}, {torch.get_num_threads()} threads"
-    found["GPEN_CARD"] = os.environ.get("GPEN_CARD") or "not set"
-    return found
+        name = processor() if there.type == "cpu" else there.type
+        about |= {"name": lambda: name, "compute capability": lambda: "none", "driver": lambda: "none"}
+    about["torch"] = lambda: torch.__version__
+    for package in ("triton", "onnxruntime-gpu", "onnxruntime", "tensorrt", "av", "opencv-python", "opencv-python-headless"):
+        about[package] = lambda package=package: version_of(package)
+    about |= {"Python": platform.python_version, "system": platform.platform}
+    about |= {"processor": lambda: f"{processor()}, {torch.get_num_threads()} threads"}
+    about["GPEN_CARD"] = lambda: os.environ.get("GPEN_CARD") or "not set"
+    found = {name: attempt(ask) for name, ask in about.items()}
+    return {name: failure or str(value) for name, (value, failure) in found.items()}
 
 
 def said(flag: bool | str) -> str:

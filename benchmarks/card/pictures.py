@@ -19,7 +19,7 @@ import torch
 from benchmarks.card.bars import Bar, memory_bar, picture_bar
 from benchmarks.card.device import Device
 from benchmarks.card.network import experimentally
-from benchmarks.card.report import NO_TIME, Report, attempt, late, mebibytes, milliseconds
+from benchmarks.card.report import NO_STATISTICS, NO_TIME, Report, attempt, late, milliseconds
 from benchmarks.network import random_generator
 from benchmarks.picture import photograph
 from gpen_core import FaceRestorer, RestoreOptions
@@ -216,31 +216,37 @@ def left(device: Device, report: Report, size: int, end: float) -> Bar:
     }
     if device.device.type == "cuda":
         ways["network moved after graphs"] = lambda: moved(with_graphs)
+    device.clean(libraries=True)
+    before = device.allocated()
+    if before is None:
+        section.add("", NO_STATISTICS, NO_STATISTICS)
+        return memory_bar({})
     second: dict[str, int | None] = {}
     for way, use in ways.items():
         if late(end):
             section.add(way, NO_TIME)
             second[way] = None
             continue
-        found = [left_by(use, device) for _ in range(2)]
-        failure = next((failure for _, failure in found if failure), "")
-        section.add(way, *([failure] if failure else [mebibytes(None) if size is None else size for size, _ in found]))
-        second[way] = None if failure else found[1][0]
-        raw[way] = {"bytes": [size for size, _ in found], "failure": failure}
+        found: list[int] = []
+        failure = ""
+        for _ in range(2):
+            after, why = held_after(use, device)
+            found.append(after - before)
+            before, failure = after, failure or why
+        section.add(way, *([failure] if failure else found))
+        second[way] = None if failure else found[1]
+        raw[way] = {"bytes": found, "failure": failure}
     return memory_bar(second)
 
 
-def left_by(use: Callable[[], object], device: Device) -> tuple[int | None, str]:
-    """(bytes that are on the device after it and were not before, why it failed). What `use` returns is kept until then."""
-    device.clean(libraries=True)
-    before = device.allocated()
+def held_after(use: Callable[[], object], device: Device) -> tuple[int, str]:
+    """(bytes that are on the device after it, why it failed). A network that `use` returns is kept until then."""
     kept, failure = attempt(use)
     if not isinstance(kept, FusedGenerator):  # that is on the CPU now, and must have left nothing behind
         kept = None
     device.clean(libraries=True)
-    after = device.allocated()
     del kept
-    return (None if before is None or after is None else after - before), failure
+    return device.allocated() or 0, failure
 
 
 def run_face(network: FusedGenerator, **how: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gpen_core.pictures.disk import whole_file
 
@@ -94,9 +95,18 @@ class Report:
 
     def save(self) -> None:
         """Writes card.md and card.json, each whole or not at all."""
-        for name, text in (("card.md", self.markdown()), ("card.json", json.dumps(self.raw, indent=1) + "\n")):
+        for name, text in (("card.md", self.markdown()), ("card.json", json.dumps(finite(self.raw), indent=1) + "\n")):
             with whole_file(self.folder / name, overwrite=True) as file:
                 file.write(text.encode("utf-8"))
+
+
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no word for NaN and infinity: they become text."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in cast("list[Any]", value)]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Warnings(logging.Handler):
