@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,12 @@ SECTIONS = {
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(measuring, "LARGEST_COPY", 8 * measuring.MIB)
     monkeypatch.setattr(measuring, "LARGEST_MATMUL", 256)
+    gc.freeze()  # what is there already need not be looked through at every collection
+    yield
+    gc.unfreeze()
 
 
 def run(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
@@ -94,6 +99,16 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(tmp_path: Path, monkeypatch: p
     assert "| 64 | official, eager | float32 | 1 | failed: RuntimeError: no kernel image / is available |" in markdown
     assert {row["name"] for row in raw["network"] if row["median"]} == {"plain", network.WHOLE, network.STRIPS, network.CALLED}
     assert "Memory after unloading" in markdown
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_onnxruntime_computes_the_same(kind: str) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    bench = network.Bench(64, Device(torch.device("cpu")), [kind])
+    forms, _ = network.measure(bench.peers(["onnxruntime"]), bench.device, float("inf"), 1, bench.plain(bench.pictures))
+    assert [form.failure for form in forms] == [""]
+    assert forms[0].apart is not None and forms[0].apart <= (1e-4 if kind == "float32" else 0.02)
 
 
 def test_a_form_that_fails_in_its_turn_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +212,14 @@ def test_json_has_no_numbers_that_are_none(tmp_path: Path) -> None:
     report.save()
     read = json.loads((tmp_path / "new" / "card.json").read_text("utf-8"), parse_constant=refuse)
     assert read == {"apart": [["nan", 1.0], {"peak": "inf"}]}
+
+
+def test_what_a_driver_does_not_tell_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", refuse)
+    monkeypatch.setattr(measuring, "driver", lambda: "1.2.3")
+    found = measuring.facts(Device(torch.device("cuda")))
+    assert found["compute capability"] == "failed: RuntimeError: no kernel image | is available"
+    assert found["driver"] == "1.2.3" and found["torch"] == torch.__version__
 
 
 def test_cells_do_not_break_the_table() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from itertools import chain
 from typing import Any, cast
 
@@ -134,6 +135,9 @@ class Bench:
 
     def peers(self, names: list[str]) -> Iterable[Form]:
         for name in names:
+            if find_spec("onnxruntime") is None:
+                yield Form(self.size, name, "", 1, None, failure="not here: onnxruntime is not installed")
+                continue
             for kind in self.types:
                 if kind != "bfloat16":  # neither runs the exported network in it
                     yield self.form(name, kind, 1, lambda x, name=name, kind=kind: (None, self.peer(name, kind, x)))
@@ -161,7 +165,7 @@ PROVIDERS = {"onnxruntime": "CUDAExecutionProvider", "tensorrt": "TensorrtExecut
 def onnxruntime_run(name: str, plain: Generator, kind: str, x: Tensor, device: Device) -> Callable[[], Tensor]:
     """The official form in onnxruntime, whose CUDA or TensorRT computes it; pictures and results stay on the device."""
     onnxruntime: Any = importlib.import_module("onnxruntime")
-    provider = PROVIDERS[name] if device.device.type == "cuda" else "CPUExecutionProvider"
+    provider = "CPUExecutionProvider" if name == "onnxruntime" and not device.is_card else PROVIDERS[name]
     if provider not in onnxruntime.get_available_providers():
         raise RuntimeError(f"this onnxruntime has no {provider}")
     index = device.device.index or 0
@@ -173,13 +177,14 @@ def onnxruntime_run(name: str, plain: Generator, kind: str, x: Tensor, device: D
     if session.get_providers()[0] != provider:  # it says so on stderr only
         raise RuntimeError(f"onnxruntime cannot start {provider} here")
     result = torch.empty_like(x)
+    device.wait()  # onnxruntime does not wait for torch
     where = ("cuda", index) if device.is_card else ("cpu", 0)
     number = np.float16 if kind == "float16" else np.float32
     binding = session.io_binding()
     binding.bind_input("x", *where, number, tuple(x.shape), x.data_ptr())
     binding.bind_output(session.get_outputs()[0].name, *where, number, tuple(x.shape), result.data_ptr())
 
-    def run() -> Tensor:
+    def run(_alive: Tensor = x) -> Tensor:  # the binding knows its address only
         session.run_with_iobinding(binding)
         return result
 
@@ -199,6 +204,7 @@ def measure(
         done.append(form)
         if form.run is None:
             continue
+        print(f"  warming up: {form.size}, {form.name}, {form.type}, batch {form.batch}", flush=True)
         result = warm_up(form, form.run, device)
         if expected is None and (form.name, form.type) == ("plain", "float32"):
             expected = result
@@ -282,6 +288,7 @@ def times(
         forms, _ = measure(bench.batches(batches), device, begin + share, rounds, expected)
         print_forms(section, forms, official_one)
         raw += [form.json() for form in forms]
+        report.save()
         del bench, forms
         device.clean()
 
