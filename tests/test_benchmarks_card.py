@@ -122,6 +122,7 @@ def test_a_form_that_fails_in_its_turn_does_not_end_the_others(monkeypatch: pyte
     forms = [network.Form(64, "plain", "float32", 1, broken), network.Form(64, "other", "float32", 1, lambda: None)]
     network.measure(forms, device, float("inf"), 3)
     assert forms[0].failure == "failed: RuntimeError: lost" and len(forms[0].seconds) == 1
+    assert len(turns) == network.WARM_UPS + 2, "it gets no more turns"
     assert not forms[1].failure and len(forms[1].seconds) == 3
 
 
