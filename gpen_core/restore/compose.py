@@ -17,7 +17,7 @@ from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import background, tone
-from ..steps.align import Matrix, crop_face, invert, rescale_matrix, similarity, template_points
+from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
 from ..steps.detail import detail_of_face
 from ..steps.mask import Mask, Parser, clip_to_picture, landmark_mask, parsing_mask
 from ..steps.paste import Compositor
@@ -148,8 +148,6 @@ def enlarged(
 def _matrix(face: Face, size: int, template: str) -> Matrix | GpenError:
     """The matrix from picture to crop, or the error if the landmarks do not fit the template."""
     try:
-        matrix = similarity(face.landmarks, template_points(template, size))
-        invert(matrix)
+        return similarity(face.landmarks, template_points(template, size))
     except GpenError as error:
         return error
-    return matrix
