@@ -23,6 +23,30 @@ def test_auto_is_bfloat16_only_where_the_processor_has_it(native: bool, wanted: 
     assert pick_dtype("fp32", CPU) is torch.float32 and pick_dtype("fp16", CPU) is torch.float16
 
 
+@pytest.mark.parametrize(
+    ("capability", "hip", "wanted"),
+    [
+        ((7, 5), None, torch.float32), ((8, 0), None, torch.bfloat16), ((8, 9), None, torch.bfloat16), ((12, 0), None, torch.bfloat16),
+        ((11, 0), "6.2", torch.float32), (None, None, torch.float32),
+    ],
+)  # fmt: skip
+def test_auto_is_bfloat16_on_cards_that_have_units_for_it(
+    capability: tuple[int, int] | None, hip: str | None, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hip: ROCm, whose capability is of another series. None: a torch without CUDA."""
+
+    def asked(device: torch.device) -> tuple[int, int]:
+        if capability is None:
+            raise AssertionError("Torch not compiled with CUDA enabled")
+        return capability
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", asked)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert pick_dtype("auto", torch.device("cuda", 0)) is wanted
+    for other in ("mps", "xpu"):
+        assert pick_dtype("auto", torch.device(other)) is torch.float32
+
+
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(SettingsError, match="fp64"):
         pick_dtype("fp64", CPU)

@@ -116,7 +116,8 @@ def _network(device: torch.device, dtype: torch.dtype) -> OnnxNetwork:
 def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
     """Runs the network on the device for pictures (N, H, W, 3), float32 RGB, 0..1."""
     count, height, width = pictures.shape[:3]
-    dtype = torch.float32 if height * width < _EXACT else pick_dtype("auto", device)
+    exact = height * width < _EXACT or device.type != "cpu"
+    dtype = torch.float32 if exact else pick_dtype("auto", device)
     tall, wide = _rounded_up((height, width))
     # Zero padding is the mean colour to the network. Whole rows are four times as fast as three values at a time.
     x = torch.zeros((count, tall, wide * 3), dtype=dtype, device=device)
