@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def machine(device: Device, report: Report) -> None:
-    section = report.section(1, "Machine", "", "")
+    section = report.section(1, "Machine", "what", "which")
     report.raw["facts"] = facts(device)
     for name, value in report.raw["facts"].items():
         section.add(name, value)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.card.device import TYPES, Device
+from benchmarks.card.network import EXPERIMENTAL, STRIPS, WARM_UPS, WHOLE, experimentally
 from benchmarks.card.report import NO_TIME, Report, attempt, late
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
@@ -46,7 +47,15 @@ def without_tf32(device: Device) -> AbstractContextManager[Any]:
 def runs(plain: Generator, device: Device, dtype: torch.dtype) -> dict[str, Callable[[Tensor], Tensor]]:
     there = place(deepcopy(plain), device.device, dtype)
     fused = place(FusedGenerator(plain), device.device, dtype)
-    return {"plain": there, "fused, whole": lambda x: fused(x, tiled=False), "fused, strips": lambda x: fused(x, tiled=True)}
+    found: dict[str, Callable[[Tensor], Tensor]] = {
+        "plain": there,
+        WHOLE: lambda x: fused(x, tiled=False),
+        STRIPS: lambda x: fused(x, tiled=True),
+    }
+    if device.device.type == "cuda":
+        other = place(FusedGenerator(plain), device.device, dtype)  # strips end a network's graphs
+        found[EXPERIMENTAL] = lambda x: [experimentally(lambda: other(x)) for _ in range(WARM_UPS)][-1]
+    return found
 
 
 def golden(device: Device, report: Report, sizes: list[int], types: list[str], end: float) -> None:
