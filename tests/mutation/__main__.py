@@ -28,8 +28,9 @@ FILES = (
     "gpen_core/options.py", "gpen_core/runtime.py",
 )  # fmt: skip
 TESTS = (
-    "align", "background", "cli", "detail", "faces_select", "mask", "options_core", "options_doors", "options_rules", "paste", "pieces",
-    "pieces_exact", "restorer", "restorer_loading", "runtime", "steps_exact", "stop", "tone",
+    "align", "aligned", "background", "cli", "detail", "faces_select", "faces_together", "mask", "options_core",
+    "options_doors", "options_rules", "paste", "pieces", "pieces_exact", "restorer", "restorer_loading", "runtime", "steps_exact", "stop",
+    "tone",
 )  # fmt: skip
 SLOWEST = 3.0  # seconds: slower tests are left out
 
