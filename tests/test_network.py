@@ -81,7 +81,7 @@ def test_wrong_shapes_are_refused(recipe: ModuleType) -> None:
         Architecture.from_shapes({**shapes, "surplus.weight": (3, 3)})
     with pytest.raises(WeightsError, match="has the shape"):
         Architecture.from_shapes({**shapes, "generator.to_rgb1.conv.weight": (1, 3, 8, 1, 1)})
-    with pytest.raises(WeightsError, match="equal sizes"):
+    with pytest.raises(WeightsError, match="equal input and output sizes"):
         Architecture.from_shapes(recipe.gpen_shapes(128, 2, 0.25, in_size=64))
     with pytest.raises(WeightsError, match="4096"):
         Architecture(4096)
