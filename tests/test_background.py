@@ -63,7 +63,7 @@ def test_a_factor_that_cannot_be_met(factor):
 
 
 def test_a_factor_too_large_for_this_picture():
-    with pytest.raises(SettingsError, match=r"2\.00 at most"):
+    with pytest.raises(SettingsError, match=r"at most 2\.00 times"):
         output_scale(4, [], (8192, 100))
     assert output_scale(1, [], (40000, 40000)) == 1.0 and largest_scale((40000, 40000)) == 1.0
 
