@@ -177,3 +177,12 @@ def test_every_size_passes_on_cuda_without_numbers(shape: tuple[int, float, floa
     with fake, mode:
         y = network(x, tiled=tiled)
     assert y.shape == x.shape and y.dtype is torch.float32 and y.device == torch.device("cuda", 0) and mode.made
+
+
+def test_the_detector_is_exact_on_cards(card: Card, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 saves time on processors that have it; what its depthwise convolutions take on a card is not known."""
+    monkeypatch.setattr("gpen_core.faces.retinaface.pick_dtype", lambda *_: torch.bfloat16)
+    large = np.ascontiguousarray(np.tile(portrait, (3, 3, 1))[:540, :540])
+    said = RetinaFaceMobile(NAME).predict([large])[0]
+    monkeypatch.setattr("gpen_core.faces.retinaface.pick_dtype", lambda *_: torch.float32)
+    assert np.abs(said.scores - RetinaFaceMobile("cpu").predict([large])[0].scores).max() < 1e-4

@@ -4,6 +4,7 @@ Differences from the plain form (the results agree within 2e-5 in float32):
 - scales, gains and the activation's factor sqrt(2) are multiplied into weights and biases once, on loading;
 - modulation and demodulation are computed for all layers at once, always in float32, and the modulation is normalised to at most 1
   before it meets activations, so that half precision does not overflow (Karras et al., StyleGAN2-ADA, NeurIPS 2020, section B);
+- powers of two keep every map near 1, for float16 (`ranges`);
 - on CPUs, 3x3 convolutions of many channels need fewer multiplications (`winograd`) if `place` has transformed their weights;
 - a layer's result and the encoder feature are written straight into the two halves of their concatenation;
 - `tiles` computes the largest resolutions in strips of rows when memory is short.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from . import card, winograd
 from .modules import EqualConv2d, EqualLinear, Generator, ModulatedConv2d, StyledConv, ToRGB, fir_kernel
+from .ranges import Ranges, ranges_of, unit_factors
 
 # Where a Winograd convolution is faster on CPUs, in float32: with fewer channels or larger maps its sums cost what its products save.
 _WINOGRAD_OUTPUTS = 256
@@ -26,7 +28,7 @@ GAIN = math.sqrt(2)
 SLOPE = 0.2
 
 
-def frozen(tensor: Tensor, scale: float = 1.0) -> nn.Parameter:
+def frozen(tensor: Tensor, scale: float | Tensor = 1.0) -> nn.Parameter:
     """A scaled copy that moves and casts with the module and is never trained; channels_last if it has 4 dimensions.
 
     It is written straight to its final place: large temporary tensors would fragment the process's memory for good.
@@ -47,10 +49,11 @@ def depthwise_fir(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor
 class Encoding(nn.Module):
     """One step of the encoder: (N, C, 2r, w) -> (N, C', r, w / 2); the first keeps the size (1x1)."""
 
-    def __init__(self, conv: EqualConv2d, bias: Tensor, blurs: bool) -> None:
+    def __init__(self, conv: EqualConv2d, bias: Tensor, blurs: bool, factors: tuple[float, float] = (1.0, 1.0)) -> None:
+        """factors: what the map that comes in and the one that goes out are multiplied by (`ranges`)."""
         super().__init__()
-        self.weight = frozen(conv.weight, conv.scale * GAIN)
-        self.bias = frozen(bias, GAIN)
+        self.weight = frozen(conv.weight, conv.scale * GAIN * (factors[1] / factors[0]))
+        self.bias = frozen(bias, GAIN * factors[1])
         self.kernel = frozen(fir_kernel(1.0)) if blurs else None
 
     def forward(self, x: Tensor, rows: int = 2) -> Tensor:
@@ -65,8 +68,9 @@ class Encoding(nn.Module):
 class Styled(nn.Module):
     """A modulated 3x3 convolution, its demodulation, the concatenated encoder feature, bias and activation."""
 
-    def __init__(self, plain: StyledConv, side: int) -> None:
-        """side: side of the square input map."""
+    def __init__(self, plain: StyledConv, side: int, units: Tensor, factor: float = 1.0, of_feature: float = 1.0) -> None:
+        """side: side of the square input map. units: factors of the output channels' weights, which the demodulation takes back; factor,
+        of_feature: what the map that goes out and the encoder's are multiplied by (all: `ranges`)."""
         super().__init__()
         conv = plain.conv
         weight = conv.weight[0]
@@ -74,9 +78,10 @@ class Styled(nn.Module):
         # Decided by the whole map's size, so that strips round as the whole map does.
         self.scales_weight = weight.numel() <= weight.shape[1] * side**2
         self.outputs = weight.shape[0]
-        self.weight = frozen(weight.transpose(0, 1) if self.up else weight, conv.scale)
-        self.bias = frozen(plain.activate.bias, GAIN)
-        self.feature_weight = frozen(plain.noise.weight, GAIN)
+        scale = conv.scale * units.view(-1, 1, 1, 1)
+        self.weight = frozen(weight.transpose(0, 1), scale.transpose(0, 1)) if self.up else frozen(weight, scale)
+        self.bias = frozen(plain.activate.bias, GAIN * factor)
+        self.feature_weight = frozen(plain.noise.weight, GAIN * (factor / of_feature))
         self.kernel = frozen(fir_kernel(4.0)) if self.up else None
         self.can_transform = not self.up and self.outputs >= _WINOGRAD_OUTPUTS and side in _WINOGRAD_SIDES
 
@@ -113,6 +118,8 @@ class Styled(nn.Module):
 
     def finish(self, y: Tensor, demodulation: Tensor, feature: Tensor, room: Tensor | None = None) -> Tensor:
         """Demodulates, appends the encoder feature, adds bias and activates: (N, 2 * outputs, h, w). room: a tensor to write it into."""
+        if y.dtype == torch.float16:
+            demodulation = demodulation.clamp(max=65504)  # infinity, for channels of nothing, times nothing is no number
         both = card.kernel("finish", y, demodulation, feature, self.feature_weight, self.bias, SLOPE, room)
         if both is not None:
             return both
@@ -136,20 +143,30 @@ class Styled(nn.Module):
 class Painting(nn.Module):
     """Features to a picture: a 1x1 convolution with modulated weights, added to the enlarged picture of the level below."""
 
-    def __init__(self, plain: ToRGB) -> None:
+    def __init__(self, plain: ToRGB, factor: float = 1.0) -> None:
+        """factor: of the weight, which the modulation takes back (`ranges`)."""
         super().__init__()
-        self.weight = frozen(plain.conv.weight[0, :, :, 0, 0], plain.conv.scale)
+        self.weight = frozen(plain.conv.weight[0, :, :, 0, 0], plain.conv.scale * factor)
         self.bias = frozen(plain.bias.view(-1))
         self.kernel = frozen(fir_kernel(4.0)) if plain.upsample is not None else None
 
     def paint(self, x: Tensor, modulation: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, 3, h, w), without the level below; in float32, so that the sum over levels is not rounded at each."""
         weight = self.weight.float() * modulation[:, None, :]
+        if x.dtype != torch.float16:
+            return self._convolve(x, weight, self.bias)
+        # Nothing demodulates here: a large style would overflow.
+        largest = weight.abs().amax(dim=(1, 2)).clamp_min(1e-8).view(-1, 1, 1, 1)
+        return self._convolve(x, weight / largest[..., 0], None).mul_(largest).add_(self.bias.float().view(1, 3, 1, 1))
+
+    @staticmethod
+    def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """weight: (N, 3, C), one for each picture."""
         if x.shape[0] == 1:
-            return F.conv2d(x, weight[0, :, :, None, None].to(x.dtype), self.bias).float()
+            return F.conv2d(x, weight[0, :, :, None, None].to(x.dtype), bias).float()
         weight = weight.reshape(-1, x.shape[1], 1, 1).to(x.dtype)
         n, c, height, width = x.shape
-        y = F.conv2d(x.reshape(1, n * c, height, width), weight, self.bias.repeat(n), groups=n)
+        y = F.conv2d(x.reshape(1, n * c, height, width), weight, None if bias is None else bias.repeat(n), groups=n)
         return y.view(n, 3, height, width).float()
 
     def enlarge(self, below: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:
@@ -165,7 +182,7 @@ class Painting(nn.Module):
 class Styles(nn.Module):
     """Computes every layer's modulation and demodulation from the encoder's last feature, in float32."""
 
-    def __init__(self, plain: Generator) -> None:
+    def __init__(self, plain: Generator, ranges: Ranges, units: list[Tensor], energies: list[Tensor]) -> None:
         super().__init__()
         decoder = plain.generator
         linears = [cast(EqualLinear, plain.final_linear[0]), *cast("list[EqualLinear]", list(decoder.style)[1:])]
@@ -174,12 +191,18 @@ class Styles(nn.Module):
         self.count = len(styled)
         convs: list[ModulatedConv2d] = [*(layer.conv for layer in styled), *(layer.conv for layer in painted)]
         self.inputs = [conv.weight.shape[2] for conv in convs]
-        self.weights = nn.ParameterList([frozen(linear.weight, linear.scale * GAIN) for linear in linears])
+        scales = [linear.scale * GAIN for linear in linears]
+        scales[0] /= ranges.encoder[-1]
+        self.weights = nn.ParameterList([frozen(linear.weight, scale) for linear, scale in zip(linears, scales, strict=True)])
         self.biases = nn.ParameterList([frozen(linear.bias, linear.learning_rate * GAIN) for linear in linears])
-        self.weight = frozen(torch.cat([conv.modulation.weight * conv.modulation.scale for conv in convs]))
-        self.bias = frozen(torch.cat([conv.modulation.bias * conv.modulation.learning_rate for conv in convs]))
-        energies = [(layer.conv.weight[0] * layer.conv.scale).square_().sum(dim=(2, 3)) for layer in styled]
-        self.energies = nn.ParameterList([frozen(energy) for energy in energies])
+        # What maps were multiplied by, the demodulation and the painting take back.
+        backs = [1.0] * len(styled) + [1 / (a * b) for a, b in zip(ranges.styled[::2], ranges.painted, strict=True)]
+        linears = [conv.modulation for conv in convs]
+        self.weight = frozen(torch.cat([one.weight * (one.scale * back) for one, back in zip(linears, backs, strict=True)]))
+        self.bias = frozen(torch.cat([one.bias * (one.learning_rate * back) for one, back in zip(linears, backs, strict=True)]))
+        self.ratios = [after / before for before, after in pairwise([ranges.constant, *ranges.styled])]
+        self.energies = nn.ParameterList([frozen(energy, unit.square()[:, None]) for energy, unit in zip(energies, units, strict=True)])
+        self.epsilons = nn.ParameterList([frozen(unit.square(), 1e-8) for unit in units])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # Half precision would cost accuracy here and save little time: follow the device, never the dtype.
@@ -200,10 +223,10 @@ class Styles(nn.Module):
         every = torch.split(F.linear(style, self.weight, self.bias), self.inputs, dim=1)
         modulations: list[Tensor] = []
         demodulations: list[Tensor] = []
-        for modulation, energy in zip(every[: self.count], self.energies, strict=True):
+        for modulation, energy, least, ratio in zip(every[: self.count], self.energies, self.epsilons, self.ratios, strict=True):
             largest = modulation.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
             modulations.append(modulation / largest)
-            demodulations.append(torch.rsqrt(modulation.square() @ energy.t() + 1e-8) * (largest * GAIN))
+            demodulations.append(torch.rsqrt(modulation.square() @ energy.t() + least) * (largest * (GAIN * ratio)))
         return modulations, demodulations, list(every[self.count :])
 
 
@@ -213,17 +236,23 @@ class Layers(nn.Module):
     def __init__(self, plain: Generator) -> None:
         super().__init__()
         self.architecture = plain.architecture
+        ranges = ranges_of(plain)
         self.encodings = nn.ModuleList()
-        for n in range(len(plain.architecture.resolutions)):
+        for n, factors in enumerate(pairwise([1.0, *ranges.encoder])):
             block = list(cast(Any, plain.get_submodule(f"ecd{n}"))[0])
-            self.encodings.append(Encoding(block[-2], block[-1].bias, blurs=len(block) == 3))
+            self.encodings.append(Encoding(block[-2], block[-1].bias, len(block) == 3, factors))
         decoder = plain.generator
-        self.styles = Styles(plain)
-        self.constant = frozen(decoder.input.input)
         layers = [decoder.conv1, *cast("list[StyledConv]", list(decoder.convs))]
+        energies = [(layer.conv.weight[0].detach() * layer.conv.scale).square_().sum(dim=(2, 3)) for layer in layers]
+        units = [unit_factors(energy) for energy in energies]
+        self.styles = Styles(plain, ranges, units, energies)
+        self.constant = frozen(decoder.input.input, ranges.constant)
         # Layers 2k + 1 and 2k + 2 make the level of 8 * 2^k pixels; the first of them starts from half of that.
-        self.styled = nn.ModuleList([Styled(layer, 4 << n // 2) for n, layer in enumerate(layers)])
-        self.paintings = nn.ModuleList([Painting(layer) for layer in (decoder.to_rgb1, *cast("list[ToRGB]", list(decoder.to_rgbs)))])
+        self.styled = nn.ModuleList(
+            Styled(layer, 4 << n // 2, units[n], ranges.styled[n], ranges.encoder[-1 - (n + 1) // 2]) for n, layer in enumerate(layers)
+        )
+        painted = [decoder.to_rgb1, *cast("list[ToRGB]", list(decoder.to_rgbs))]
+        self.paintings = nn.ModuleList([Painting(layer, factor) for layer, factor in zip(painted, ranges.painted, strict=True)])
 
     @property
     def size(self) -> int:
