@@ -152,7 +152,7 @@ def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
     core = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.restore.restorer")]
     errors = system.modules[type(model).__module__.replace("nodes.model", "gpen_core.errors")]
 
-    def fails(network, crops, progress):
+    def fails(network, crops, progress, **_):
         return (errors.GpenError("its landmarks fit no face") for _ in crops)
 
     monkeypatch.setattr(core, "restored_faces", fails)
