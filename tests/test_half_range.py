@@ -6,6 +6,7 @@ import re
 from copy import deepcopy
 from types import ModuleType
 
+import emulated_card
 import official_like
 import pytest
 import torch
@@ -35,6 +36,7 @@ SCALED = {
     "biases of the decoder": ((r"activate\.bias$", 1e7), (r"to_rgbs?\d?.*conv\.weight$", 1e-6)),
     "latents": ((r"^final_linear.*weight", 1e3),),  # their squares
     "styles of the picture": ((r"to_rgbs?\d?.*modulation\.(weight|bias)$", 1e5), (r"to_rgbs?\d?.*conv\.weight$", 1e-5)),
+    "loud styles of the picture": ((r"to_rgbs?\d?.*modulation\.(weight|bias)$", 1e6),),
     "styles": ((r"conv.*\.conv\.modulation\.(weight|bias)$", 1e5),),
 }
 
@@ -74,7 +76,9 @@ def test_float16_stays_finite_and_near_where_the_official_form_overflows(officia
         two = torch.cat([x, x.flip(3)]).half().contiguous(memory_format=torch.channels_last)
         assert near(whole, run_in_strips(half, two, whole=16, strip=24)[:1])
         if not case.startswith(("small", "a fading")):
-            assert not near(exact, theirs.half()(x.half()).float()), "a test of something that does not happen"
+            emulated_card.card()  # computes it as cards do, and much faster than processors
+            official_half = theirs.half().to(emulated_card.NAME)(x.half().to(emulated_card.NAME)).float().cpu()
+            assert not near(exact, official_half), "a test of something that does not happen"
 
 
 def test_channels_of_nothing_stay_nothing(official) -> None:
