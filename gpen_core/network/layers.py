@@ -156,8 +156,8 @@ class Painting(nn.Module):
         if x.dtype != torch.float16:
             return self._convolve(x, weight, self.bias)
         # Nothing demodulates here: a large style would overflow.
-        largest = weight.abs().amax(dim=(1, 2)).clamp_min(1e-8).view(-1, 1, 1, 1)
-        return self._convolve(x, weight / largest[..., 0], None).mul_(largest).add_(self.bias.float().view(1, 3, 1, 1))
+        largest = weight.abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-8)
+        return self._convolve(x, weight / largest, None).mul_(largest.unsqueeze(3)).add_(self.bias.float().view(1, 3, 1, 1))
 
     @staticmethod
     def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
