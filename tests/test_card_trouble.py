@@ -107,6 +107,8 @@ def test_no_memory_anywhere_is_a_sentence(plain: Generator, monkeypatch: pytest.
 
 
 def test_weights_that_do_not_fit_stay_on_the_cpu(card: Card, caplog: pytest.LogCaptureFixture) -> None:
+    gc.collect()
+    before = card.alive  # another test's network may still be there
     for moment in (0, 20):
         caplog.clear()
         with card.out_of_memory_at(moment, always_after=True):
@@ -114,7 +116,7 @@ def test_weights_that_do_not_fit_stay_on_the_cpu(card: Card, caplog: pytest.LogC
         assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
         assert f"not enough memory on {NAME} for {LITE}; it runs on the CPU" in caplog.text
         gc.collect()
-        assert card.alive == 0
+        assert card.alive <= before
     with card.out_of_memory_at(5), pytest.raises(torch.OutOfMemoryError):
         load_network(LITE, NAME)
 

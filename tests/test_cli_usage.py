@@ -96,7 +96,7 @@ def test_existing_faces_and_sheets_are_met_before_the_work(made, tmp_path, capsy
     assert code == 1 and "a.png-0-" in err and "--overwrite" in err and not (tmp_path / "2").exists() and made[-1].calls == 0
     (tmp_path / "1" / "a.png").unlink()
     code, _, err = run(capsys, "restore", a, "-o", tmp_path / "1", "--compare")
-    assert code == 1 and "a-compare.png exists" in err and not (tmp_path / "1" / "a.png").exists() and made[-1].calls == 0
+    assert code == 1 and "a-compare.png already exists" in err and not (tmp_path / "1" / "a.png").exists() and made[-1].calls == 0
     # Another picture's faces are in nobody's way, nor is a folder that exists.
     assert run(capsys, "restore", picture(tmp_path / "b.png"), "-o", tmp_path / "2", "--faces-dir", faces)[0] == 0
     for flag in ("--skip-existing", "--overwrite"):
@@ -161,7 +161,7 @@ def test_what_is_true_of_many_pictures_is_said_once_a_run(made, tmp_path, capsys
 
 def test_colorize_says_that_it_looks_for_no_face(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gpen_core.network.load", SimpleNamespace(load_network=lambda name, **settings: "network"))
-    tasks = {name: lambda picture, network, hole=None: picture for name in ("colorize", "inpaint", "segmentation_to_face")}
+    tasks = {name: lambda picture, network, hole=None, **_: picture for name in ("colorize", "inpaint", "segmentation_to_face")}
     monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", SimpleNamespace(**tasks))
     inputs = [picture(tmp_path / f"{name}.png") for name in "ab"]
     code, _, err = run(capsys, "colorize", *inputs, "-o", tmp_path / "out", "--device", "cpu")
