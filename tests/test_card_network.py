@@ -35,8 +35,7 @@ def close(given: Tensor, wanted: Tensor, dtype: torch.dtype, room: float = 1) ->
     return bool(difference.max() <= largest * scale and difference.mean() <= average * scale)
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("dtype", "count"), [(torch.float32, 1), (torch.float32, 3), (torch.bfloat16, 1), (torch.float16, 3)])
 @pytest.mark.parametrize("how", ["plain", "fused", "strips"])
 def test_the_network_is_that_of_the_processor(card: Card, plain: Generator, how: str, count: int, dtype: torch.dtype) -> None:
     x = picture(64, count)

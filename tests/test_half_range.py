@@ -67,10 +67,11 @@ def test_float16_stays_finite_and_near_where_the_official_form_overflows(officia
     theirs.load_state_dict(changed)
     with torch.inference_mode():
         exact = theirs(x)
-        whole = build_fused(changed)(x)
+        fused = build_fused(changed)
+        whole = fused(x)
         scale = float(exact.abs().max())
         assert torch.isfinite(exact).all() and (whole - exact).abs().max() <= 2e-5 * max(1, scale)
-        half = build_fused(changed).half()
+        half = fused.half()
         given = half(x.half())
         assert torch.isfinite(given).all() and near(whole, given)
         two = torch.cat([x, x.flip(3)]).half().contiguous(memory_format=torch.channels_last)
