@@ -69,7 +69,8 @@ def card() -> Iterator[Card]:
     import emulated_card
 
     emulated = emulated_card.card()
-    gc.collect()
+    if emulated.alive:
+        gc.collect()
     emulated.reset()
     yield emulated
     emulated.reset()
