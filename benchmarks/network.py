@@ -156,8 +156,10 @@ def print_table(arguments: argparse.Namespace) -> None:
     for size in arguments.sizes:
         x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1)).clamp(-1, 1).to(device)
         precisions = [getattr(torch, name) for name in arguments.precisions]
+        # Built outside inference mode, because tensors made in it cannot be cast outside it, as `place` does.
+        table = runners(size, device, arguments.peers, precisions)
         with torch.inference_mode():
-            figures = measure(runners(size, device, arguments.peers, precisions), x, arguments.rounds)
+            figures = measure(table, x, arguments.rounds)
         base = figures["official, float32"][0]
         for name, (median, apart) in figures.items():
             ratios = [f"{median / figures[one][0]:.2f}" for one in ours]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks.floor import Counting, Sums, counted, fused, once
+from benchmarks.network import print_table
 from benchmarks.picture import Stopwatch, Unchanged
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.pictures import read_picture
@@ -22,6 +25,15 @@ def test_every_step_of_the_pipeline_is_timed():
         restored = FaceRestorer(RestoreOptions(colour_match=True, device="cpu"), network=Unchanged(64))(picture)
     assert len(restored.faces) == 1 and np.isfinite(restored.mask).all()
     assert set(watch.seconds) == {"detect", "crop", "network's in and out", "mask", "colour", "paste"}
+
+
+def test_the_networks_table_has_a_row_for_every_form(capsys: pytest.CaptureFixture[str]):
+    print_table(Namespace(sizes=[64], rounds=1, peers=[], device="cpu", precisions=["float32", "bfloat16", "float16"]))
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 64 |")]
+    names = ["official, float32", "plain, float32", "ours, float32", "ours, float32, without Winograd", "ours, bfloat16", "ours, float16"]
+    assert [row[1] for row in rows] == names
+    bounds = [1e-4] * 4 + [0.1, 0.1]  # of random weights
+    assert all(float(row[-1].rstrip(" |")) < bound for row, bound in zip(rows, bounds, strict=True))
 
 
 def test_the_model_of_graphics_cards_counts_what_is_moved_and_multiplied():
