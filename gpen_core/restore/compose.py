@@ -50,67 +50,106 @@ def compose(
     sizes: side of each face's crop in pixels. make: the new faces; a face that it gives an error for stays as it was.
     parser: ParseNet, for the mask "parsing". upscaler: enlarges the background; None: Lanczos. previews: progress gets each new face.
     """
-    progress = progress or Progress()
-    matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
-    mode = options.factor if options.output_size == "factor" else options.output_size
-    fitting = [matrix for matrix in matrices if not isinstance(matrix, GpenError)]
-    scale = background.output_scale(cast(Any, mode), fitting, source.pixels.shape)
-    base, alpha, scale, stopped = enlarged(source, scale, upscaler, progress)
-
-    result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), "", 0.0, scale, stopped=stopped)
-    compositor = Compositor(base)
-    cropped: deque[Pixels] = deque()  # what `make` has taken, and is not pasted yet
-    made_faces = make(_crops(source.pixels, matrices, sizes, cropped))
-    for index, (face, matrix, size) in enumerate(zip(faces, matrices, sizes, strict=True)):
-        # What is made is pasted: to stop then would lose it.
-        if result.stopped or (not cropped and progress.stop()):
-            result.stopped = True
-            result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
-            continue
-        progress.report(index, len(faces), f"face {index + 1}/{len(faces)}")
-        try:
-            if isinstance(matrix, GpenError):
-                raise matrix
-            made = next(made_faces)
-            crop = cropped.popleft()
-            if isinstance(made, GpenError):
-                raise made
-            soft = landmark_mask(template_points(template, size), size, feather=options.feather)
-            inside = clip_to_picture(soft, matrix, source.pixels.shape) if options.colour_match else soft  # only colour_match uses it
-            made = adjust_tone(made, crop, inside, options)
-            parses = options.mask == "parsing" and parser is not None
-            mask = parsing_mask(cast(Parser, parser), made, size, feather=options.feather) if parses else soft
-            detail = detail_of_face(source.pixels, crop, made, mask, matrix, options.detail, base.shape)
-            place = rescale_matrix(matrix, source.pixels.shape, base.shape)
-            compositor.add(made, mask, place, strength=options.strength, detail=detail)
-        except Stopped:
-            result.stopped = True
-            result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
-            continue
-        except DeviceError:
-            raise  # it would fail every face
-        except GpenError as error:
-            log.warning("face %d was not restored: %s", index, error)
-            result.faces.append(FaceResult(face, index, "failed", str(error)))
-            continue
-        result.faces.append(FaceResult(face, index, "restored"))
-        result.crops.append(crop)
-        result.restored.append(made)
-        progress.report(index + 1, len(faces), f"face {index + 1}/{len(faces)}", made if previews else None)
-    pixels, result.mask = compositor.result()
-    result.image = source.with_pixels(pixels, alpha)
-    return result
+    picture = Composition(source, faces, sizes, template, options, parser=parser, upscaler=upscaler, progress=progress, previews=previews)
+    return picture.composed(make(picture.crops))
 
 
-def _crops(
-    pixels: Pixels, matrices: Sequence[Matrix | GpenError], sizes: Sequence[int], cropped: deque[Pixels]
-) -> Iterator[tuple[int, Pixels]]:
-    """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once."""
-    for index, (matrix, size) in enumerate(zip(matrices, sizes, strict=True)):
-        if not isinstance(matrix, GpenError):
-            # Crop the original picture, not the enlarged one: the network must not see invented detail.
-            cropped.append(crop_face(pixels, matrix, size))
-            yield index, cropped[-1]
+class Composition:
+    """One picture on its way through the steps: `crops` are its faces for whoever makes the new ones, composed() takes those.
+
+    For several pictures whose faces are made together: crops can be taken long before composed(). See compose() for the arguments.
+    """
+
+    def __init__(
+        self,
+        source: Picture,
+        faces: Sequence[Face],
+        sizes: Sequence[int],
+        template: str,
+        options: RestoreOptions,
+        *,
+        parser: Parser | None = None,
+        upscaler: Callable[[Pixels], Pixels] | None = None,
+        progress: Progress | None = None,
+        previews: bool = True,
+    ) -> None:
+        self.source = source
+        self.faces = faces
+        self._sizes, self._template, self._options, self._previews = sizes, template, options, previews
+        self._parser, self._upscaler, self._progress = parser, upscaler, progress or Progress()
+        self._matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
+        self.left = sum(not isinstance(matrix, GpenError) for matrix in self._matrices)  # crops that nobody has taken yet
+        self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
+        self.crops = self._each_crop()
+
+    def _each_crop(self) -> Iterator[tuple[int, Pixels]]:
+        """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once."""
+        for index, (matrix, size) in enumerate(zip(self._matrices, self._sizes, strict=True)):
+            if not isinstance(matrix, GpenError):
+                # Crop the original picture, not the enlarged one: the network must not see invented detail.
+                self.cropped.append(crop_face(self.source.pixels, matrix, size))
+                self.left -= 1
+                yield index, self.cropped[-1]
+
+    def composed(self, made_faces: Iterator[Pixels | GpenError]) -> RestoreResult:
+        """Enlarges the picture, and pastes each new face, or leaves it where there is an error instead. made_faces: one for each crop."""
+        progress, source = self._progress, self.source
+        base, alpha, scale, stopped = self._enlarged()
+        result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), "", 0.0, scale, stopped=stopped)
+        compositor = Compositor(base)
+        for index, face in enumerate(self.faces):
+            # What is made is pasted: to stop then would lose it.
+            if result.stopped or (not self.cropped and progress.stop()):
+                result.stopped = True
+                result.faces.append(FaceResult(face, index, "stopped", "interrupted before this face"))
+                continue
+            progress.report(index, len(self.faces), f"face {index + 1}/{len(self.faces)}")
+            try:
+                crop, made = self._pasted(index, made_faces, compositor, base.shape)
+            except Stopped:
+                result.stopped = True
+                result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
+                continue
+            except DeviceError:
+                raise  # it would fail every face
+            except GpenError as error:
+                log.warning("face %d was not restored: %s", index, error)
+                result.faces.append(FaceResult(face, index, "failed", str(error)))
+                continue
+            result.faces.append(FaceResult(face, index, "restored"))
+            result.crops.append(crop)
+            result.restored.append(made)
+            progress.report(index + 1, len(self.faces), f"face {index + 1}/{len(self.faces)}", made if self._previews else None)
+        pixels, result.mask = compositor.result()
+        result.image = source.with_pixels(pixels, alpha)
+        return result
+
+    def _pasted(
+        self, index: int, made_faces: Iterator[Pixels | GpenError], compositor: Compositor, shape: Sequence[int]
+    ) -> tuple[Pixels, Pixels]:
+        """Takes one new face and pastes it. Returns (crop, new face). shape: of the picture that it is pasted into."""
+        source, size, matrix, options = self.source.pixels, self._sizes[index], self._matrices[index], self._options
+        if isinstance(matrix, GpenError):
+            raise matrix
+        made = next(made_faces)
+        crop = self.cropped.popleft()
+        if isinstance(made, GpenError):
+            raise made
+        soft = landmark_mask(template_points(self._template, size), size, feather=options.feather)
+        inside = clip_to_picture(soft, matrix, source.shape) if options.colour_match else soft  # only colour_match uses it
+        made = adjust_tone(made, crop, inside, options)
+        parses = options.mask == "parsing" and self._parser is not None
+        mask = parsing_mask(cast(Parser, self._parser), made, size, feather=options.feather) if parses else soft
+        detail = detail_of_face(source, crop, made, mask, matrix, options.detail, shape)
+        compositor.add(made, mask, rescale_matrix(matrix, source.shape, shape), strength=options.strength, detail=detail)
+        return crop, made
+
+    def _enlarged(self) -> tuple[Pixels, Pixels | None, float, bool]:
+        o = self._options
+        fitting = [matrix for matrix in self._matrices if not isinstance(matrix, GpenError)]
+        mode = o.factor if o.output_size == "factor" else o.output_size
+        scale = background.output_scale(cast(Any, mode), fitting, self.source.pixels.shape)
+        return enlarged(self.source, scale, self._upscaler, self._progress, made=bool(self.cropped))
 
 
 def restored_faces(network: Network, crops: Iterable[Pixels], progress: Progress, *, or_cpu: bool = False) -> Iterator[Pixels | GpenError]:
@@ -133,10 +172,13 @@ def adjust_tone(restored: Pixels, crop: Pixels, inside: Mask, options: RestoreOp
 
 
 def enlarged(
-    source: Picture, scale: float, upscaler: Callable[[Pixels], Pixels] | None, progress: Progress
+    source: Picture, scale: float, upscaler: Callable[[Pixels], Pixels] | None, progress: Progress, *, made: bool = False
 ) -> tuple[Pixels, Pixels | None, float, bool]:
-    """Enlarges the picture. Returns (pixels, alpha, scale, stopped); a stop leaves the pixels as they were."""
-    if progress.stop():  # the user may have stopped during detection
+    """Enlarges the picture. Returns (pixels, alpha, scale, stopped); a stop leaves the pixels as they were.
+
+    made: its faces are made already, so that only the enlarging itself may still be stopped.
+    """
+    if not made and progress.stop():  # the user may have stopped during detection
         return source.pixels, source.alpha, 1.0, True
     if scale == 1.0:
         return source.pixels, source.alpha, 1.0, False
