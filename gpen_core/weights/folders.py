@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx"})
 # Beside models/GPEN: the folders of ReActor and facerestore (ComfyUI, A1111), then those that people use by hand.
 _SIBLINGS = ("facerestore_models", "face_restore", "facerestore", "GFPGAN", "Codeformer", "CodeFormer", "gpen", "")
 _FACEFUSION = Path(".assets") / "models"
+# Where ReActor, insightface and FaceFusion's nodes keep face parsers, occlusion masks and recognisers.
+_HELPERS = ("facefusion", "facedetection", "face_parsing", "insightface", "insightface/models/buffalo_l", "insightface/models/antelopev2")
 _SMALLEST_BYTES = 4_000_000
 
 
@@ -36,7 +38,21 @@ def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -
     # Not Path.expanduser: it raises if a user's home is unknown, and one wrong name would hide all folders.
     named = (Path(os.path.expanduser(item)) for item in os.environ.get("GPEN_EXTRA_MODELS", "").split(os.pathsep) if item.strip())  # noqa: PTH111
     wanted = [root / "GPEN", *map(Path, extra), *named, *(root / name for name in _SIBLINGS)]
-    wanted += [Path.cwd() / _FACEFUSION, root.parent / _FACEFUSION]
+    return _existing([*wanted, Path.cwd() / _FACEFUSION, root.parent / _FACEFUSION])
+
+
+def helper_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[Path]:
+    """The folders of search_folders() and those in which other programs keep networks that help: parsers, masks, recognisers."""
+    return _existing([*search_folders(models_dir, extra), *(_root(models_dir) / name for name in _HELPERS)])
+
+
+def find_file(names: Iterable[str], folders: Sequence[Path]) -> Path | None:
+    """The first of these files, by name and then by folder, that is in one of the folders."""
+    places = (folder / name for name in names for folder in folders)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _existing(wanted: Iterable[Path]) -> list[Path]:
     folders: list[Path] = []
     for folder in wanted:
         try:

@@ -112,10 +112,11 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes, each after those it depends on, and constants by name. length: of the file, in bytes."""
+    """Nodes, each after those it depends on, constants and the names of the results. length: of the file, in bytes."""
 
     nodes: list[Node] = field(default_factory=lambda: list[Node]())
     tensors: dict[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())
+    outputs: list[str] = field(default_factory=lambda: list[str]())
     length: int = 0
 
 
@@ -220,6 +221,8 @@ class _Reader:
             elif number == 5:
                 tensor = self._tensor(value)
                 graph.tensors[tensor.name] = tensor
+            elif number == 12:
+                graph.outputs += [self._text(name) for part, name in self.fields(value) if part == 1]
         for node in graph.nodes:
             value = node.attributes.get("value")
             if node.op == "Constant" and isinstance(value, Tensor):
