@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .restore.restorer import FaceRestorer
     from .restore.results import FaceResult, RestoreResult
+    from .restore.task_options import TaskOptions
+    from .restore.tasks import TaskRestorer
     from .weights.catalog import Catalog
 
 _HOMES = {
@@ -31,6 +33,8 @@ _HOMES = {
     "RestoreOptions": ".options",
     "RestoreResult": ".restore.results",
     "SettingsError": ".errors",
+    "TaskOptions": ".restore.task_options",
+    "TaskRestorer": ".restore.tasks",
     "WeightsError": ".errors",
     "WeightsMissingError": ".errors",
     "load_network": ".network.load",
@@ -51,6 +55,8 @@ __all__ = [
     "RestoreOptions",
     "RestoreResult",
     "SettingsError",
+    "TaskOptions",
+    "TaskRestorer",
     "WeightsError",
     "WeightsMissingError",
     "load_network",

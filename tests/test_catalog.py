@@ -44,7 +44,9 @@ def test_figures_agree_with_the_architecture(catalog):
         assert 4 * sum(count.values()) == entry.tensor_bytes, entry.name
 
 
-@pytest.mark.parametrize("name", ["gpen-bfr-2048", "GPEN-BFR-2048.pth", "GPEN-BFR-2048.safetensors", " gpen_bfr_2048.onnx "])
+@pytest.mark.parametrize(
+    "name", ["gpen-bfr-2048", "GPEN-BFR-2048.pth", "GPEN-BFR-2048.safetensors", " gpen_bfr_2048.onnx ", "selfie", "Selfie"]
+)
 def test_names_in_any_case_and_file_names(catalog, name):
     assert catalog.get(name).name == "GPEN-BFR-2048"
     assert name in catalog
@@ -63,6 +65,8 @@ def test_duplicates_are_refused(catalog):
         Catalog([first, first])
     with pytest.raises(SettingsError, match="twice"):
         Catalog([first, dataclasses.replace(second, known_onnx=first.known_onnx)])
+    with pytest.raises(SettingsError, match="twice"):
+        Catalog([dataclasses.replace(first, aliases=("portrait",)), dataclasses.replace(second, aliases=("portrait",))])
 
 
 def test_sums_and_addresses_are_well_formed(catalog):

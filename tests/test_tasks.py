@@ -33,21 +33,33 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(shape, np.float32)
 
 
-def test_colours_at_the_networks_size_are_its_own_output() -> None:
+def test_official_colours_at_the_networks_size_are_its_own_output() -> None:
     wanted = noise(64, 64, 3)
     network = Fixed(wanted)
-    result = colorize(from_array(noise(64, 64, seed=1)), network)  # type: ignore[arg-type]
+    result = colorize(from_array(noise(64, 64, seed=1)), network, official=True)  # type: ignore[arg-type]
     assert np.abs(result.pixels - wanted).max() < 1e-6
     assert torch.equal(network.seen[0, 0], network.seen[0, 1]) and torch.equal(network.seen[0, 0], network.seen[0, 2])
 
 
-def test_a_grey_picture_keeps_its_luma_and_leaves_in_colour() -> None:
-    grey = (noise(96, 80) * 0.5 + 0.25).astype(np.float32)
+@pytest.mark.parametrize(
+    ("size", "official"), [((64, 64), False), ((96, 80), False), ((30, 200), False), ((96, 80), True), ((30, 200), True)]
+)
+def test_a_grey_picture_keeps_its_luma_and_leaves_in_colour(size: tuple[int, int], official: bool) -> None:
+    grey = (noise(*size) * 0.5 + 0.25).astype(np.float32)
     soft = cv2.GaussianBlur(noise(64, 64, 3, seed=2), (0, 0), 8)
-    out = to_array(colorize(from_array(grey), Fixed(soft)))  # type: ignore[arg-type]
-    assert out.shape == (96, 80, 3) and out.std(axis=2).max() > 0.001
+    out = to_array(colorize(from_array(grey), Fixed(soft), official=official))  # type: ignore[arg-type]
+    assert out.shape == (*size, 3) and out.std(axis=2).max() > 0.001
     luma = cv2.cvtColor(out, cv2.COLOR_RGB2YUV)[..., 0]
-    assert np.abs(luma - grey).max() < 2e-3
+    assert np.abs(luma - grey).max() < (2e-3 if official else 1e-5)
+
+
+def test_colours_that_do_not_exist_at_a_brightness_get_paler_in_the_same_hue() -> None:
+    grey = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    red = np.broadcast_to(np.array([1, 0, 0], np.float32), (64, 64, 3))
+    out = to_array(colorize(from_array(grey), Fixed(red)))  # type: ignore[arg-type]
+    assert out.min() >= 0 and out.max() <= 1
+    assert np.abs(out @ np.array([0.299, 0.587, 0.114]) - grey).max() < 1e-6
+    assert np.abs(out[..., 1] - out[..., 2]).max() < 1e-6 and (out[1:-1, :, 0] > out[1:-1, :, 1]).all()
 
 
 def test_official_chroma_post_processing(golden_folder: Path) -> None:
@@ -69,12 +81,54 @@ def test_holes_are_filled_and_the_rest_is_not_touched() -> None:
     network = Fixed(np.full((64, 64, 3), 0.25, np.float32))
     out = to_array(inpaint(from_array(picture), network, hole))  # type: ignore[arg-type]
     assert np.array_equal(out[hole == 0], picture[hole == 0])
-    assert np.abs(out[hole == 1] - 0.25).max() < 1e-6
+    hard = to_array(inpaint(from_array(picture), network, hole, feather=0))  # type: ignore[arg-type]
+    assert np.array_equal(hard[hole == 0], picture[hole == 0])
+    assert np.abs(hard[hole == 1] - 0.25).max() < 1e-6
     assert float(network.seen[0, :, 20, 31].min()) > 0.9, "the hole is shown to the network as white"
-    whole = to_array(inpaint(from_array(picture), network))  # type: ignore[arg-type]
+    whole = to_array(inpaint(from_array(picture), network, official=True))  # type: ignore[arg-type]
     assert np.abs(whole - 0.25).max() < 1e-6
     with pytest.raises(PictureError, match="mask"):
         inpaint(from_array(picture), network, hole[1:])  # type: ignore[arg-type]
+
+
+def test_a_hole_has_no_hard_border_and_what_it_hides_does_not_show() -> None:
+    """The network's face is darker than the picture: the hole begins like the picture, and its middle is the network's."""
+    hole = np.zeros((256, 256), np.float32)
+    hole[60:200, 60:200] = 1
+    outs = []
+    for hidden in (0.0, 1.0):
+        picture = np.where(hole > 0, np.float32(hidden), np.float32(0.6))[..., None].repeat(3, 2)
+        network = Fixed(np.full((256, 256, 3), 0.3, np.float32))
+        outs.append(to_array(inpaint(from_array(picture), network, hole)))  # type: ignore[arg-type]
+    assert np.array_equal(*(np.where(hole[..., None] > 0, out, 0) for out in outs))
+    line = outs[0][130, :, 0]
+    assert np.abs(np.diff(line)).max() < 0.05 and abs(line[130] - 0.3) < 1e-6
+    assert np.diff(line[60:130]).max() <= 1e-6 and np.diff(line[130:200]).min() >= -1e-6
+    hard = to_array(inpaint(from_array(picture), network, hole, feather=0))  # type: ignore[arg-type]
+    assert np.abs(np.diff(hard[130, :, 0])).max() > 0.29
+
+
+def test_white_areas_are_filled_but_not_the_light_in_an_eye() -> None:
+    picture = np.full((256, 256, 3), 0.5, np.float32)
+    picture[100:140, 80:180] = 1
+    picture[40:42, 60:62] = 1
+    out = to_array(inpaint(from_array(picture), Fixed(np.full((256, 256, 3), 0.25, np.float32))))  # type: ignore[arg-type]
+    changed = (out != picture).any(axis=2)
+    assert changed[100:140, 80:180].all() and not changed[40:42, 60:62].any()
+    assert changed[97:143, 77:183].sum() == changed.sum()
+    plain = from_array(np.full((256, 256, 3), 0.5, np.float32))
+    assert inpaint(plain, Fixed(np.zeros((256, 256, 3), np.float32))) is plain  # type: ignore[arg-type]
+
+
+def test_a_grey_picture_stays_grey_when_its_holes_are_filled() -> None:
+    hole = np.zeros((64, 64), np.float32)
+    hole[20:40, 20:40] = 1
+    red = Fixed(np.broadcast_to(np.array([0.9, 0.1, 0.1], np.float32), (64, 64, 3)))
+    for picture in (noise(64, 64), noise(64, 64)[..., None].repeat(3, 2)):
+        out = to_array(inpaint(from_array(picture), red, hole, feather=0))  # type: ignore[arg-type]
+        assert out.shape == picture.shape and np.abs(out[hole == 1] - (0.299 * 0.9 + 0.701 * 0.1)).max() < 1e-6
+    coloured = to_array(inpaint(from_array(noise(64, 64, 3)), red, hole, feather=0))  # type: ignore[arg-type]
+    assert np.abs(coloured[30, 30] - (0.9, 0.1, 0.1)).max() < 1e-6
 
 
 def test_segmentation_goes_in_and_comes_out_in_0_1() -> None:

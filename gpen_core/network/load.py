@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime import device_error, is_out_of_memory, pick_device, pick_dtype
-from ..weights.catalog import Task
+from ..weights.catalog import Catalog, Task
 from ..weights.download import DownloadProgress
-from ..weights.files import LOG, PROBE_SECONDS, Resolved, resolve
+from ..weights.files import AUTO, LOG, PROBE_SECONDS, Resolved, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -32,11 +32,14 @@ def find_model(
 ) -> Resolved:
     """Finds a model's weight file and downloads it if missing. Arguments are those of weights.files.resolve().
 
-    For "auto", a file whose task is unclear from its shape and name is tried on a test face. task: the task it must be made for; None: any.
+    task: the task it must be made for; None: any. For "auto", a file whose task is unclear from its shape and name is tried on a test face;
+    for a task other than restoring it means the catalogue's model.
     Raises WrongTaskError for a model made for another task, and whatever resolve() raises.
     """
     from .trial import restores
 
+    if task not in (None, "restore") and str(path_or_name).strip().lower() == AUTO:
+        path_or_name = Catalog.default().names(task)[0]
     return resolve(
         path_or_name,
         models_dir,

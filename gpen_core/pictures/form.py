@@ -83,7 +83,10 @@ class Picture:
 
     def in_colour(self) -> Picture:
         """The same picture, to be written in colour even if it was grey (for colourising)."""
-        form = replace(self.form, grey=False, channel_axis=True, original=None, icc_profile=colour_profile(self.form.icc_profile))
+        original = self.form.original
+        if original is not None and self.form.grey:
+            original = np.concatenate([original[..., :1]] * 3 + [original[..., 1:]], axis=2)
+        form = replace(self.form, grey=False, channel_axis=True, original=original, icc_profile=colour_profile(self.form.icc_profile))
         return Picture(self.pixels, self.alpha, form)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import GpenError
 from ..faces.detect import Detector, find_faces, make_detector
-from ..faces.face import Face
+from ..faces.face import NMS, Face, suppress
 from ..faces.select import select_faces
 from ..options import RestoreOptions, parse_indices
 from ..pictures import Picture, from_array, to_array, to_pil
@@ -27,6 +27,7 @@ from ..steps import background
 from ..steps.align import template_points
 from ..steps.detail import kept_detail
 from ..steps.mask import Parser, load_parsenet, need_parsing_package
+from ..weights.catalog import Task
 from .compose import adjust_tone, compose, enlarged, restored_faces
 from .results import FaceResult, RestoreResult
 
@@ -43,6 +44,7 @@ class FaceRestorer:
     extra_folders: more folders to search for weights. progress: reports detection, enlarging and every face, and says whether to stop.
     network, detector: already loaded, for hosts that manage models themselves; `template` is then the network's alignment template.
     upscaler: replaces the options' background upscaler: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
+    task: the task that the weights must be made for; TaskRestorer has a pipeline around it for the others.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class FaceRestorer:
         template: str | None = None,
         detector: Detector | None = None,
         upscaler: Callable[[Pixels], Pixels] | None = None,
+        task: Task = "restore",
     ) -> None:
         self.options = options or RestoreOptions()
+        self.task: Task = task
         self.models_dir = models_dir
         self.extra_folders = tuple(extra_folders)
         self.progress = progress or Progress()
@@ -111,7 +115,7 @@ class FaceRestorer:
     def _load_network(self, device: Any, dtype: Any) -> None:
         from ..network.load import find_model, load_network
 
-        found = find_model(self.options.model, self.models_dir, task="restore", extra_folders=self.extra_folders)
+        found = find_model(self.options.model, self.models_dir, task=self.task, extra_folders=self.extra_folders)
         self.weights, self.note, self.model_name, self.template = found.path, found.note, found.name, found.template
         self._network = load_network(found.path, device, dtype, or_cpu=True)
 
@@ -131,25 +135,20 @@ class FaceRestorer:
         self.prepare()
         return cast("Network", self._network)
 
-    def detect(self, picture: Any, *, where: NDArray[Any] | None = None) -> list[Face]:
+    def detect(self, picture: Any, *, where: NDArray[Any] | None = None, also: Pixels | None = None) -> list[Face]:
         """The faces that the options select, in the chosen order. picture: as for __call__(). Does not load the network.
 
-        where: (H, W), keeps only faces whose box has its centre where this is above 0.5.
+        where: (H, W), keeps only faces whose box has its centre where this is above 0.5. also: (H, W, 3), the same picture altered: faces
+        found only there are added.
         """
         source = picture if isinstance(picture, Picture) else from_array(picture)
-        return self._choose(source.pixels, where)
+        return self._choose(source.pixels, where, also)
 
-    def _choose(self, pixels: Pixels, where: NDArray[Any] | None = None) -> list[Face]:
+    def _choose(self, pixels: Pixels, where: NDArray[Any] | None = None, also: Pixels | None = None) -> list[Face]:
         o = self.options
-        faces = find_faces(
-            pixels,
-            self._prepare_detector(),
-            threshold=o.threshold,
-            look_closer=o.look_closer,
-            rotations=o.rotations,
-            mask=where,
-            progress=self.progress,
-        )
+        faces = self._found(pixels, where)
+        if also is not None:
+            faces = suppress([*faces, *self._found(also, where)], NMS)
         return select_faces(
             faces,
             pixels.shape,
@@ -158,6 +157,18 @@ class FaceRestorer:
             max_faces=o.max_faces,
             order=o.order,
             indices=parse_indices(o.faces),
+        )
+
+    def _found(self, pixels: Pixels, where: NDArray[Any] | None) -> list[Face]:
+        o = self.options
+        return find_faces(
+            pixels,
+            self._prepare_detector(),
+            threshold=o.threshold,
+            look_closer=o.look_closer,
+            rotations=o.rotations,
+            mask=where,
+            progress=self.progress,
         )
 
     def __call__(self, picture: Any, *, faces: Sequence[Face] | None = None) -> RestoreResult:
@@ -176,7 +187,7 @@ class FaceRestorer:
         return self._finished(result, picture, started)
 
     def _finished(self, result: RestoreResult, picture: Any, started: float) -> RestoreResult:
-        result.image = _like(picture, result.image)
+        result.image = like(picture, result.image)
         result.model, result.seconds = self.model_name, time.perf_counter() - started
         return result
 
@@ -232,7 +243,7 @@ class FaceRestorer:
         shape = source.pixels.shape
         scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
         base, alpha, scale, stopped = enlarged(source, scale, self._upscaler, self.progress)
-        face = Face((0.0, 0.0, float(shape[1]), float(shape[0])), _template_in(self.template, shape), 1.0)
+        face = whole_face(self.template, shape)
         if restored is None or stopped:
             faces, mask = (
                 [FaceResult(face, 0, "stopped", "interrupted before this face was restored")],
@@ -259,10 +270,11 @@ def _resized(square: Pixels, shape: Sequence[int], enlarging: int = cv2.INTER_CU
     return np.asarray(cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrinks else enlarging), np.float32)
 
 
-def _template_in(template: str, shape: Sequence[int]) -> Pixels:
-    """The template's points stretched to a picture of shape (height, width, ...), as float32 (5, 2)."""
+def whole_face(template: str, shape: Sequence[int]) -> Face:
+    """The face of an aligned picture of shape (height, width, ...): all of it, with the template's points stretched to it."""
     height, width = shape[:2]
-    return (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
+    points = (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
+    return Face((0.0, 0.0, float(width), float(height)), points, 1.0)
 
 
 def _realesrgan_in(folders: Sequence[Path]) -> Path:
@@ -271,7 +283,7 @@ def _realesrgan_in(folders: Sequence[Path]) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
-def _like(given: Any, picture: Picture) -> Any:
+def like(given: Any, picture: Picture) -> Any:
     """The picture as the same kind of object as `given`."""
     if isinstance(given, Picture):
         return picture

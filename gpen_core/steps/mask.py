@@ -74,6 +74,12 @@ def landmark_mask(landmarks: ArrayLike, size: int, *, feather: float = DEFAULT_F
     return mask * np.minimum(ramp[:, None], ramp[None, :])
 
 
+def square_mask(size: int) -> Mask:
+    """All of the crop but its border: (size, size) float32, 1 inside, falling to 0 like every mask."""
+    ramp = _border_ramp(size)
+    return np.minimum(ramp[:, None], ramp[None, :])
+
+
 def parsing_mask(parser: Parser, restored_face: Pixels, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
     """The official mask: ParseNet's classes on the restored face, cut off at a frame, blurred, resized to the crop's size.
 

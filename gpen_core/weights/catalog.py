@@ -60,6 +60,7 @@ class WeightFile:
     template: the alignment template of this network. urls: mirrors, best first. sha256, size_bytes: of the whole file, None if
     unpublished. parameters: number of learnable parameters. tensor_bytes: float32 bytes of all tensors, including the FIR kernels.
     embedded: ships with the project (in gpen_core/weights/embedded). known_onnx: other files with the same weights.
+    aliases: other names that users may type.
     """
 
     name: str
@@ -77,6 +78,7 @@ class WeightFile:
     licence: str = OFFICIAL_LICENCE
     embedded: bool = False
     known_onnx: tuple[OtherForm, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def filenames(self) -> tuple[str, ...]:
@@ -101,14 +103,14 @@ class Catalog:
         self._files = tuple(files)
         seen: dict[str, str] = {}
         for entry in self._files:
-            for mark in {entry.name.lower(), entry.filename.lower(), *entry.known_sums}:
+            for mark in {entry.name.lower(), entry.filename.lower(), *entry.aliases, *entry.known_sums}:
                 if mark in seen:
                     raise SettingsError(f"the catalogue lists '{mark}' twice: for {seen[mark]} and for {entry.name}")
                 seen[mark] = entry.name
         self._keys: dict[str, WeightFile] = {}
         for entry in self._files:
             # A mirror's file name such as pytorch_model.pt is too general; only names that begin with "gpen" can be looked up.
-            for key in (entry.name, *(name for name in entry.filenames if name.lower().startswith("gpen"))):
+            for key in (entry.name, *entry.aliases, *(name for name in entry.filenames if name.lower().startswith("gpen"))):
                 self._keys.setdefault(_key(key), entry)
 
     @classmethod
@@ -191,6 +193,7 @@ def _official() -> tuple[WeightFile, ...]:
         ),
         WeightFile(
             "GPEN-BFR-2048", "GPEN-BFR-2048.pth", "restore", 2048, 2, 1, "gpen",
+            aliases=("selfie",),  # what the official demo's users know it by
             # The authors took down their own copy in 2022.
             urls=(f"{_MODELSCOPE}pytorch_model-2048.pt", f"{_FOOOCUS}GPEN-BFR-2048.pt"),
             parameters=71_294_769, tensor_bytes=285_180_804,

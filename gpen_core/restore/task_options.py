@@ -1,0 +1,81 @@
+"""The settings of colourising and inpainting: those of RestoreOptions that apply to a task, and two of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from ..errors import SettingsError
+from ..options import AUTO, Option, RestoreOptions, Value
+
+FaceTask = Literal["colorize", "inpaint"]
+FACE_TASKS: tuple[FaceTask, ...] = ("colorize", "inpaint")
+RESTS = ("keep", "grey")
+
+_MODEL = Option(
+    "model", "model", "text", AUTO, "Model",
+    "Weights: a catalogue name, a file in models/GPEN, a path or auto (GPEN's for the task).",
+)  # fmt: skip
+_REST = Option(
+    "rest", "look", "choice", RESTS[0], "Rest of the picture",
+    "keep: everything but the faces stays as it was. grey: it becomes black and white.",
+    choices=RESTS,
+)  # fmt: skip
+_OFFICIAL = {
+    "colorize": Option(
+        "official", "look", "bool", False, "Official",
+        "Process each face exactly as GPEN's authors do. Otherwise its brightness stays exactly as it was.",
+    ),
+    "inpaint": Option(
+        "official", "look", "bool", False, "Official",
+        "Process each face exactly as GPEN's authors do: all of it is replaced. Otherwise only the holes are, with soft borders.",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """All settings of a task, checked on creation and immutable. Raises SettingsError.
+
+    shared: those of RestoreOptions. Changing one that does not apply to the task is an error.
+    """
+
+    task: FaceTask
+    shared: RestoreOptions = field(default_factory=RestoreOptions)
+    rest: str = RESTS[0]
+    official: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task not in FACE_TASKS:
+            raise SettingsError(f"there is no task {self.task!r}; choose one of {', '.join(FACE_TASKS)}")
+        table = {option.name: option for option in self.table(self.task)}
+        own = {"rest": self.rest, "official": self.official}
+        for name, value in own.items():
+            if name in table:
+                object.__setattr__(self, name, table[name].checked(value))
+        changed = [*self.shared.changed(), *(["rest"] if self.rest != RESTS[0] else [])]
+        for name in changed:
+            if name not in table:
+                raise SettingsError(f"{self.task} has no setting {name!r}; it has {', '.join(table)}")
+
+    @classmethod
+    def table(cls, task: FaceTask) -> tuple[Option, ...]:
+        """Every setting that applies to the task, in order."""
+        own = (_REST, _OFFICIAL[task]) if task == "colorize" else (_OFFICIAL[task],)
+        pasting = [o for o in RestoreOptions.of("pasting") if task == "colorize" or o.name == "feather"]
+        shared = (*RestoreOptions.of("finding", "choosing"), *pasting, *RestoreOptions.of("input", "machine"))
+        return (_MODEL, *own, *shared)
+
+    @classmethod
+    def from_mapping(cls, task: FaceTask, values: Mapping[str, object]) -> TaskOptions:
+        """Options from names and values, as sent by a host. Raises SettingsError."""
+        own = {name: value for name, value in values.items() if name in ("rest", "official")}
+        shared = RestoreOptions.from_mapping({name: value for name, value in values.items() if name not in own})
+        return cls(task, shared, **cast("dict[str, Any]", own))
+
+    def changed(self) -> dict[str, Value]:
+        """The settings that differ from their defaults."""
+        own: dict[str, Value] = {"rest": self.rest, "official": self.official}
+        values = {**{option.name: getattr(self.shared, option.name) for option in self.shared.table()}, **own}
+        return {option.name: values[option.name] for option in self.table(self.task) if values[option.name] != option.default}
