@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
+import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import DeviceError, SettingsError
+from .errors import DeviceError, MemoryShortError, SettingsError
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_NO_CARD = ("CUDA initialization: ", "HIP initialization: ")  # how torch's warning begins if there is a card that it cannot use
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -20,7 +29,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     if isinstance(name, torch.device):
         return name
     if name == "auto":
-        if torch.cuda.is_available():  # ROCm builds answer here as well
+        if _cuda_is_available():  # ROCm builds answer here as well
             return torch.device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
@@ -39,6 +48,35 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(f"the device {name!r} is not available ({reason}); use auto or cpu") from error
     return device
+
+
+_asking = threading.Lock()
+_asked = False
+
+
+def _cuda_is_available() -> bool:
+    """torch.cuda.is_available(). If there is a card that torch cannot use, the log says so in place of torch's warning, once a process."""
+    import torch
+
+    global _asked
+    with _asking:
+        if _asked:  # torch has said what it has to say
+            return torch.cuda.is_available()
+        _asked = True
+        # This swaps the process's warning filters, so for no longer than the question takes: a copy of the host's, so that other threads'
+        # warnings meet the same ones, and those that are caught with ours are given again.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.filterwarnings("always", f"({'|'.join(_NO_CARD)})")
+            available = torch.cuda.is_available()
+    for one in caught:
+        text = str(one.message)
+        if text.startswith(_NO_CARD):
+            reason = text.partition(": ")[2].strip().partition("\n")[0]
+            sentence = _trouble_in(reason) or f"torch cannot use the graphics card: update its driver and restart the computer ({reason})"
+            log.warning("%s; continuing on the CPU", sentence.removesuffix(_OR_CPU))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno, source=one.source)
+    return available
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -148,15 +186,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return speaks and any(words in text for words in _SHORT_OF_MEMORY)
 
 
+_OR_CPU = ", or choose the device cpu"
 # What torch says when a device does not compute, and will not any more in this process; and a sentence for users.
 _DEVICE_TROUBLES = (
     (
         ("driver on your system is too old", "driver version is insufficient"),
-        "the graphics driver is too old for this torch: update the driver, or choose the device cpu",
+        f"the graphics driver is too old for this torch: update the driver{_OR_CPU}",
     ),
     (
         ("no kernel image is available", "kernel image is invalid", "unable to find code object for all current devices"),
-        "this torch was not built for this graphics card: install a torch that supports it, or choose the device cpu",
+        f"this torch was not built for this graphics card: install a torch that supports it{_OR_CPU}",
     ),
     (
         (
@@ -176,8 +215,39 @@ def device_error(error: BaseException, device: object) -> DeviceError | None:
     speaks = isinstance(error, RuntimeError) or any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
     if isinstance(error, DeviceError) or not speaks:
         return None
-    text = str(error).lower()
-    for words, sentence in _DEVICE_TROUBLES:
-        if any(word in text for word in words):
-            return DeviceError(f"{device}: {sentence} ({str(error).strip().splitlines()[0]})")
-    return None
+    sentence = _trouble_in(str(error))
+    return None if sentence is None else DeviceError(f"{device}: {sentence} ({_first_line(error)})")
+
+
+def _trouble_in(text: str) -> str | None:
+    """The sentence for users if this is what torch says of a device that does not compute."""
+    text = text.lower()
+    return next((sentence for words, sentence in _DEVICE_TROUBLES if any(word in text for word in words)), None)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def or_cpu(what: str, device: torch.device, work: Callable[[torch.device], T]) -> T:
+    """work(device); if memory runs out there, work(cpu), and the log says so.
+
+    what: for messages ("Real-ESRGAN"). work: first brings what it needs to the device that it is given.
+    Raises DeviceError if the device stopped working, MemoryShortError if memory runs out on the CPU; other errors pass through.
+    """
+    import torch
+
+    reason = ""
+    for where in dict.fromkeys((device, torch.device("cpu"))):
+        try:
+            return work(where)
+        except Exception as error:
+            trouble, reason = device_error(error, where), _first_line(error)
+            if trouble is None and not is_out_of_memory(error):
+                raise
+        # Outside the except block, so that the error no longer keeps tensors alive.
+        if trouble is not None:
+            raise trouble
+        if where.type != "cpu":
+            log.warning("not enough memory on %s for %s; continuing on the CPU", where, what)
+    raise MemoryShortError(f"there is not enough memory for {what}: close other programs ({reason})")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from group_picture import PEOPLE, Group, Pixels
 
+from gpen_core.errors import MemoryShortError
 from gpen_core.faces import find_faces, onnx_network, retinaface
 from gpen_core.faces.onnx_network import OnnxNetwork, depthwise
 from gpen_core.faces.retinaface import EMBEDDED, RetinaFaceMobile
@@ -145,6 +146,6 @@ def test_a_failure_of_the_processor_is_an_error(monkeypatch: pytest.MonkeyPatch,
         raise MemoryError("no memory")
 
     monkeypatch.setattr(retinaface, "_predictions", full)
-    with pytest.raises(MemoryError, match="no memory"):
+    with pytest.raises(MemoryShortError, match=r"not enough memory for finding faces: close other programs \(no memory\)"):
         RetinaFaceMobile().detect(np.zeros((64, 64, 3), np.float32), 0.9)
     assert not caplog.text

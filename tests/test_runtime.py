@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -186,3 +191,82 @@ def test_auto_is_the_first_accelerator_there_is(cuda: bool, mps: bool, xpu: bool
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(torch, "xpu", None if xpu is None else SimpleNamespace(is_available=lambda: xpu), raising=False)
     assert pick_device("auto").type == wanted
+
+
+OLD_DRIVER = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver by downloading "
+    "and installing a new version from the URL: http://www.nvidia.com/Download/index.aspx (Triggered internally at CUDAFunctions.cpp:109.)"
+)
+NO_ANSWER = "CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment. (Triggered internally.)"
+
+
+@pytest.fixture
+def no_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """A machine without a card that torch can use; what is returned sets what torch.cuda.is_available() warns of, once a process."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "xpu", None, raising=False)
+    monkeypatch.setattr(runtime, "_asked", False)
+
+    def warns(*texts: str) -> None:
+        left = list(texts)
+
+        def is_available() -> bool:
+            while left:
+                warnings.warn(left.pop(0), UserWarning, stacklevel=1)
+            return False
+
+        monkeypatch.setattr(torch.cuda, "is_available", is_available)
+
+    with warnings.catch_warnings():
+        yield warns
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (OLD_DRIVER, "the graphics driver is too old for this torch: update the driver; continuing on the CPU"),
+        (NO_ANSWER, "torch cannot use the graphics card: update its driver and restart the computer (CUDA unknown error"),
+    ],
+)
+@pytest.mark.parametrize("hosts", ["error", "ignore", "default"])
+def test_auto_says_once_why_a_card_is_not_used(
+    no_card: Callable[..., None], hosts: Any, text: str, sentence: str, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter(hosts)
+    filters, shown = list(warnings.filters), warnings.showwarning
+    no_card(text)
+    assert [pick_device("auto").type for _ in range(3)] == ["cpu"] * 3
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(sentence) and line.endswith("continuing on the CPU")
+    assert not recwarn.list, "torch's own warning is not shown as well"
+    assert warnings.filters == filters and warnings.showwarning is shown, "the host's filters are as they were"
+
+
+def test_warnings_of_others_are_given_as_the_host_wants_them(no_card: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    no_card("of another thread", OLD_DRIVER, "ignored by the host")
+    with pytest.warns(UserWarning, match="another thread") as caught:
+        warnings.filterwarnings("ignore", "ignored")
+        assert pick_device("auto").type == "cpu"
+    assert len(caught) == 1 and len(caplog.records) == 1
+
+
+def test_threads_that_ask_at_once_leave_the_filters_as_they_were(no_card: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, lock = [0], [0], threading.Lock()
+
+    def is_available() -> bool:
+        with lock:
+            inside[0] += warnings.filters[0][0] == "always"
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        return False
+
+    no_card()
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    warnings.simplefilter("default")
+    filters = list(warnings.filters)
+    threads = [threading.Thread(target=pick_device) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == filters and most == [1], "one question at a time is asked so"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet, finalize
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..pixels import Pixels
-from ..runtime import pick_dtype
+from ..runtime import device_error, is_out_of_memory, or_cpu, pick_dtype
 from .face import NMS, Face, suppress
 from .onnx_network import OnnxNetwork
 
@@ -57,8 +59,10 @@ class RetinaFaceMobile:
     name = "retinaface-mobile"
 
     def __init__(self, device: Any = "cpu") -> None:
-        """device: torch's. If it fails, now or later, the CPU takes over and the log says so."""
-        self._device = torch.device(device)
+        """device: torch's. If its memory runs out or it cannot compute this network, the CPU takes over and the log says so."""
+        self.device = torch.device(device)
+        _users.add(self)
+        finalize(self, _leave_unused_devices).atexit = False
 
     def detect(self, picture: Pixels, threshold: float) -> list[Face]:
         """Finds faces in one pass over the picture at its own size.
@@ -82,17 +86,20 @@ class RetinaFaceMobile:
         return [said for group in groups for said in self._look(group[0][None] if len(group) == 1 else np.stack(group))]
 
     def _look(self, pictures: Pixels) -> list[Predictions]:
-        device = self._device
-        try:
-            if device.type != "cpu":
+        return or_cpu("finding faces", self.device, lambda device: self._look_on(device, pictures))
+
+    def _look_on(self, device: torch.device, pictures: Pixels) -> list[Predictions]:
+        if device.type != "cpu":
+            try:
                 _check(device)
-            return _predictions(pictures, device)
-        except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError ..., by device and version
-            if device.type == "cpu":
-                raise
-            LOG.warning("finding faces on the CPU, because torch on %s failed: %s", device, error)
-            self._device = torch.device("cpu")
-        return _predictions(pictures, self._device)
+                return _predictions(pictures, device)
+            except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError ..., by device and version
+                if is_out_of_memory(error) or device_error(error, device):
+                    raise
+                LOG.warning("finding faces on the CPU, because torch on %s failed: %s", device, error)
+        self.device = torch.device("cpu")
+        _leave_unused_devices()
+        return _predictions(pictures, self.device)
 
 
 @lru_cache(maxsize=4)
@@ -104,12 +111,30 @@ def _check(device: torch.device) -> None:
         raise RuntimeError("it computes wrong numbers")
 
 
-@lru_cache(maxsize=4)
+_users: WeakSet[RetinaFaceMobile] = WeakSet()
+_networks: dict[torch.device, OnnxNetwork] = {}  # one for all detectors of a device, and gone with the last
+
+
+def _leave_unused_devices() -> None:
+    for device in _networks.keys() - {user.device for user in _users}:
+        _networks.pop(device, None)
+
+
 def _network(device: torch.device, dtype: torch.dtype) -> OnnxNetwork:
+    if device.type == "cpu":
+        return _cpu_network(dtype)
+    network = _networks.get(device)
+    if network is None:
+        network = _networks[device] = deepcopy(_cpu_network(dtype)).to(device)
+    return network
+
+
+@lru_cache(maxsize=2)
+def _cpu_network(dtype: torch.dtype) -> OnnxNetwork:
     network = OnnxNetwork(EMBEDDED)
     # Convert the weights from BGR 0..255 to RGB 0..1, which saves two passes over a large picture.
     network.first_weight.copy_(network.first_weight.flip(1) * 255)
-    return network.to(device=device, dtype=dtype)
+    return network.to(dtype)
 
 
 @torch.inference_mode()

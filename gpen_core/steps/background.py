@@ -7,6 +7,7 @@ own upscaler. Pictures are float32 RGB (H, W, 3), 0..1.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError, WeightsMissingError, shown
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
-from ..runtime import is_out_of_memory
+from ..runtime import is_out_of_memory, or_cpu
 from .align import scale_of
 
 Upscaler = Callable[[Pixels], Pixels]
+log = logging.getLogger(__name__)
 
 # The limits of every enlargement. 200 megapixels are 2.4 GB as float32 RGB; many viewers and textures end at 16384.
 MAX_SCALE = 8.0
@@ -190,25 +192,37 @@ def _spans(length: int, factor: int, tile: int, overlap: int) -> list[tuple[int,
 
 
 class RealEsrgan:
-    """A Real-ESRGAN network as an upscaler: (H, W, 3) float32 RGB 0..1 in, (factor*H, factor*W, 3), 0..1, out."""
+    """A Real-ESRGAN network as an upscaler: (H, W, 3) float32 RGB 0..1 in, (factor*H, factor*W, 3), 0..1, out.
+
+    If memory runs out, tiles become smaller, which changes the result only where they fade; then the CPU takes over. The log says so.
+    """
 
     def __init__(self, network: Any, factor: int, device: Any, *, tile: int = 256, progress: Progress | None = None) -> None:
+        """network: on the device already."""
+        import torch
+
         self.factor = factor
         self._network = network
-        self._device = device
-        self._tile = tile
+        self._device = torch.device(device)
+        self._tile = self._largest_tile = tile
         self._progress = progress
 
     def __call__(self, picture: Pixels) -> Pixels:
-        tile = self._tile
+        return or_cpu("Real-ESRGAN", self._device, lambda device: self._enlarged(device, picture))
+
+    def _enlarged(self, device: Any, picture: Pixels) -> Pixels:
+        if device != self._device:
+            self._network.to(device)
+            self._device, self._tile = device, self._largest_tile
         while True:
             try:
-                return in_tiles(picture, self.factor, self._upscale, tile=tile, progress=self._progress)
+                return in_tiles(picture, self.factor, self._upscale, tile=self._tile, progress=self._progress)
             except Exception as error:
-                # Smaller tiles change the result only where tiles fade.
-                if tile <= 96 or not is_out_of_memory(error):
+                if self._tile <= 96 or not is_out_of_memory(error):
                     raise
-            tile //= 2  # outside the except block, where the error no longer keeps tensors alive
+            # Outside the except block, so that the error no longer keeps tensors alive.
+            self._tile //= 2  # for the next picture as well
+            log.warning("not enough memory on %s for Real-ESRGAN; trying again in tiles of %d pixels", device, self._tile)
 
     def _upscale(self, part: Pixels) -> Pixels:
         import torch
@@ -228,8 +242,10 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
 
     path: the weight file; nothing is downloaded. tile: side of the tiles in pixels of the picture. progress: reports every tile; if it
     says stop, the upscaler raises Stopped, which enlarge() handles. Raises FeatureMissingError if neither spandrel nor basicsr can be
-    imported, WeightsError for another kind of file, WeightsMissingError for a missing one.
+    imported, WeightsError for another kind of file, WeightsMissingError for a missing one, DeviceError if the device does not compute.
     """
+    import torch
+
     from ..weights.checkpoint import read_state_dict
 
     path = Path(path)
@@ -244,7 +260,11 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
         network = make(state, settings)
     except Exception as error:  # spandrel's own error classes, which change with its version; basicsr's RuntimeError
         raise _not_realesrgan(path) from error
-    return RealEsrgan(network.eval().to(device), settings["scale"], device, tile=tile, progress=progress)
+    network.eval()
+    scale = settings["scale"]
+    return or_cpu(
+        "Real-ESRGAN", torch.device(device), lambda where: RealEsrgan(network.to(where), scale, where, tile=tile, progress=progress)
+    )
 
 
 def need_realesrgan_package() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError, shown
 from ..pixels import Pixels
+from ..runtime import or_cpu
 from .align import invert
 
 Mask = NDArray[np.float32]
@@ -129,16 +130,28 @@ def clip_to_picture(mask: Mask, matrix: ArrayLike, picture_shape: Sequence[int])
 
 
 class ParseNet:
-    """ParseNet with its weights: a (512, 512, 3) float32 RGB 0..1 face in, (512, 512) uint8 classes 0..18 out."""
+    """ParseNet with its weights: a (512, 512, 3) float32 RGB 0..1 face in, (512, 512) uint8 classes 0..18 out.
+
+    If the device's memory runs out, the CPU takes over and the log says so.
+    """
 
     def __init__(self, network: Any, device: Any) -> None:
-        self.network = network
-        self.device = device
-
-    def __call__(self, face: Pixels) -> NDArray[np.uint8]:
+        """network: on the device already."""
         import torch
 
-        x = torch.tensor(face.transpose(2, 0, 1)[None].copy(), device=self.device) * 2.0 - 1.0
+        self.network = network
+        self.device = torch.device(device)
+
+    def __call__(self, face: Pixels) -> NDArray[np.uint8]:
+        return or_cpu("ParseNet", self.device, lambda device: self._classes(device, face))
+
+    def _classes(self, device: Any, face: Pixels) -> NDArray[np.uint8]:
+        import torch
+
+        if device != self.device:
+            self.network.to(device)
+            self.device = device
+        x = torch.tensor(face.transpose(2, 0, 1)[None].copy(), device=device) * 2.0 - 1.0
         with torch.inference_mode():
             scores: Any = self.network(x)[0]
             classes: Any = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
@@ -150,10 +163,12 @@ def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu")
 
     where: the weight file itself, or folders to search in order for one of PARSENET_FILES. device: anything torch accepts.
     Raises FeatureMissingError if facexlib is not installed, WeightsMissingError if no file is found, WeightsError if it is not
-    ParseNet's.
+    ParseNet's, DeviceError if the device does not compute.
     """
     path = _find_parsenet(where)
     module = _facexlib_parsenet()
+
+    import torch
 
     from ..weights.checkpoint import read_state_dict
 
@@ -163,7 +178,8 @@ def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu")
         network.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise WeightsError(f"{shown(path, 300)} is not ParseNet's weight file; use {PARSENET_FILES[0]} of facexlib 0.2.2.") from error
-    return ParseNet(network.eval().requires_grad_(False).to(device), device)
+    network.eval().requires_grad_(False)
+    return or_cpu("ParseNet", torch.device(device), lambda where: ParseNet(network.to(where), where))
 
 
 def need_parsing_package() -> None:
