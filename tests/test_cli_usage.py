@@ -159,14 +159,12 @@ def test_what_is_true_of_many_pictures_is_said_once_a_run(made, tmp_path, capsys
     assert run(capsys, "restore", *inputs, "-o", tmp_path / "quiet", "--quiet")[2] == ""
 
 
-def test_colorize_says_that_it_looks_for_no_face(tmp_path, capsys, monkeypatch):
+def test_seg2face_says_that_it_looks_for_no_face(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gpen_core.network.load", SimpleNamespace(load_network=lambda name, **settings: "network"))
-    tasks = {name: lambda picture, network, hole=None, **_: picture for name in ("colorize", "inpaint", "segmentation_to_face")}
-    monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", SimpleNamespace(**tasks))
-    inputs = [picture(tmp_path / f"{name}.png") for name in "ab"]
-    code, _, err = run(capsys, "colorize", *inputs, "-o", tmp_path / "out", "--device", "cpu")
-    assert code == 0 and err.count("does not detect faces") == err.count("\n") == 1
-    assert "no face detection" in run(capsys, "colorize", "--help")[1]
+    task = SimpleNamespace(segmentation_to_face=lambda picture, network, **_: picture)
+    monkeypatch.setitem(sys.modules, "gpen_core.restore.whole_picture", task)
+    assert "no face detection" in run(capsys, "seg2face", "--help")[1]
+    assert "without looking for faces" in " ".join(run(capsys, "colorize", "--help")[1].split())  # --aligned
     gif = animation(tmp_path / "c.gif")
     assert run(capsys, "seg2face", gif, "-o", tmp_path / "out", "--device", "cpu")[0] == 0
     assert frames_of(tmp_path / "out" / "c.png") == 3

@@ -17,6 +17,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError
 from ..options import Option, RestoreOptions
+from ..restore.task_options import TaskOptions
 from .console import ELSEWHERE, Console
 
 PROGRAM = "python -m gpen_core"
@@ -109,9 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(detect, [*RestoreOptions.of("finding", "choosing"), *(o for o in RestoreOptions.table() if o.name == "device")])
 
     for name, text in (
-        ("colorize", "colourise whole black-and-white portraits (no face detection)"),
+        ("colorize", "colourise the faces in black-and-white pictures"),
         ("inpaint", "fill the missing parts of faces (painted white, or given by --hole-mask)"),
-        ("seg2face", "generate faces from segmentation maps"),
+        ("seg2face", "generate faces from segmentation maps (no face detection)"),
     ):
         task = _command_parser(commands.add_parser, name, f"pictures:{name}", text)
         _add_inputs(task, "pictures and folders", out_needed=True)
@@ -119,8 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "inpaint":
             task.add_argument("--hole-mask", type=Path, metavar="FILE", help="a picture of the same size, white in the areas to fill")
         _add_models_dir(task)
-        task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
-        _add_options(task, RestoreOptions.of("machine"))
+        if name == "seg2face":
+            task.add_argument("--model", help="catalogue name or file (default: the catalogue's model for this task)")
+            _add_options(task, RestoreOptions.of("machine"))
+        else:
+            _add_options(task, TaskOptions.table("colorize" if name == "colorize" else "inpaint"))
 
     text = "list, download, verify and convert weights"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))

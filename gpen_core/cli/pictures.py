@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.run import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
 from ..batch.sheet import eight_bits
 from ..errors import GpenError, OutputExistsError, PictureError, SettingsError
-from ..options import AUTO, RestoreOptions
+from ..options import AUTO, Option, RestoreOptions
 from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
+from ..pixels import Pixels
+from ..restore.task_options import FaceTask, TaskOptions
 from ..runtime import pick_device, pick_dtype
 from ..video.restore import load_av
-from ..weights.catalog import Catalog, Task
+from ..weights.catalog import Catalog
 from ..weights.files import check_name
 from .console import Bars, Console
 
@@ -100,39 +102,48 @@ def detect(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def colorize(arguments: argparse.Namespace, console: Console) -> int:
-    """`colorize`: colourises whole black-and-white portraits."""
-    from ..restore.whole_picture import colorize as run
-
-    note = "colorize does not detect faces: it colourises each picture as one portrait"
-    return _task(arguments, console, "colorize", lambda picture, network: run(picture, network, or_cpu=True), note)
+    """`colorize`: colourises the faces in black-and-white pictures."""
+    return _task(arguments, console, "colorize")
 
 
 def inpaint(arguments: argparse.Namespace, console: Console) -> int:
     """`inpaint`: fills the missing parts of faces."""
-    from ..restore.whole_picture import inpaint as run
+    hole = None if arguments.hole_mask is None else read_picture(arguments.hole_mask).pixels.max(axis=2)
+    return _task(arguments, console, "inpaint", hole)
 
-    hole = None
-    if arguments.hole_mask is not None:
-        hole = read_picture(arguments.hole_mask).pixels.max(axis=2)
-    return _task(arguments, console, "inpaint", lambda picture, network: run(picture, network, hole, or_cpu=True))
+
+def _task(arguments: argparse.Namespace, console: Console, task: FaceTask, hole: Pixels | None = None) -> int:
+    """Changes the faces of pictures. hole: for inpainting."""
+    from ..restore.tasks import TaskRestorer
+
+    options = TaskOptions.from_mapping(task, _given(arguments, TaskOptions.table(task)))
+    check_name(options.shared.model, task)
+    jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
+    bars = Bars(console, len(jobs))
+    restorer = TaskRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
+
+    def work(result: JobResult, target: Path | None) -> None:
+        def made(picture: Picture, number: int) -> Picture:
+            done = restorer(picture, hole=hole)
+            frame = {"frame": number} if picture.form.frames > 1 else {}
+            result.faces += [{**frame, **face.to_json()} for face in done.faces]
+            result.scale = done.scale
+            return done.image
+
+        _change(result, target, arguments, made)
+
+    done = _collected(_run(jobs, work, arguments, bars, restorer.prepare), bars, console, _restored_line)
+    return _finished(done, console, restorer.model_name)
 
 
 def seg2face(arguments: argparse.Namespace, console: Console) -> int:
     """`seg2face`: generates faces from segmentation maps."""
-    from ..restore.whole_picture import segmentation_to_face as run
-
-    return _task(arguments, console, "seg2face", lambda picture, network: run(picture, network, or_cpu=True))
-
-
-def _task(
-    arguments: argparse.Namespace, console: Console, task: Task, run: Callable[[Picture, Network], Picture], note: str | None = None
-) -> int:
-    """Runs a network on whole pictures. note: printed once if there is something to do."""
     from ..network.load import load_network
+    from ..restore.whole_picture import segmentation_to_face
 
     options = RestoreOptions.from_mapping(_given(arguments))
-    model = Catalog.default().names(task)[0] if options.model.lower() == AUTO else options.model
-    check_name(model, task)
+    model = Catalog.default().names("seg2face")[0] if options.model.lower() == AUTO else options.model
+    check_name(model, "seg2face")
     jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
     bars = Bars(console, len(jobs))
     loaded: list[Network] = []
@@ -142,17 +153,13 @@ def _task(
             device = pick_device(options.device)
             dtype = pick_dtype(options.precision, device)
             loaded.append(load_network(model, device=device, dtype=dtype, models_dir=arguments.models_dir, or_cpu=True))
-            if note is not None:
-                console.warn(note)
 
     def work(result: JobResult, target: Path | None) -> None:
         def made(picture: Picture, number: int) -> Picture:
-            changed = run(picture, loaded[0])
+            changed = segmentation_to_face(picture, loaded[0], or_cpu=True)
             result.scale = changed.width / picture.width
             return changed
 
-        if target is None:
-            raise PictureError(f"{result.job.source} has no output path")
         _change(result, target, arguments, made)
 
     done = _collected(_run(jobs, work, arguments, bars, prepare), bars, console, _line)
@@ -162,9 +169,9 @@ def _task(
 # --- shared parts ----------------------------------------------------------------------------------------------------
 
 
-def _given(arguments: argparse.Namespace) -> Mapping[str, Any]:
+def _given(arguments: argparse.Namespace, table: Iterable[Option] = RestoreOptions.table()) -> Mapping[str, Any]:
     """The settings given on the command line."""
-    values = {option.name: getattr(arguments, option.name, None) for option in RestoreOptions.table()}
+    values = {option.name: getattr(arguments, option.name, None) for option in table}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -178,8 +185,10 @@ def _run(
     return run_jobs(_told(jobs, bars), work, overwrite=arguments.overwrite, skip_existing=arguments.skip_existing, prepare=prepare)
 
 
-def _change(result: JobResult, target: Path, arguments: argparse.Namespace, change: Callable[[Picture, int], Picture]) -> None:
+def _change(result: JobResult, target: Path | None, arguments: argparse.Namespace, change: Callable[[Picture, int], Picture]) -> None:
     """Reads the job's picture and writes the result of `change(picture, number)`, for every frame or page."""
+    if target is None:
+        raise PictureError(f"{result.job.source} has no output path")
     picture = read_picture(result.job.source)
     form, settings = picture.form, {"overwrite": arguments.overwrite, "quality": arguments.quality}
     if form.frames == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from ..errors import SettingsError
@@ -19,7 +19,7 @@ _MODEL = Option(
 )  # fmt: skip
 _REST = Option(
     "rest", "look", "choice", RESTS[0], "Rest of the picture",
-    "keep: everything but the faces stays as it was. grey: it becomes black and white.",
+    "keep: everything but the faces stays as it was. grey: it becomes black and white. (An aligned face has no rest.)",
     choices=RESTS,
 )  # fmt: skip
 _OFFICIAL = {
@@ -32,6 +32,9 @@ _OFFICIAL = {
         "Process each face exactly as GPEN's authors do: all of it is replaced. Otherwise only the holes are, with soft borders.",
     ),
 }  # fmt: skip
+
+_ALIGNED = "The picture is one face or portrait: change all of it, without looking for faces."
+_FEATHER = "How far the surroundings reach into a hole, for a soft border: 0 is not at all, 1 is wide. Official: as for restoring."
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,7 @@ class TaskOptions:
     @classmethod
     def table(cls, task: FaceTask) -> tuple[Option, ...]:
         """Every setting that applies to the task, in order."""
-        own = (_REST, _OFFICIAL[task]) if task == "colorize" else (_OFFICIAL[task],)
-        pasting = [o for o in RestoreOptions.of("pasting") if task == "colorize" or o.name == "feather"]
-        shared = (*RestoreOptions.of("finding", "choosing"), *pasting, *RestoreOptions.of("input", "machine"))
-        return (_MODEL, *own, *shared)
+        return _TABLES[task]
 
     @classmethod
     def from_mapping(cls, task: FaceTask, values: Mapping[str, object]) -> TaskOptions:
@@ -79,3 +79,19 @@ class TaskOptions:
         own: dict[str, Value] = {"rest": self.rest, "official": self.official}
         values = {**{option.name: getattr(self.shared, option.name) for option in self.shared.table()}, **own}
         return {option.name: values[option.name] for option in self.table(self.task) if values[option.name] != option.default}
+
+
+def _table(task: FaceTask) -> tuple[Option, ...]:
+    own = (_REST, _OFFICIAL[task]) if task == "colorize" else (_OFFICIAL[task],)
+    pasting = [o if task == "colorize" else replace(o, help=_FEATHER) for o in RestoreOptions.of("pasting") if _pastes(o, task)]
+    choosing = [replace(o, help=o.help.replace("Restore only", "Change only")) for o in RestoreOptions.of("finding", "choosing")]
+    inputs = [replace(o, help=_ALIGNED) if o.name == "aligned" else o for o in RestoreOptions.of("input")]
+    return (_MODEL, *own, *choosing, *pasting, *inputs, *RestoreOptions.of("machine"))
+
+
+def _pastes(option: Option, task: FaceTask) -> bool:
+    """Whether a setting for pasting applies: where a hole is filled says its mask."""
+    return task == "colorize" or option.name == "feather"
+
+
+_TABLES: dict[FaceTask, tuple[Option, ...]] = {task: _table(task) for task in FACE_TASKS}

@@ -52,8 +52,8 @@ class Resolved:
         return read_template(self.path) or (self.entry.template if self.entry is not None else "gpen")
 
     def made_for(self, task: Task) -> Resolved:
-        """Returns itself. Raises WrongTaskError if the model was made for another task."""
-        if self.task != task:
+        """Returns itself. Raises WrongTaskError if the model was made for another task; nobody knows that of a user's own file."""
+        if self.entry is not None and self.task != task:
             raise _wrong_task(self.name, self.task, task)
         return self
 
