@@ -54,6 +54,10 @@ class MemoryShortError(GpenError, RuntimeError):
     """Memory does not suffice for a face, in any way there is (command line: that face or input fails, exit code 1)."""
 
 
+# Errors that concern one picture or frame, and not those after it. All others (such as a host's interrupt) end the work at once.
+PICTURE_ERRORS = (GpenError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+
+
 class WeightsError(GpenError):
     """A weight file is damaged, of the wrong kind, or not the one expected (command line: exit code 3).
 

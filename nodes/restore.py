@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +121,25 @@ class RestoreFaces:
         crops: list[NDArray[np.float32]] = []
         restored: list[NDArray[np.float32]] = []
         failed: list[str] = []
+        results: Iterator[RestoreResult | Exception] | None = None
+
+        def following() -> RestoreResult:
+            """The next picture's result; its faces may have been made with those of the pictures before it."""
+            nonlocal results
+            if results is None:  # at first, and again after memory ran out
+                first = len(done)
+                results = restorer.each((to_array(frame) for frame in frames[first:]), faces=found[first:])
+            try:
+                result = next(results)
+                if isinstance(result, Exception):
+                    raise result
+            except BaseException:
+                results = None
+                raise
+            return result
+
         for frame, faces in zip(frames, found, strict=True):
-            result = session.run(lambda frame=frame, faces=faces: restorer(to_array(frame), faces=faces))
+            result = session.run(following)
             done.append(_kept_outside(frame, result))
             masks.append(result.mask)
             crops += result.crops

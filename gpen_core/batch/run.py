@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
@@ -214,7 +216,7 @@ class _Restoration:
             raise PictureError("the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for animations")
 
     def _restore_frames(self, form: Form, target: Path) -> None:
-        """Restores all frames or pages one by one, with only one in memory."""
+        """Restores all frames or pages. Only one is in memory, on a device as many as FaceRestorer.each() holds."""
         run, result = self.run, self.result
         with ExitStack() as files:
             add = files.enter_context(frame_file(form, target, overwrite=run.overwrite, quality=run.quality))
@@ -222,16 +224,28 @@ class _Restoration:
             if sheet is not None and run.skip_existing and sheet.exists():
                 sheet = None
             compare = files.enter_context(frame_file(form, sheet, overwrite=run.overwrite, quality=run.quality)) if sheet else None
-            for number, (picture, milliseconds) in enumerate(read_frames(self.job.source)):
-                restored = run.restorer(picture)
+            taken: deque[tuple[Picture, float]] = deque()  # frames that are read, and not written yet
+
+            def pictures() -> Iterator[Picture]:
+                for frame in read_frames(self.job.source):
+                    taken.append(frame)
+                    yield frame[0]
+
+            def write(number: int, restored: RestoreResult | Exception) -> int:
+                if isinstance(restored, Exception):
+                    raise restored
+                picture, milliseconds = taken.popleft()
                 result.faces += [{"frame": number, **face.to_json()} for face in restored.faces]
                 result.scale = restored.scale
                 if compare is not None:
                     compare(before_after(picture, restored.image), milliseconds)
                 self._save_faces(restored, f"-{number}")
                 add(restored.image, milliseconds)
+                return number + 1
+
+            for written in map(write, count(), run.restorer.each(pictures())):  # a result is in no variable: it holds every face
                 if run.progress is not None:
-                    run.progress.report(number + 1, form.frames, "frame")
+                    run.progress.report(written, form.frames, "frame")
         result.output, result.frames = target, form.frames
 
     def _save_faces(self, restored: RestoreResult, frame: str = "") -> None:

@@ -51,13 +51,13 @@ def compose(
     parser: ParseNet, for the mask "parsing". upscaler: enlarges the background; None: Lanczos. previews: progress gets each new face.
     """
     picture = Composition(source, faces, sizes, template, options, parser=parser, upscaler=upscaler, progress=progress, previews=previews)
-    return picture.composed(make(picture.crops))
+    return picture.composed(make(picture.crops()))
 
 
 class Composition:
-    """One picture on its way through the steps: `crops` are its faces for whoever makes the new ones, composed() takes those.
+    """One picture on its way through the steps: crops() are its faces for whoever makes the new ones, composed() takes those.
 
-    For several pictures whose faces are made together: crops can be taken long before composed(). See compose() for the arguments.
+    The crops of several pictures can be taken before the first is composed (`together`). See compose() for the arguments.
     """
 
     def __init__(
@@ -78,17 +78,28 @@ class Composition:
         self._sizes, self._template, self._options, self._previews = sizes, template, options, previews
         self._parser, self._upscaler, self._progress = parser, upscaler, progress or Progress()
         self._matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
-        self.left = sum(not isinstance(matrix, GpenError) for matrix in self._matrices)  # crops that nobody has taken yet
         self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
-        self.crops = self._each_crop()
+        self.put_back()
 
-    def _each_crop(self) -> Iterator[tuple[int, Pixels]]:
-        """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once."""
-        for index, (matrix, size) in enumerate(zip(self._matrices, self._sizes, strict=True)):
+    def put_back(self) -> None:
+        """Forgets the crops that were taken. Only before composed()."""
+        self.cropped.clear()
+        self._next = 0  # the face to crop next
+        self.left = sum(not isinstance(matrix, GpenError) for matrix in self._matrices)  # crops that nobody has taken yet
+
+    def crops(self) -> Iterator[tuple[int, Pixels]]:
+        """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once.
+
+        Goes on where an earlier call ended.
+        """
+        while self._next < len(self._matrices):
+            index, matrix = self._next, self._matrices[self._next]
             if not isinstance(matrix, GpenError):
                 # Crop the original picture, not the enlarged one: the network must not see invented detail.
-                self.cropped.append(crop_face(self.source.pixels, matrix, size))
+                self.cropped.append(crop_face(self.source.pixels, matrix, self._sizes[index]))
                 self.left -= 1
+            self._next += 1
+            if not isinstance(matrix, GpenError):
                 yield index, self.cropped[-1]
 
     def composed(self, made_faces: Iterator[Pixels | GpenError]) -> RestoreResult:

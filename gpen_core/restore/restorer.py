@@ -6,30 +6,30 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import cv2
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import GpenError
+from ..errors import PICTURE_ERRORS, GpenError
 from ..faces.detect import Detector, find_faces, make_detector
 from ..faces.face import NMS, Face, suppress
 from ..faces.select import select_faces
+from ..network import run
 from ..options import RestoreOptions, parse_indices
 from ..pictures import Picture, from_array, to_array, to_pil
 from ..pixels import Pixels
-from ..progress import Progress, Stopped
+from ..progress import Progress
 from ..runtime import pick_device, pick_dtype
 from ..steps import background
-from ..steps.align import template_points
-from ..steps.detail import kept_detail
 from ..steps.mask import Parser, load_parsenet, need_parsing_package
 from ..weights.catalog import Task
-from .compose import adjust_tone, compose, enlarged, restored_faces
-from .results import FaceResult, RestoreResult
+from .aligned import AlignedFace
+from .compose import Composition, restored_faces
+from .results import RestoreResult
+from .together import Begun, compose_each
 
 if TYPE_CHECKING:
     from ..network.fused import Network
@@ -178,25 +178,53 @@ class FaceRestorer:
         faces: restore these and skip detection. If one face fails, its original pixels stay and the result says why.
         Raises PictureError for an invalid picture, and what prepare() raises.
         """
-        if self.options.aligned:
-            return next(self.each_aligned([picture]))
         started = time.perf_counter()
         self.prepare()
+        begun = self._begin(picture, faces)
+        return self._finished(begun.composed(self._make(crop for _, crop in begun.crops())), picture, started)
+
+    def each(self, pictures: Iterable[Any], *, faces: Iterable[Sequence[Face]] | None = None) -> Iterator[RestoreResult | Exception]:
+        """Restores pictures as __call__() does; on a device the faces of several go through the network together.
+
+        Yields for each picture, in their order, its result or the error that it alone has (one of PICTURE_ERRORS; others, such as a host's
+        interrupt, are raised at once). faces: for each picture, its faces; then nothing is detected.
+        Takes pictures only when they are needed: on a processor, and where memory is for one face only, the next when this one is
+        finished; otherwise as many as fill a batch, but at most 8 that are not finished, of together at most 16 megapixels (if all are of
+        one size; always one). Beside them it holds the faces of one batch before and after. A result holds all its faces (100 MB each of
+        2048 pixels): let go of it before you ask for the next. What prepare() raises is raised.
+        """
+        self.prepare()
+        given: deque[Any] = deque()  # begun, and not finished yet
+
+        def begin(picture: Any, chosen: Sequence[Face] | None = None) -> Begun | Exception:
+            given.append(picture)
+            try:
+                return self._begin(picture, chosen)
+            except PICTURE_ERRORS as error:
+                return error
+
+        begun = map(begin, pictures) if faces is None else starmap(begin, zip(pictures, faces, strict=True))
+        outcomes = compose_each(begun, self._make, lambda: run.batch_size(self.loaded_network), self.progress)
+
+        def outcome() -> RestoreResult | Exception | None:
+            started = time.perf_counter()
+            result = next(outcomes, None)
+            if result is None:
+                return None
+            picture = given.popleft()
+            return result if isinstance(result, Exception) else self._finished(result, picture, started)
+
+        return iter(outcome, None)  # no generator: its variables would keep pictures alive
+
+    def _begin(self, picture: Any, faces: Sequence[Face] | None) -> Begun:
         source = picture if isinstance(picture, Picture) else from_array(picture)
-        result = self._restore_picture(source, self._choose(source.pixels) if faces is None else list(faces))
-        return self._finished(result, picture, started)
-
-    def _finished(self, result: RestoreResult, picture: Any, started: float) -> RestoreResult:
-        result.image = like(picture, result.image)
-        result.model, result.seconds = self.model_name, time.perf_counter() - started
-        return result
-
-    def _restore_picture(self, source: Picture, faces: list[Face]) -> RestoreResult:
-        return compose(
+        if self.options.aligned:
+            return AlignedFace(source, self.size, self.template, self.options, upscaler=self._upscaler, progress=self.progress)
+        chosen = self._choose(source.pixels) if faces is None else list(faces)
+        return Composition(
             source,
-            faces,
-            [self.size] * len(faces),
-            lambda cut: restored_faces(self.loaded_network, (crop for _, crop in cut), self.progress, or_cpu=self._or_cpu),
+            chosen,
+            [self.size] * len(chosen),
             self.template,
             self.options,
             parser=self._parser,
@@ -204,77 +232,25 @@ class FaceRestorer:
             progress=self.progress,
         )
 
+    def _make(self, crops: Iterator[Pixels]) -> Iterator[Pixels | GpenError]:
+        return restored_faces(self.loaded_network, crops, self.progress, or_cpu=self._or_cpu)
+
+    def _finished(self, result: RestoreResult, picture: Any, started: float) -> RestoreResult:
+        result.image = like(picture, result.image)
+        result.model, result.seconds = self.model_name, time.perf_counter() - started
+        return result
+
     def each_aligned(self, pictures: Iterable[Any]) -> Iterator[RestoreResult]:
-        """Restores pictures that are one aligned face each, as __call__() does with the option `aligned`; on a device several at once.
+        """each() for pictures that are one aligned face each (the option `aligned`).
 
-        Takes from `pictures` only what the next batch needs. A face that fails raises its GpenError. If stopped, the last result says so.
+        A face that fails raises its error. If stopped, the last result says so.
         """
-        self.prepare()
-        taken: deque[tuple[Any, Picture, Pixels]] = deque()  # by the network, and not finished yet
-        making = restored_faces(self.loaded_network, self._aligned_crops(pictures, taken), self.progress, or_cpu=self._or_cpu)
-        while True:
-            started = time.perf_counter()
-            try:
-                made = next(making, None)
-                if made is None:
-                    return
-            except Stopped:
-                made = None
-            picture, source, crop = taken.popleft()
-            if isinstance(made, GpenError):
-                raise made
-            yield self._finished(self._restore_aligned(source, crop, made), picture, started)
-
-    def _aligned_crops(self, pictures: Iterable[Any], taken: deque[tuple[Any, Picture, Pixels]]) -> Iterator[Pixels]:
-        for picture in pictures:
-            source = picture if isinstance(picture, Picture) else from_array(picture)
-            crop = _resized(source.pixels, (self.size, self.size), enlarging=cv2.INTER_LINEAR)
-            taken.append((picture, source, crop))
-            if self.progress.stop():
-                raise Stopped
-            yield crop
-
-    def _restore_aligned(self, source: Picture, crop: Pixels, restored: Pixels | None) -> RestoreResult:
-        """The result for a picture that is one aligned face: resized, without a mask (official `process`, aligned=True).
-
-        restored: the network's; None if the user interrupted.
-        """
-        o, size = self.options, self.size
-        shape = source.pixels.shape
-        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
-        base, alpha, scale, stopped = enlarged(source, scale, self._upscaler, self.progress)
-        face = whole_face(self.template, shape)
-        if restored is None or stopped:
-            faces, mask = (
-                [FaceResult(face, 0, "stopped", "interrupted before this face was restored")],
-                np.zeros(base.shape[:2], np.float32),
-            )
-            return RestoreResult(source.with_pixels(base, alpha), faces, mask, "", 0.0, scale, stopped=True)
-        restored = adjust_tone(restored, crop, np.ones((size, size), np.float32), o)
-        fitted = _resized(restored, base.shape)
-        everywhere = np.ones(shape[:2], np.float32)
-        detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)
-        if detail is not None:
-            fitted = fitted + _resized(detail, base.shape)
-        pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
-        faces, mask = [FaceResult(face, 0, "restored")], np.ones(base.shape[:2], np.float32)
-        return RestoreResult(source.with_pixels(pixels, alpha), faces, mask, "", 0.0, scale, crops=[crop], restored=[restored])
-
-
-def _resized(square: Pixels, shape: Sequence[int], enlarging: int = cv2.INTER_CUBIC) -> Pixels:
-    """Resizes a picture, a face or its detail to (height, width, ...). enlarging: OpenCV's interpolation for enlarging."""
-    height, width = shape[:2]
-    if square.shape[:2] == (height, width):
-        return square
-    shrinks = max(square.shape[:2]) > max(height, width)
-    return np.asarray(cv2.resize(square, (width, height), interpolation=cv2.INTER_AREA if shrinks else enlarging), np.float32)
-
-
-def whole_face(template: str, shape: Sequence[int]) -> Face:
-    """The face of an aligned picture of shape (height, width, ...): all of it, with the template's points stretched to it."""
-    height, width = shape[:2]
-    points = (template_points(template, 512) / 512 * (width, height)).astype(np.float32)
-    return Face((0.0, 0.0, float(width), float(height)), points, 1.0)
+        for result in self.each(pictures):
+            if isinstance(result, Exception):
+                raise result
+            yield result
+            if result.stopped:
+                return
 
 
 def _realesrgan_in(folders: Sequence[Path]) -> Path:

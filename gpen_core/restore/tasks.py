@@ -25,7 +25,8 @@ from ..steps.luma import luma_of, with_luma
 from ..steps.mask import landmark_mask, square_mask
 from ..steps.paste import Compositor, reach
 from . import whole_picture
-from .restorer import FaceRestorer, like, whole_face
+from .aligned import whole_face
+from .restorer import FaceRestorer, like
 from .results import FaceResult, RestoreResult
 from .task_options import TaskOptions
 

@@ -12,19 +12,17 @@ import logging
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..errors import FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError, WeightsError
+from ..errors import FeatureMissingError, OutputExistsError, PictureError, SettingsError
 from ..pictures.disk import part_beside
 from ..progress import Progress
 from . import card
 from .cut import is_cut_short
-from .frames import Colours, format_change, from_rgb, pixel_format, to_rgb
+from .frames import format_change, from_rgb, pixel_format
+from .restored import RestoredFrames, VideoResult, turns_of, upright
 
 if TYPE_CHECKING:
     from ..restore.restorer import FaceRestorer
@@ -36,8 +34,6 @@ CRF = 18  # x264's scale: 0 is lossless, 23 its default, 18 nearly indistinguish
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 CONTAINER_SUFFIXES = tuple(_MUXERS)
 _CUT = "the file is cut short, and the rest contains no complete frame"
-# Errors that concern only one frame. All others (such as a host's interrupt) end the video.
-_FRAME_ERRORS = (GpenError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 
 def is_video_path(path: str | os.PathLike[str]) -> bool:
@@ -50,18 +46,6 @@ def container_suffix(path: str | os.PathLike[str]) -> str:
     """The output suffix for an input of this name: the same if its container supports H.264 and other audio, otherwise .mkv."""
     suffix = Path(path).suffix.lower()
     return suffix if suffix in _MUXERS else ".mkv"
-
-
-@dataclass
-class VideoResult:
-    """The result of a video. faces: `FaceResult.to_json()` of every face, with its frame number. kept: number of frames that failed and
-    are unchanged. scale: output size over input size. cut: the file is cut short, and `frames` counts the readable ones."""
-
-    frames: int = 0
-    kept: int = 0
-    scale: float = 1.0
-    cut: bool = False
-    faces: list[dict[str, Any]] = field(default_factory=lambda: [])
 
 
 def load_av() -> Any:
@@ -171,22 +155,21 @@ class _Work:
         self.begun = False  # True once the first frame has set the encoder's size
         self.copies: dict[int, Any] = {}  # output tracks by index of the input track
         self._add_tracks()
-        self.colours = Colours()
+        self.restored = RestoredFrames(source, restorer, self.result, self.progress)
         self.waiting: list[Any] = []  # packets to copy that came before the first frame
         self.last_pts: int | None = None
         self.packets = self.damaged = 0
-        self.last_error: Exception | None = None
 
     def run(self) -> VideoResult:
         total = self._expected_frames()
-        for frame in self._frames():
-            self._encode(self._restored(frame))
+        for frame, pixels in self.restored.each(self._frames()):
+            self._encode(self._fitted(frame, pixels))
             self.result.frames += 1
             self.progress.report(self.result.frames, total, "frame")
         if not self.begun:
             raise PictureError(f"cannot read the video {self.source}: {_CUT if self.result.cut else 'no frame can be decoded'}")
         if self.result.kept == self.result.frames:
-            raise PictureError(f"{self.source}: no frame could be restored ({self.last_error})") from self.last_error
+            raise PictureError(f"{self.source}: no frame could be restored ({self.restored.last_error})") from self.restored.last_error
         self._mux(self.encoder.encode(None))
         if self.packets != self.result.frames:
             raise PictureError(f"{self.source}: {self.result.frames} frames were read, but {self.packets} written")
@@ -227,44 +210,21 @@ class _Work:
 
     # --- the frames
 
-    def _restored(self, frame: Any) -> Any:
-        """The frame with restored faces and its original time, ready for the encoder."""
-        if not self.begun:
-            self.colours = Colours.of(frame)
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        pixels = None if self.progress.stop() else self._restored_pixels(frame, turns)
-        if pixels is None and turns:
-            done = from_rgb(self.av, np.rot90(to_rgb(frame, self.colours), turns), self.colours)
-        elif pixels is None:
-            done = frame  # unchanged, without a conversion to RGB
+    def _fitted(self, frame: Any, pixels: Any) -> Any:
+        """The frame as it is written: with its restored pixels, if there are any, and its original time, ready for the encoder."""
+        turns = turns_of(frame)
+        if pixels is not None or turns:
+            done = from_rgb(self.av, upright(frame, self.restored.colours) if pixels is None else pixels, self.restored.colours)
         else:
-            done = from_rgb(self.av, pixels, self.colours)
+            done = frame  # unchanged, without a conversion to RGB
         if not self.begun:
             scale = 1.0 if pixels is not None else self._scale()
             self._begin(frame, turns, round(done.width * scale), round(done.height * scale))
         encoder: Any = self.encoder
-        fitted = done.reformat(width=encoder.width, height=encoder.height, format=encoder.pix_fmt, **self.colours.kept(done))
+        fitted = done.reformat(width=encoder.width, height=encoder.height, format=encoder.pix_fmt, **self.restored.colours.kept(done))
         fitted.pict_type = 0  # the encoder chooses its own key frames
         self._set_time(frame, fitted)
         return fitted
-
-    def _restored_pixels(self, frame: Any, turns: int) -> Any:
-        """The restored RGB array, or None if the frame stays unchanged."""
-        number = self.result.frames
-        try:
-            done = self.restorer(np.ascontiguousarray(np.rot90(to_rgb(frame, self.colours), turns)))
-        except (SettingsError, WeightsError, FeatureMissingError):  # these concern every frame
-            raise
-        except _FRAME_ERRORS as error:
-            self.result.kept += 1
-            self.last_error = error
-            level = logging.WARNING if self.result.kept <= 3 else logging.DEBUG  # the total is logged at the end
-            log.log(level, "%s: frame %d is left unchanged: %s", self.source, number, error, exc_info=log.isEnabledFor(logging.DEBUG))
-            return None
-        self.result.faces.extend({"frame": number, **face.to_json()} for face in done.faces)
-        touched = any(face.status == "restored" for face in done.faces)
-        # When enlarging, use the restorer's result for every frame, so that the background looks the same with and without faces.
-        return done.image if touched or done.scale != 1 else None
 
     def _scale(self) -> float:
         options = self.restorer.options
@@ -297,7 +257,7 @@ class _Work:
         if aspect:
             encoder.codec_context.sample_aspect_ratio = 1 / aspect if turns % 2 else aspect
         encoder.codec_context.flags |= 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame keeps its duration
-        self.colours.tag(encoder.codec_context, source)
+        self.restored.colours.tag(encoder.codec_context, source)
         encoder.metadata.update(self.video.metadata)
         self.begun = True
         self.result.scale = width / (frame.height if turns % 2 else frame.width)
