@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -74,3 +74,11 @@ def card() -> Iterator[Card]:
     emulated.reset()
     yield emulated
     emulated.reset()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says how many faces a network takes at once, on processors as well."""
+    from gpen_core.network import run
+
+    return lambda count: monkeypatch.setattr(run, "batch_size", lambda network: count)

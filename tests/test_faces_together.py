@@ -49,11 +49,6 @@ class Tinter(torch.nn.Module):
         return y
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    return lambda count: monkeypatch.setattr(run, "batch_size", lambda network: count)
-
-
 @pytest.fixture(scope="module")
 def small() -> FusedGenerator:
     return FusedGenerator(lively(Architecture(SIZE, 1, 1 / 16)))

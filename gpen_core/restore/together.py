@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol, cast
 
-from ..errors import PICTURE_ERRORS, GpenError
+from ..errors import PICTURE_ERRORS, DeviceError, GpenError
 from ..network.run import MOST_PICTURES, MOST_PIXELS
 from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
+from ..runtime import is_out_of_memory
 from .results import RestoreResult
 
 log = logging.getLogger(__name__)
@@ -109,9 +110,11 @@ class _Together(Iterator[Pixels | GpenError]):
                 raise
             except PICTURE_ERRORS as error:
                 self._making = None
+                # For memory that is short run_each() went down to one face already, and a lost device fails every picture.
+                settled = self._owners and self._owners[0] is first and (is_out_of_memory(error) or isinstance(error, DeviceError))
                 alone = all(owner is first for owner in self._owners)
                 self._owners.clear()
-                if alone:
+                if settled or alone:
                     raise
                 log.debug("a batch failed (%s); its pictures go one by one", error)
                 continue
