@@ -114,10 +114,11 @@ def inpaint(arguments: argparse.Namespace, console: Console) -> int:
 
 def _task(arguments: argparse.Namespace, console: Console, task: FaceTask, hole: Pixels | None = None) -> int:
     """Changes the faces of pictures. hole: for inpainting."""
-    from ..restore.tasks import TaskRestorer
-
     options = TaskOptions.from_mapping(task, _given(arguments, TaskOptions.table(task)))
     check_name(options.shared.model, task)
+
+    from ..restore.tasks import TaskRestorer
+
     jobs = plan_outputs(arguments.inputs, arguments.out, videos=False)
     bars = Bars(console, len(jobs))
     restorer = TaskRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
