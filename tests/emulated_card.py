@@ -15,16 +15,15 @@ Once made, it stays for the process: torch knows one such device, and nothing ta
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 NAME = "emulated"
 _MIB = 1024 * 1024
@@ -130,7 +129,10 @@ class _Memory:
 
     def __init__(self, tensor: Tensor, release: Callable[[], None]) -> None:
         self.tensor = tensor
-        weakref.finalize(self, release).atexit = False
+        self._release = release
+
+    def __del__(self) -> None:
+        self._release()
 
 
 class EmulatedTensor(Tensor):
@@ -180,7 +182,7 @@ class EmulatedTensor(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         # In inference mode operations come here whole that are made of others, and that no device knows.
-        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), torch._C.DispatchKey.CompositeImplicitAutograd):
+        if _composite(func):
             return func.decompose(*args, **kwargs)
         name = func.overloadpacket.__name__
         assert _card is not None
@@ -192,25 +194,37 @@ class EmulatedTensor(Tensor):
         if "device" in kwargs:
             where = kwargs["device"]
             if where is not None and torch.device(where).type != NAME:
-                return func(*tree_map(lambda value: _meta(value), args), **kwargs)  # new_empty(device="cpu") and the like
+                return func(*_mapped(_meta, args), **kwargs)  # new_empty(device="cpu") and the like
             kwargs = {**kwargs, "device": torch.device("cpu")}
         mine: dict[int, EmulatedTensor] = {}
 
-        def lower(value: Any) -> Any:
+        def lower(value: Tensor) -> Tensor:
             if isinstance(value, EmulatedTensor):
                 mine[id(value.memory.tensor)] = value
                 return value.memory.tensor
             # As on CUDA, a single number of the processor is welcome anywhere.
-            if isinstance(value, Tensor) and value.dim():
+            if value.dim():
                 raise RuntimeError(
                     f"Expected all tensors to be on the same device, but found at least two devices, {NAME}:0 and {value.device}! ({func})"
                 )
             return value
 
-        args, kwargs = tree_map(lower, args), tree_map(lower, kwargs)
+        args, kwargs = _mapped(lower, args), {key: _mapped(lower, value) for key, value in kwargs.items()}
         if name in _PRODUCTS:
             return _raised(_product(func, args), mine)
-        return tree_map(lambda value: _raised(value, mine), func(*args, **kwargs))
+        return _mapped(lambda value: _raised(value, mine), func(*args, **kwargs))
+
+
+@cache
+def _composite(func: Any) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
+def _mapped(work: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """work() of every tensor in what an operation takes or returns."""
+    if isinstance(value, Tensor):
+        return work(value)
+    return type(value)([_mapped(work, one) for one in value]) if type(value) in (tuple, list) else value
 
 
 def _product(func: Any, args: Any) -> Tensor:
@@ -221,15 +235,13 @@ def _product(func: Any, args: Any) -> Tensor:
     return func(*(value.float() if isinstance(value, Tensor) else value for value in args)).to(dtype)
 
 
-def _raised(value: Any, mine: dict[int, EmulatedTensor]) -> Any:
+def _raised(value: Tensor, mine: dict[int, EmulatedTensor]) -> Tensor:
     """A result of the CPU's as one of the card's: the very tensor that came in where an operation gives that back."""
-    if not isinstance(value, Tensor):
-        return value
     known = mine.get(id(value))
     return EmulatedTensor(value) if known is None else known
 
 
-def _meta(value: Any) -> Any:
+def _meta(value: Tensor) -> Tensor:
     return torch.empty_like(value.memory.tensor, device="meta") if isinstance(value, EmulatedTensor) else value
 
 
