@@ -80,6 +80,8 @@ class Card:
         """Counts a tensor of the storage as alive; what is returned ends that. Raises the device's error where memory does not suffice."""
         with self._lock:
             key, size = storage._cdata, storage.nbytes()
+            if not size:
+                return lambda: None  # as on CUDA, which allocates nothing for it
             if key not in self._alive:
                 number, self.allocations = self.allocations, self.allocations + 1
                 if self.fail_allocation(number) or (self.capacity is not None and self.alive + size > self.capacity):

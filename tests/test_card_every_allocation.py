@@ -22,7 +22,7 @@ from gpen_core.restore.results import RestoreResult
 from gpen_core.weights.architecture import Architecture
 
 POINTS = np.array([[12, 14], [20, 14], [16, 18], [13, 22], [19, 22]], np.float32)
-FACES = [Face((8.0, 8.0, 24.0, 26.0), POINTS, 0.99), Face((28.0, 8.0, 44.0, 26.0), POINTS + [20, 0], 0.98)]
+FACES = [Face((8.0, 8.0, 24.0, 26.0), POINTS, 0.99), Face((28.0, 8.0, 44.0, 26.0), POINTS + np.float32([20, 0]), 0.98)]
 SMALLEST = Architecture(64, 1, 0.03125)
 PICTURE = from_array(np.random.default_rng(1).random((32, 52, 3), np.float32))
 
