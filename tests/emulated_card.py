@@ -15,6 +15,7 @@ Once made, it stays for the process: torch knows one such device, and nothing ta
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,10 +132,7 @@ class _Memory:
 
     def __init__(self, tensor: Tensor, release: Callable[[], None]) -> None:
         self.tensor = tensor
-        self._release = release
-
-    def __del__(self) -> None:
-        self._release()
+        weakref.finalize(self, release).atexit = False  # not __del__, which copies would have as well
 
 
 class EmulatedTensor(Tensor):
