@@ -43,7 +43,7 @@ def test_the_detector_finds_the_same_faces(card: Card, portrait: np.ndarray, cap
     assert np.abs(there.landmarks - here.landmarks).max() < 1e-3 and abs(there.score - here.score) < 1e-4
     card.reset()
     detector.detect(small, 0.5)
-    assert (card.downloads, card.syncs) == (1, 0) and card.uploads <= 2, "the picture, and three numbers: the mean colour"
+    assert (card.uploads, card.downloads, card.syncs) == (1, 1, 0)
     assert not caplog.text
 
 
@@ -162,9 +162,14 @@ def test_every_size_passes_on_meta(shape: tuple[int, float, float], dtype: torch
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tiled"), [(torch.float32, False), (torch.bfloat16, False), (torch.float16, False), (torch.float16, True)]
+    ("shape", "dtype", "tiled"),
+    [
+        *((shape, dtype, False) for shape in SHAPES for dtype in (torch.float32, torch.float16)),
+        (SHAPES[0], torch.bfloat16, False),
+        *((shape, torch.float16, True) for shape in (*SHAPES[:2], SHAPES[3])),
+    ],
+    ids=str,
 )
-@EVERY_SHAPE
 def test_every_size_passes_on_cuda_without_numbers(shape: tuple[int, float, float], dtype: torch.dtype, tiled: bool) -> None:
     """Fake tensors refuse two devices, and operations that must know a number."""
     network, x = hollow(*shape, dtype)

@@ -134,7 +134,10 @@ def _cpu_network(dtype: torch.dtype) -> OnnxNetwork:
     network = OnnxNetwork(EMBEDDED)
     # Convert the weights from BGR 0..255 to RGB 0..1, which saves two passes over a large picture.
     network.first_weight.copy_(network.first_weight.flip(1) * 255)
-    return network.to(dtype)
+    network.to(dtype)
+    # Goes to devices with the weights, so that a picture is one upload; float32, whatever the weights are.
+    network.register_buffer("mean", torch.tensor(MEAN[::-1]) / 255, persistent=False)
+    return network
 
 
 @torch.inference_mode()
@@ -144,13 +147,14 @@ def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
     exact = height * width < _EXACT or device.type != "cpu"
     dtype = torch.float32 if exact else pick_dtype("auto", device)
     tall, wide = _rounded_up((height, width))
+    network = _network(device, dtype)
     # Zero padding is the mean colour to the network. Whole rows are four times as fast as three values at a time.
     x = torch.zeros((count, tall, wide * 3), dtype=dtype, device=device)
     rows = torch.as_tensor(np.require(pictures, np.float32, ["C", "W"]).reshape(count, height, width * 3)).to(device)
-    x[:, :height, : width * 3] = rows - (torch.tensor(MEAN[::-1], device=device) / 255).repeat(width)
+    x[:, :height, : width * 3] = rows - network.get_buffer("mean").repeat(width)
     x = x.view(count, tall, wide, 3).permute(0, 3, 1, 2)
     grids: dict[str, list[Tensor]] = {head: [] for head in _HEADS}
-    for _, name, y in _network(device, dtype).values(x):
+    for _, name, y in network.values(x):
         for head, numbers in _HEADS.items():
             if name.startswith(f"/{head}"):
                 grids[head].append(y.permute(0, 2, 3, 1).reshape(count, -1, numbers))
