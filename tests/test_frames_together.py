@@ -161,6 +161,14 @@ def test_results_are_let_go(at_once: Callable[[int], None]) -> None:
     assert len(list(map(note, restorer(Tinter()).each(TEN)))) == 10
 
 
+def test_what_one_by_one_made_is_let_go() -> None:
+    each = restorer(Tinter()).each(TEN)
+    result: Any = next(each)
+    refs = [weakref.ref(array) for array in (result.image, result.crops[0], result.restored[0])]
+    del result
+    assert not any(ref() is not None for ref in refs), "nor does the network's last batch hold them"
+
+
 # --- trouble ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +194,7 @@ class Fragile(Tinter):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if bool(darkest(x).any()):
+            self.sizes.append(-len(x))
             raise self.error()
         return super().forward(x)
 
@@ -198,7 +207,9 @@ def test_an_error_of_the_network_stays_with_its_picture(at_once: Callable[[int],
     assert isinstance(made[number], RuntimeError) and str(made[number]) == "mat1 and mat2"
     assert all(result.faces[0].status == "restored" for n, result in enumerate(made) if n != number)
     start = number // 4 * 4
-    assert network.sizes == [4] * (start // 4) + [1] * (min(4, 10 - start) - 1) + [min(4, 10 - n) for n in range(start + 4, 10, 4)]
+    assert [size for size in network.sizes if size > 0] == [4] * (start // 4) + [1] * (min(4, 10 - start) - 1) + [
+        min(4, 10 - n) for n in range(start + 4, 10, 4)
+    ]
 
 
 def test_without_memory_batches_are_halved(at_once: Callable[[int], None]) -> None:
@@ -209,11 +220,19 @@ def test_without_memory_batches_are_halved(at_once: Callable[[int], None]) -> No
     assert network.sizes == [8, 4, 2, 2, 2, 2, 2]
 
 
+def test_what_one_picture_learnt_of_memory_holds_for_all_its_faces(at_once: Callable[[int], None]) -> None:
+    at_once(4)
+    network = Tinter(room=2)
+    results(restorer(network), TEN[:1], [[face_at(3 * n, 2 * n, 56) for n in range(8)]])
+    assert network.sizes == [4, 2, 2, 2, 2]
+
+
 def test_memory_that_does_not_suffice_for_one_is_that_pictures_error(at_once: Callable[[int], None]) -> None:
     at_once(4)
     network = Fragile(lambda: NO_MEMORY)
     made = results(restorer(network), with_a_dark_one(5))
     assert made[5] is NO_MEMORY, "hosts that bring the network free memory themselves"
+    assert network.sizes == [4, -4, -2, 1, -1, 1, 1, 2], "one face alone without memory is not tried again"
     assert all(result.faces[0].status == "restored" for n, result in enumerate(made) if n != 5)
 
 
@@ -297,9 +316,10 @@ def test_after_a_stop_all_that_is_made_is_pasted_and_nothing_else(at_once: Calla
 
 def test_a_stop_in_the_network_says_of_each_face_where_it_was(small: FusedGenerator, at_once: Callable[[int], None]) -> None:
     at_once(4)
-    made = results(restorer(small, Told(lambda said: sum(preview for *_, preview in said) == 4 and said[-1][0] == 0)), TEN, [[FACE]] * 10)
-    assert [result.faces[0].status for result in made] == ["restored"] * 4 + ["stopped"] * 6
-    assert ["while" in result.faces[0].reason for result in made[4:]] == [True] + [False] * 5
+    asked = count()
+    made = results(restorer(small, Told(lambda said: next(asked) >= 8)), TEN, [[FACE]] * 10)  # within the first batch
+    assert [result.faces[0].status for result in made] == ["stopped"] * 10
+    assert ["while" in result.faces[0].reason for result in made] == [True] + [False] * 9
 
 
 def test_pictures_after_a_stop_that_ended_are_restored(small: FusedGenerator, at_once: Callable[[int], None]) -> None:

@@ -106,6 +106,35 @@ def test_aligned_faces_go_together_and_those_done_before_memory_ran_out_stay(com
     assert sizes == [2, 2, 1, 1, 2, 1] and "ran on the CPU" in answer[1]
 
 
+def test_faces_of_a_batch_of_pictures_go_together_and_those_done_before_memory_ran_out_stay(comfy, portrait, model, monkeypatch):
+    import torch
+    from comfy import model_management as host
+
+    run = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.network.run")]
+    node, given = comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"], settings(comfy, "GPENRestoreFaces")
+    pictures = torch.cat([portrait, portrait * 0.9, portrait * 0, *[portrait * shade for shade in (0.8, 0.7, 0.6)]])
+    expected = node().restore(pictures, model=model, **given)["result"]
+    monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(run, "batch_size", lambda network: 2)
+    sizes, short, real = [], range(0), type(model.network).forward
+
+    def forward(self, x, *rest, **named):
+        sizes.append(len(x))
+        if len(sizes) in short:
+            raise RuntimeError("CUDA out of memory")
+        return real(self, x, *rest, **named)
+
+    monkeypatch.setattr(type(model.network), "forward", forward)
+    # Without trouble; then not in the second batch, nor one of it, as it is and in strips.
+    for short, wanted in ((range(0), [2, 2, 1]), (range(2, 5), [2, 2, 1, 1, 2, 1])):
+        sizes.clear()
+        answer = node().restore(pictures, model=model, **given)["result"]
+        assert sizes == wanted and ("ran on the CPU" in answer[-1]) == bool(short)
+        for one, other in zip(answer[:4], expected[:4], strict=True):
+            assert (one - other).abs().max() < 2e-5
+        assert answer[4].numbers == expected[4].numbers
+
+
 @pytest.mark.parametrize("words", ["CUDA error: out of memory", "Insufficient Memory: not enough memory resources are available"])
 def test_memory_that_is_short_is_known_in_other_words(comfy, portrait, model, monkeypatch, words):
     """OOM_EXCEPTION is one class of several: newer versions of torch raise AcceleratorError, other devices a plain RuntimeError."""
