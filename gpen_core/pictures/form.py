@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import PictureError
 from ..pixels import Pixels
-from .metadata import TextChunk
+from .metadata import TextChunk, exif_of_size
 
 AnyArray = NDArray[Any]
 
@@ -40,6 +40,19 @@ class Form:
     # The original float64 values (H, W, C), restored wherever the picture is unchanged, because float32 cannot hold them exactly.
     original: AnyArray | None = field(default=None, compare=False, repr=False)
 
+    def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Form:
+        """The form after a change of size, each (width, height) in pixels: the same size in print, and EXIF that names the new one."""
+        if old == new:
+            return self
+        x, y = new[0] / old[0], new[1] / old[1]
+        dpi = None if self.dpi is None else (self.dpi[0] * x, self.dpi[1] * y)
+        return replace(self, dpi=dpi, exif=None if self.exif is None else exif_of_size(self.exif, new, (x, y)))
+
+    def turned(self, size: tuple[int, int]) -> Form:
+        """The form after a quarter turn to `size` (width, height)."""
+        dpi = None if self.dpi is None else self.dpi[::-1]
+        return replace(self, dpi=dpi, exif=None if self.exif is None else exif_of_size(self.exif, size, turned=True))
+
 
 @dataclass
 class Picture:
@@ -67,7 +80,7 @@ class Picture:
         """The same picture with other pixels (H, W, 3), 0..1.
 
         Without `alpha` the picture keeps its own. If the size has changed, give the alpha (H, W) at the new size (otherwise
-        PictureError: alpha is never lost).
+        PictureError: alpha is never lost); the size in print stays, so there are more pixels per inch.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3:
             raise PictureError(f"Pixels must have the shape (height, width, 3), not {pixels.shape}.")
@@ -78,7 +91,7 @@ class Picture:
         return Picture(
             np.ascontiguousarray(pixels, dtype=np.float32),
             None if alpha is None else np.ascontiguousarray(alpha, dtype=np.float32),
-            self.form,
+            self.form.resized((self.width, self.height), (pixels.shape[1], pixels.shape[0])),
         )
 
     def in_colour(self) -> Picture:

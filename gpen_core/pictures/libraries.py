@@ -138,7 +138,9 @@ def pillow_save(image: Image.Image, format_name: str, form: Form, *, comfy: bool
         log.warning("The picture's EXIF data is too long for a JPEG and is left out.")
         del notes["exif"]
     if form.dpi is not None:
-        notes["dpi"] = tuple(round(value) for value in form.dpi)
+        dpi = tuple(round(value) for value in form.dpi)
+        if min(dpi) > 0 and max(dpi) < 65536:  # all that a JPEG has room for
+            notes["dpi"] = dpi
     buffer = io.BytesIO()
     image.save(buffer, format_name, **settings, **notes)
     return buffer.getvalue()

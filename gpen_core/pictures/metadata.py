@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,9 @@ EXIF_PREFIX = b"Exif\0\0"
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
 _ORIENTATION = 0x0112
+_WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)  # ImageWidth and PixelXDimension; ImageLength and PixelYDimension
+_X_RESOLUTION, _Y_RESOLUTION = 0x011A, 0x011B
+_SHORT, _LONG, _RATIONAL = 3, 4, 5
 
 
 class TextChunk(NamedTuple):
@@ -58,6 +62,69 @@ def take_orientation(tiff: bytes) -> tuple[bytes, int]:
     except struct.error:
         pass
     return tiff, 1
+
+
+def exif_of_size(exif: bytes, size: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0), *, turned: bool = False) -> bytes:
+    """EXIF whose entries agree with a picture that was resized, or turned by a quarter, to `size` (width, height).
+
+    Its width and height become the new ones, its resolution is multiplied by `scale` (x, y): the printed size stays. Adds no entry, and
+    every other byte, such as those of maker notes, stays. Damaged data is returned as it is.
+    """
+    prefix = EXIF_PREFIX if exif.startswith(EXIF_PREFIX) else b""
+    tiff = exif.removeprefix(prefix)
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    changed = bytearray(tiff)
+    try:
+        if order is None:
+            return exif
+        outer = dict(_entries(tiff, order, struct.unpack_from(order + "I", tiff, 4)[0]))
+        inner: dict[int, int] = {}
+        if EXIF_IFD in outer:
+            inner = dict(_entries(tiff, order, struct.unpack_from(order + "I", tiff, outer[EXIF_IFD] + 8)[0]))
+        for tags, pixels in zip((_WIDTHS, _HEIGHTS), size, strict=True):
+            for entry in (entries[tag] for tag, entries in zip(tags, (outer, inner), strict=True) if tag in entries):
+                kind = struct.unpack_from(order + "H", tiff, entry + 2)[0]
+                if kind == _SHORT and pixels < 65536:
+                    struct.pack_into(order + "H", changed, entry + 8, pixels)
+                elif kind in (_SHORT, _LONG):  # a long number has room in the same entry
+                    struct.pack_into(order + "HII", changed, entry + 2, _LONG, 1, pixels)
+        # Read from the old bytes, because both may share one number.
+        for tag, factor in zip((_X_RESOLUTION, _Y_RESOLUTION), scale, strict=True):
+            source = _X_RESOLUTION + _Y_RESOLUTION - tag if turned else tag
+            if tag in outer and source in outer:
+                above, below = (_place_of_rational(tiff, order, outer[each]) for each in (tag, source))
+                numerator, denominator = struct.unpack_from(order + "II", tiff, below)
+                struct.pack_into(order + "II", changed, above, *_rational(numerator, denominator, factor))
+    except (struct.error, ValueError):
+        return exif
+    return prefix + bytes(changed)
+
+
+def _entries(tiff: bytes, order: str, start: int) -> Iterator[tuple[int, int]]:
+    """(tag, offset of its entry) of each entry of the table at offset `start`."""
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        yield struct.unpack_from(order + "H", tiff, entry)[0], entry
+
+
+def _place_of_rational(tiff: bytes, order: str, entry: int) -> int:
+    """The offset of an entry's fraction. Raises ValueError if it holds something else."""
+    kind, count, place = struct.unpack_from(order + "HII", tiff, entry + 2)
+    if kind != _RATIONAL or count != 1:
+        raise ValueError("not one fraction")
+    return place
+
+
+def _rational(numerator: int, denominator: int, factor: float) -> tuple[int, int]:
+    """The fraction times `factor`, in 32 bits each. Without a value (denominator 0) or room it stays as it is."""
+    if factor == 1 or denominator == 0:
+        return numerator, denominator
+    value = Fraction(numerator, denominator) * Fraction(factor)
+    for most in (denominator * 1000, 1000, 1):
+        near = value.limit_denominator(most)
+        if max(near.numerator, near.denominator) < 2**32:
+            return near.numerator, near.denominator
+    return numerator, denominator
 
 
 def turn(array: Any, orientation: int) -> Any:

@@ -80,7 +80,8 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]
 
 
 def _picture(array: AnyArray, name: str, decoded: Decoded) -> Picture:
-    return build(turn(array, decoded.orientation), Form(format=name, **decoded.form))
+    upright, form = turn(array, decoded.orientation), Form(format=name, **decoded.form)
+    return build(upright, form.turned((upright.shape[1], upright.shape[0])) if decoded.orientation >= 5 else form)
 
 
 def _content(path: Path) -> tuple[str, Callable[[bytes], Decoded], bytes]:

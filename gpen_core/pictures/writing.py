@@ -138,17 +138,18 @@ def _bmp(picture: Picture, quality: int) -> bytes:
     say_lost_texts("BMP", picture.form.text)
     if picture.form.exif is not None or picture.form.icc_profile is not None:
         log.warning("BMP cannot store EXIF and ICC profile, so they are left out. PNG keeps them.", extra=ONCE)
-    image = eight_bit_image(picture)
+    image, dpi = eight_bit_image(picture), picture.form.dpi or (96.0, 96.0)
     if picture.alpha is None:
         buffer = io.BytesIO()
-        image.save(buffer, "BMP", dpi=picture.form.dpi or (96.0, 96.0))
+        image.save(buffer, "BMP", dpi=dpi)
         return buffer.getvalue()
     # Pillow writes BMP alpha without the header that declares it, so alpha would be lost: write a BITMAPV4HEADER with four masks.
     colours: Any = np.asarray(image.convert("RGBA"))
     pixels = colours[::-1, :, [2, 1, 0, 3]].tobytes()
     start = 14 + 108
     header = struct.pack("<2sIII", b"BM", start + len(pixels), 0, start)
-    header += struct.pack("<IiiHHIIiiII", 108, picture.width, picture.height, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    across, down = (round(value / 0.0254) for value in dpi)
+    header += struct.pack("<IiiHHIIiiII", 108, picture.width, picture.height, 1, 32, 3, len(pixels), across, down, 0, 0)
     return header + struct.pack("<IIII4s48x", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs") + pixels
 
 
