@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .restore.restorer import FaceRestorer
     from .restore.results import FaceResult, RestoreResult
-    from .restore.task_options import TaskOptions
     from .restore.tasks import TaskRestorer
+    from .task_options import TaskOptions
     from .weights.catalog import Catalog
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
     "RestoreOptions": ".options",
     "RestoreResult": ".restore.results",
     "SettingsError": ".errors",
-    "TaskOptions": ".restore.task_options",
+    "TaskOptions": ".task_options",
     "TaskRestorer": ".restore.tasks",
     "WeightsError": ".errors",
     "WeightsMissingError": ".errors",

@@ -9,6 +9,7 @@ from .example import ExamplePicture
 from .folders import register_folder
 from .load import LoadModel
 from .packages import say_what_is_missing, with_opencv
+from .photo import ColorizeFacesInPhoto, InpaintFacesInPhoto
 from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
 from .restore import RestoreFaces
 from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
@@ -29,6 +30,8 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "GPENInpaintFace": InpaintFace,
     "GPENSegmentationToFace": SegmentationToFace,
     "GPENExamplePicture": ExamplePicture,
+    "GPENColorizeFacesInPhoto": ColorizeFacesInPhoto,
+    "GPENInpaintFacesInPhoto": InpaintFacesInPhoto,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
 

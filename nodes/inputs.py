@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..gpen_core.options import Group, Option, RestoreOptions, Value
+from ..gpen_core.task_options import FaceTask, TaskOptions
 
 # Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
 LATER = ("detail",)
@@ -31,6 +32,24 @@ def option_inputs(names: Iterable[str]) -> dict[str, tuple[Any, dict[str, Any]]]
     """ComfyUI inputs for these settings, in the table's order: {input name: (type, settings)}."""
     wanted = set(names)
     return {NAMES.get(option.name, option.name): _input(option) for option in RestoreOptions.table() if option.name in wanted}
+
+
+def task_inputs(task: FaceTask) -> tuple[dict[str, Any], dict[str, Any]]:
+    """ComfyUI inputs for a task's settings: those that were there when its node came, and later ones."""
+    named = {NAMES.get(option.name, option.name): option for option in TaskOptions.table(task) if option.name not in ELSEWHERE}
+    now = {name: _input(option) for name, option in named.items() if option.name not in LATER}
+    return now, {name: _input(option) for name, option in named.items() if option.name in LATER}
+
+
+def of_a_face(task: FaceTask) -> dict[str, Any]:
+    """ComfyUI inputs for the settings that apply to a picture of one face."""
+    return {name: given for name, given in task_inputs(task)[0].items() if name == "official" or (task, name) == ("inpaint", "feather")}
+
+
+def task_options_from(task: FaceTask, values: Mapping[str, Any]) -> TaskOptions:
+    """TaskOptions from a node's inputs. Raises SettingsError."""
+    named = {NAMES.get(option.name, option.name): option.name for option in TaskOptions.table(task) if option.name not in ELSEWHERE}
+    return TaskOptions.from_mapping(task, {named[name]: value for name, value in values.items() if name in named})
 
 
 def _input(option: Option) -> tuple[Any, dict[str, Any]]:

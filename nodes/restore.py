@@ -140,7 +140,7 @@ class RestoreFaces:
 
         for frame, faces in zip(frames, found, strict=True):
             result = session.run(following)
-            done.append(_kept_outside(frame, result))
+            done.append(kept_outside(frame, result))
             masks.append(result.mask)
             crops += result.crops
             restored += result.restored
@@ -148,7 +148,7 @@ class RestoreFaces:
             if not faces:
                 bar.step()
         bar.finish()
-        images = _stacked(done)
+        images = stacked(done)
         height, width = images.shape[1:3]
         scaled = [[_scaled(face, frames, height, width) for face in faces] for faces in found]
         counts = [one.count for one in seen]
@@ -224,7 +224,7 @@ def batch_or_nothing(pictures: list[NDArray[np.float32]]) -> Any:
     return from_arrays(pictures) if pictures else ExecutionBlocker(None)
 
 
-def _kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
+def kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
     """The result as a tensor. Unchanged pixels keep their exact input values, even outside 0..1."""
     import torch
 
@@ -237,7 +237,7 @@ def _kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
     return torch.where(changed, cpu_tensor(result.image), before)
 
 
-def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
+def stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
     import torch
     from comfy.model_management import intermediate_device
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.weights.catalog import Task
 from .host import Bar
+from .inputs import of_a_face
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .tensors import frames_of, from_arrays, to_array
@@ -49,7 +50,10 @@ class _OfAFace:
 class ColorizeFace(_OfAFace):
     TASK: Task = "colorize"
     TITLE = "Colorize Face (GPEN)"
-    DESCRIPTION = "Colourises a black-and-white face or portrait; its brightness does not change. Needs GPEN-Colorization-1024."
+    DESCRIPTION = (
+        "Colourises a black-and-white face or portrait; its brightness does not change. For photographs use Colorize Faces in Photo. "
+        "Needs GPEN-Colorization-1024."
+    )
     SEARCH_ALIASES = ("gpen", "colorization", "black and white")
     OUTPUT_TOOLTIPS = ("The pictures in colour.",)
 
@@ -57,21 +61,27 @@ class ColorizeFace(_OfAFace):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"image": ("IMAGE", {"tooltip": "Black-and-white faces, preferably cropped with Crop Faces."})},
-            "optional": {"model": (GPEN_MODEL, {"tooltip": "A colourising model. Not connected: GPEN-Colorization-1024."})},
+            "optional": {
+                "model": (GPEN_MODEL, {"tooltip": "A colourising model. Not connected: GPEN-Colorization-1024."}),
+                **of_a_face("colorize"),
+            },
         }
 
-    def run(self, image: torch.Tensor, model: GpenModel | None = None) -> tuple[Any]:
+    def run(self, image: torch.Tensor, model: GpenModel | None = None, official: bool = False) -> tuple[Any]:
         from ..gpen_core.restore.whole_picture import colorize
 
-        return self._each(image, model, lambda _number, picture, network: colorize(picture, network))
+        return self._each(image, model, lambda _number, picture, network: colorize(picture, network, official=official))
 
 
 class InpaintFace(_OfAFace):
     TASK: Task = "inpaint"
     TITLE = "Inpaint Face (GPEN)"
-    DESCRIPTION = "Fills the missing parts of a face: the white area of the mask, or whatever is painted white. Needs GPEN-Inpainting-1024."
+    DESCRIPTION = (
+        "Fills the missing parts of a face: the white area of the mask, or whatever is painted white. For photographs use Inpaint Faces in "
+        "Photo. Needs GPEN-Inpainting-1024."
+    )
     SEARCH_ALIASES = ("gpen", "inpainting", "fill holes")
-    OUTPUT_TOOLTIPS = ("The pictures with the missing parts filled. With a mask, all other pixels stay bit-identical.",)
+    OUTPUT_TOOLTIPS = ("The pictures with the missing parts filled. All other pixels stay bit-identical, unless Official is on.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -80,16 +90,20 @@ class InpaintFace(_OfAFace):
             "optional": {
                 "mask": ("MASK", {"tooltip": "White where to fill. Not connected: fills what is painted white in the picture."}),
                 "model": (GPEN_MODEL, {"tooltip": "An inpainting model. Not connected: GPEN-Inpainting-1024."}),
+                **of_a_face("inpaint"),
             },
         }
 
-    def run(self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None) -> tuple[Any]:
+    def run(
+        self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None, official: bool = False, feather: float = 0.5
+    ) -> tuple[Any]:
         from ..gpen_core.restore.whole_picture import inpaint
         from .tensors import where_to_look
 
         frames = frames_of(image)
         holes = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
-        return self._each(frames, model, lambda number, picture, network: inpaint(picture, network, holes[number]))
+        how: Any = {"official": official, "feather": feather}
+        return self._each(frames, model, lambda number, picture, network: inpaint(picture, network, holes[number], **how))
 
 
 class SegmentationToFace(_OfAFace):

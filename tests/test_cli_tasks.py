@@ -14,7 +14,7 @@ from stub_restorer import StubFaceResult
 from gpen_core import runtime
 from gpen_core.cli.main import flag_of
 from gpen_core.options import RestoreOptions
-from gpen_core.restore.task_options import FACE_TASKS, TaskOptions
+from gpen_core.task_options import FACE_TASKS, TaskOptions
 
 
 def test_tasks(tmp_path, capsys, monkeypatch):

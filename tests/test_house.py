@@ -16,7 +16,7 @@ FLOORS = (
     {"video", "__init__"},
     {"restore"},
     {"steps", "faces", "network"},
-    {"weights", "pictures"},
+    {"weights", "pictures", "task_options"},
     {"runtime", "options"},
     {"progress", "errors", "pixels"},
 )

@@ -14,11 +14,11 @@ from test_restorer import face_at
 
 from gpen_core.network.build import build_fused
 from gpen_core.pictures import Picture, from_array
-from gpen_core.restore.task_options import TaskOptions
 from gpen_core.restore.tasks import TaskRestorer
 from gpen_core.restore.whole_picture import colorize, inpaint, segmentation_to_face
 from gpen_core.steps.align import template_points
 from gpen_core.steps.mask import landmark_mask
+from gpen_core.task_options import TaskOptions
 
 S = 64
 

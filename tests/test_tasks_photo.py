@@ -18,8 +18,8 @@ from gpen_core.network.load import find_model
 from gpen_core.options import RestoreOptions
 from gpen_core.pictures import read_picture
 from gpen_core.restore.restorer import FaceRestorer
-from gpen_core.restore.task_options import FACE_TASKS, TaskOptions
 from gpen_core.restore.tasks import NEUTRAL, TaskRestorer
+from gpen_core.task_options import FACE_TASKS, TaskOptions
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "portrait.png"
 LUMA = np.array([0.299, 0.587, 0.114])

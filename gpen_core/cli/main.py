@@ -17,7 +17,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError
 from ..options import Option, RestoreOptions
-from ..restore.task_options import TaskOptions
+from ..task_options import TaskOptions
 from .console import ELSEWHERE, Console
 
 PROGRAM = "python -m gpen_core"

@@ -13,8 +13,8 @@ from ..errors import GpenError, OutputExistsError, PictureError, SettingsError
 from ..options import AUTO, Option, RestoreOptions
 from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pixels import Pixels
-from ..restore.task_options import FaceTask, TaskOptions
 from ..runtime import pick_device, pick_dtype
+from ..task_options import FaceTask, TaskOptions
 from ..video.restore import load_av
 from ..weights.catalog import Catalog
 from ..weights.files import check_name

@@ -24,11 +24,11 @@ from ..steps.hole import away_from_the_border, covered, joined, strokes, white_a
 from ..steps.luma import luma_of, with_luma
 from ..steps.mask import landmark_mask, square_mask
 from ..steps.paste import Compositor, reach
+from ..task_options import TaskOptions
 from . import whole_picture
 from .aligned import whole_face
 from .restorer import FaceRestorer, like
 from .results import FaceResult, RestoreResult
-from .task_options import TaskOptions
 
 if TYPE_CHECKING:
     from ..network.fused import Network

@@ -157,9 +157,11 @@ def test_other_tasks_run(comfy, torch, portrait, model, name):
 
     cls = comfy.NODE_CLASS_MAPPINGS[name]
     fitting = replace(model, task=cls.TASK)
-    (image,) = cls().run(portrait, model=fitting)
+    given = portrait.clone()
+    given[:, 100:140, 100:140] = 1  # for inpainting
+    (image,) = cls().run(given, model=fitting)
     assert image.shape == (1, 256, 256, 3) if name == "GPENSegmentationToFace" else image.shape == portrait.shape
-    assert image.isfinite().all() and not torch.equal(image, portrait)
+    assert image.isfinite().all() and not torch.equal(image, given)
 
 
 def test_inpainting_changes_only_the_hole(comfy, torch, portrait, model):
@@ -169,6 +171,54 @@ def test_inpainting_changes_only_the_hole(comfy, torch, portrait, model):
     hole[:, 100:140, 100:140] = 1
     (image,) = node(comfy, "GPENInpaintFace").run(portrait, mask=hole, model=replace(model, task="inpaint"))
     assert torch.equal(image[hole == 0], portrait[hole == 0]) and not torch.equal(image, portrait)
+
+
+def test_an_aligned_face_is_processed_better_or_officially(comfy, torch, portrait, model):
+    """At the network's own size the official code replaces everything."""
+    from dataclasses import replace
+
+    face = torch.nn.functional.interpolate(portrait.movedim(-1, 1), 256, mode="area").movedim(1, -1)
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    colours = replace(model, task="colorize")
+    ours, official = (node(comfy, "GPENColorizeFace").run(face, model=colours, official=official)[0] for official in (False, True))
+    assert float(((ours - face) @ luma).abs().max()) < 1e-5 < 0.01 < float(((official - face) @ luma).abs().max())
+    hole = torch.zeros(1, 256, 256)
+    hole[:, 100:140, 100:140] = 1
+    holes = replace(model, task="inpaint")
+    images = [
+        node(comfy, "GPENInpaintFace").run(face, mask=hole, model=holes, **given)[0] for given in ({}, {"feather": 0.0}, {"official": True})
+    ]
+    assert [torch.equal(image[hole == 0], face[hole == 0]) for image in images] == [True, True, False]
+    assert not torch.equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("kind", ["colorize", "inpaint"])
+def test_tasks_in_photographs(comfy, torch, portrait, model, kind):
+    from dataclasses import replace
+
+    name = {"colorize": "GPENColorizeFacesInPhoto", "inpaint": "GPENInpaintFacesInPhoto"}[kind]
+    blank = torch.full_like(portrait, 0.5)
+    given = torch.cat([torch.cat([portrait, blank]), torch.rand(2, 320, 320, 1)], -1)  # a batch with alpha; nobody in the second
+    hole = torch.zeros(1, 320, 320)
+    hole[:, 60:80, 130:155] = 1
+    more = {"mask": hole} if kind == "inpaint" else {}
+    fitting = replace(model, task=kind)
+    shown = comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=fitting, **more, **settings(comfy, name))
+    image, mask, report = shown["result"]
+    assert image.shape == given.shape and mask.shape == (2, 320, 320)
+    assert torch.equal(image[mask == 0], given[mask == 0]) and torch.equal(image[1], given[1]) and torch.equal(image[..., 3], given[..., 3])
+    assert mask[0].any() and not torch.equal(image[0], given[0]) and "1 face co" in report and MODEL in report
+    if kind == "inpaint":
+        assert torch.equal(mask[0], hole[0])
+    faces, _ = node(comfy, "GPENDetectFaces").detect(given, **settings(comfy, "GPENDetectFaces"))
+    same = comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=fitting, detected_faces=faces, **more, **settings(comfy, name, threshold=1.0))
+    assert float((same["result"][0] - image).abs().max()) < (1e-6 if kind == "colorize" else 1)
+    changed = {"faces": "1"}, {"official": True}, {"feather": 0.0}, {"rest": "grey"} if kind == "colorize" else {"min_size": 900}
+    for one in changed:
+        other = comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=fitting, **more, **settings(comfy, name, **one))["result"][0]
+        assert not torch.equal(other, image), one
+    with refused("SettingsError", r"Restore Faces \(GPEN\)"):
+        comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=model, **settings(comfy, name))
 
 
 def test_missing_weights_are_explained(comfy, portrait):

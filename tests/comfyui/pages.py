@@ -94,8 +94,10 @@ def label_of(key: str) -> str:
 
 def english(pack: types.ModuleType) -> dict[str, Any]:
     from gpen_core.options import RestoreOptions
+    from gpen_core.task_options import FACE_TASKS, TaskOptions
 
-    labels = {"mask_kind" if option.name == "mask" else option.name: option.label for option in RestoreOptions.table()}
+    table = (*RestoreOptions.table(), *(option for task in FACE_TASKS for option in TaskOptions.table(task)))
+    labels = {"mask_kind" if option.name == "mask" else option.name: option.label for option in table}
     labels["mask_kind"] = "Mask type"  # the node has a socket of that name, for where to look
     texts: dict[str, Any] = {}
     for name, node in pack.NODE_CLASS_MAPPINGS.items():

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
-from ..errors import SettingsError
-from ..options import AUTO, Option, RestoreOptions, Value
+from .errors import SettingsError
+from .options import AUTO, Option, RestoreOptions, Value
 
 FaceTask = Literal["colorize", "inpaint"]
 FACE_TASKS: tuple[FaceTask, ...] = ("colorize", "inpaint")
