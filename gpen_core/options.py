@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
 from .errors import SettingsError
+from .presets import NO_PRESET, PRESETS
 
 Value = str | int | float | bool
 Kind = Literal["choice", "text", "int", "float", "bool"]
@@ -212,13 +213,31 @@ class RestoreOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> RestoreOptions:
-        """Options from names and values, as sent by a host. Raises SettingsError for an unknown name and suggests the nearest names."""
+        """Options from names and values, as sent by a host. Raises SettingsError for an unknown name and suggests the nearest names.
+
+        The name "preset" gives what is not among the values.
+        """
         known = [option.name for option in cls.table()]
+        preset = PRESET.checked(values.get(PRESET.name, NO_PRESET))
+        values = {**_values_of(preset), **{name: value for name, value in values.items() if name != PRESET.name}}
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 3, 0.5)
                 raise SettingsError(f"there is no setting {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
-        return cls(**cast("dict[str, Any]", dict(values)))
+        return cls(**cast("dict[str, Any]", values))
+
+    @classmethod
+    def from_controls(cls, values: Mapping[str, object]) -> RestoreOptions:
+        """from_mapping() for controls, which always have a value: below a preset, a value at its default counts as not set."""
+        if values.get(PRESET.name, NO_PRESET) != NO_PRESET:
+            defaults = {option.name: option for option in cls.table()}
+            values = {n: v for n, v in values.items() if n not in defaults or defaults[n].checked(v) != defaults[n].default}
+        return cls.from_mapping(values)
+
+    @classmethod
+    def preset(cls, name: str, **explicit: object) -> RestoreOptions:
+        """A preset's settings, and explicit ones, which win over them. Raises SettingsError."""
+        return cls.from_mapping({PRESET.name: name, **explicit})
 
     def changed(self) -> dict[str, Value]:
         """The settings that differ from their defaults."""
@@ -226,6 +245,20 @@ class RestoreOptions:
 
 
 _TABLE: tuple[Option, ...] = tuple(dataclasses.replace(cast(Option, f.metadata["option"]), name=f.name) for f in fields(RestoreOptions))
+
+
+# Not a setting, but a name for several: no RestoreOptions has it.
+PRESET = Option(
+    "preset", "input", "choice", NO_PRESET, "Preset",
+    f"Settings for a kind of picture ({'; '.join(f'{name}: {preset.help}' for name, preset in PRESETS.items())}). Your own settings win.",
+    choices=(NO_PRESET, *PRESETS),
+)  # fmt: skip
+# Of controls, which always have a value.
+PRESET_CONTROL = dataclasses.replace(PRESET, help=PRESET.help.replace("Your own", "It changes only settings at their default; your other"))
+
+
+def _values_of(preset: Value) -> Mapping[str, Value]:
+    return {} if preset == NO_PRESET else PRESETS[str(preset)].values
 
 
 _MOST_FACES = 10_000  # numbers in one text: more is a typing mistake

@@ -18,7 +18,7 @@ from modules.call_queue import queue_lock
 from pydantic import Field
 
 from gpen_core.errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
-from gpen_core.options import AUTO, Option, RestoreOptions
+from gpen_core.options import AUTO, PRESET, Option, RestoreOptions
 from gpen_core.pictures import pixels_at_most, read_picture, write_picture
 
 from . import host
@@ -56,7 +56,7 @@ _IMAGE_HELP = (
     f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
 )
 
-_fields: dict[str, Any] = {option.name: _field(option) for option in RestoreOptions.table()}
+_fields: dict[str, Any] = {option.name: _field(option) for option in (PRESET, *RestoreOptions.table())}
 RestoreRequest = pydantic.create_model(
     "GpenRestoreRequest",
     __base__=_Strict,
@@ -99,9 +99,10 @@ def restore(request: Any) -> RestoreResponse:
 
     Requests wait as text and are decoded in their turn, so only one picture at a time is in memory.
     """
-    values = request.dict() if pydantic.VERSION.startswith("1.") else request.model_dump()
+    given: dict[str, Any] = {"exclude_unset": True}  # a preset lies under what was sent, and over what was not
+    values = request.dict(**given) if pydantic.VERSION.startswith("1.") else request.model_dump(**given)
     data = _decoded(values.pop("image"))
-    _only_a_name(values["model"])
+    _only_a_name(values.get("model", AUTO))
     try:
         options = RestoreOptions.from_mapping(values)
         with queue_lock:

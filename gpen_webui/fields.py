@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from gpen_core.options import AUTO, Option, RestoreOptions, Value
+from gpen_core.options import AUTO, PRESET_CONTROL, Option, RestoreOptions, Value
 
 from .host import NAME
 from .models import choices
@@ -22,13 +22,13 @@ _SIZE_LIMITS = ("min_size", "max_size")
 
 
 def settings() -> tuple[Option, ...]:
-    """The options of the section GPEN in Settings, in the table's order.
+    """The options of the section GPEN in Settings, in the table's order, below the preset.
 
     A picture being generated keeps its size, so the options that enlarge it are in Extras and the API only. So is `aligned`, which is for
     pictures of one cropped face. The host chooses the device (--use-cpu gpen).
     """
     elsewhere = RestoreOptions.of("size", "input")
-    return tuple(option for option in RestoreOptions.table() if option not in elsewhere and option.name != "device")
+    return (PRESET_CONTROL, *(option for option in RestoreOptions.table() if option not in elsewhere and option.name != "device"))
 
 
 def extras() -> tuple[Option, ...]:
@@ -36,7 +36,7 @@ def extras() -> tuple[Option, ...]:
     pairs = zip_longest(RestoreOptions.of("model", "look"), RestoreOptions.of("size"))
     options = [option for pair in pairs for option in pair if option is not None and option.kind != "bool"]
     options += [option for option in RestoreOptions.of("choosing") if option.name not in _SIZE_LIMITS]
-    return (*options, *(option for option in RestoreOptions.of("look", "input") if option.kind == "bool"))
+    return (*options, PRESET_CONTROL, *(option for option in RestoreOptions.of("look", "input") if option.kind == "bool"))
 
 
 def axes() -> tuple[Option, ...]:

@@ -22,7 +22,7 @@ def current(changes: Mapping[str, Any] | None = None) -> RestoreOptions:
     """The current settings. changes: values that replace some of them; None is ignored. Raises SettingsError."""
     values = {option.name: getattr(shared.opts, setting_key(option), None) for option in settings()}
     given = {**values, **{name: value for name, value in (changes or {}).items() if value is not None}}
-    return RestoreOptions.from_mapping({name: value for name, value in given.items() if value is not None})
+    return RestoreOptions.from_controls({name: value for name, value in given.items() if value is not None})
 
 
 def register() -> None:

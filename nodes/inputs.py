@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..gpen_core.options import Group, Option, RestoreOptions, Value
+from ..gpen_core.options import PRESET, PRESET_CONTROL, Group, Option, RestoreOptions, Value
 from ..gpen_core.task_options import FaceTask, TaskOptions
 
 # Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
@@ -32,6 +32,11 @@ def option_inputs(names: Iterable[str]) -> dict[str, tuple[Any, dict[str, Any]]]
     """ComfyUI inputs for these settings, in the table's order: {input name: (type, settings)}."""
     wanted = set(names)
     return {NAMES.get(option.name, option.name): _input(option) for option in RestoreOptions.table() if option.name in wanted}
+
+
+def preset_input() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """ComfyUI's input for a preset, which stays the last one."""
+    return {PRESET.name: _input(PRESET_CONTROL)}
 
 
 def task_inputs(task: FaceTask) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -68,9 +73,9 @@ def _input(option: Option) -> tuple[Any, dict[str, Any]]:
 
 def options_from(values: Mapping[str, Any]) -> RestoreOptions:
     """RestoreOptions from a node's inputs; inputs that are not settings are ignored. Raises SettingsError."""
-    chosen: dict[str, Value] = {}
+    chosen: dict[str, Value] = {name: value for name, value in values.items() if name == PRESET.name}
     for option in RestoreOptions.table():
         name = NAMES.get(option.name, option.name)
         if option.name not in ELSEWHERE and name in values:
             chosen[option.name] = values[name]
-    return RestoreOptions.from_mapping(chosen)
+    return RestoreOptions.from_controls(chosen)

@@ -12,7 +12,7 @@ from .detectors import detector
 from .faces import FACES, checked, faces_of
 from .folders import models_dir, search_folders
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER, PASTING, option_inputs, options_from
+from .inputs import CHANGING, FINDING, LATER, PASTING, option_inputs, options_from, preset_input
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, failed_line, memory_line, none_line, restored_line, shown
@@ -71,6 +71,7 @@ class RestoreFaces:
                 ),
                 "detected_faces": (FACES, {"tooltip": DETECTED_TIP}),
                 **option_inputs(LATER),
+                **preset_input(),
             },
         }
 

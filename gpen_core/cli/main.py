@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError
-from ..options import Option, RestoreOptions
+from ..options import PRESET, Option, RestoreOptions
 from ..task_options import TaskOptions
 from .console import ELSEWHERE, Console
 
@@ -101,13 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
     restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")
     _add_models_dir(restore)
-    _add_options(restore, RestoreOptions.table())
+    _add_options(restore, [PRESET, *RestoreOptions.table()])
 
     detect = _command_parser(commands.add_parser, "detect", "pictures:detect", "find faces and print where they are")
     _add_inputs(detect, "pictures and folders", out_needed=False)
     _add_writing(detect)
     _add_models_dir(detect)
-    _add_options(detect, [*RestoreOptions.of("finding", "choosing"), *(o for o in RestoreOptions.table() if o.name == "device")])
+    _add_options(detect, [PRESET, *RestoreOptions.of("finding", "choosing"), *(o for o in RestoreOptions.table() if o.name == "device")])
 
     for name, text in (
         ("colorize", "colourise the faces in black-and-white pictures"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch.run import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
 from ..batch.sheet import eight_bits
 from ..errors import GpenError, OutputExistsError, PictureError, SettingsError
-from ..options import AUTO, Option, RestoreOptions
+from ..options import AUTO, PRESET, Option, RestoreOptions
 from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pixels import Pixels
 from ..runtime import pick_device, pick_dtype
@@ -170,7 +170,7 @@ def seg2face(arguments: argparse.Namespace, console: Console) -> int:
 # --- shared parts ----------------------------------------------------------------------------------------------------
 
 
-def _given(arguments: argparse.Namespace, table: Iterable[Option] = RestoreOptions.table()) -> Mapping[str, Any]:
+def _given(arguments: argparse.Namespace, table: Iterable[Option] = (PRESET, *RestoreOptions.table())) -> Mapping[str, Any]:
     """The settings given on the command line."""
     values = {option.name: getattr(arguments, option.name, None) for option in table}
     return {name: value for name, value in values.items() if value is not None}

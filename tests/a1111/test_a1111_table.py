@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpen_core.options import RestoreOptions
+from gpen_core.options import PRESET, PRESET_CONTROL, RestoreOptions
+from gpen_core.presets import PRESETS
 
-TABLE = {option.name: option for option in RestoreOptions.table()}
+# What controls are made from: the settings, and the preset below them.
+TABLE = {option.name: option for option in (PRESET_CONTROL, *RestoreOptions.table())}
 
 
 def ours(host):
@@ -69,8 +71,9 @@ def test_api_agrees_with_the_table(host):
     pytest.importorskip("fastapi", reason="the WebUI brings fastapi; test_real_webui.py asks the real one")
     schema = host.ours("api").RestoreRequest.schema()["properties"]
     assert set(schema) == {"image", *TABLE}
+    assert tuple(schema["preset"]["enum"]) == ("none", *PRESETS)
     types = {"int": "integer", "float": "number", "bool": "boolean", "text": "string", "choice": "string"}
-    for name, option in TABLE.items():
+    for name, option in {**TABLE, "preset": PRESET}.items():
         field = schema[name]
         assert (field["default"], field["title"], field["description"]) == (option.default, option.label, option.help)
         assert field["type"] == types[option.kind]
@@ -142,6 +145,32 @@ def test_parameters_are_written_and_read_back(host, portrait):
     other = {"Face restoration": "CodeFormer"}
     host.module("script_callbacks").run("infotext_pasted", "", other)
     assert other == {"Face restoration": "CodeFormer"}
+
+
+def test_a_preset_changes_what_is_at_its_default(host):
+    current = host.ours("settings").current
+    host.opts.gpen_preset, host.opts.gpen_max_faces = "group", 3
+    assert current() == RestoreOptions.preset("group", max_faces=3)
+    host.opts.gpen_threshold = 0.6
+    assert current() == RestoreOptions.preset("group", max_faces=3, threshold=0.6)
+    assert current({"preset": "portrait", "max_faces": 0}) == RestoreOptions.preset("portrait", threshold=0.6), "Extras has its own"
+    assert current({"preset": "none", "max_faces": 0}) == RestoreOptions(threshold=0.6)
+    assert current({"preset": None, "max_faces": 0}) == RestoreOptions.preset("group", threshold=0.6)
+
+
+def test_parameters_have_a_presets_settings_and_read_back_whatever_the_preset_is_then(host):
+    fields = host.ours("fields")
+    host.opts.gpen_preset, host.opts.gpen_threshold = "old-photo", 0.6
+    made = host.ours("settings").current()
+    written = fields.infotext(made, "GPEN-BFR-256-lite")
+    assert "GPEN preset" not in written and written["GPEN threshold"] == 0.6 and written["GPEN rotations"] is True
+    pasted = {"Face restoration": "GPEN", **{key: str(value) for key, value in written.items()}}
+    host.module("script_callbacks").run("infotext_pasted", "", pasted)
+    assert pasted["GPEN preset"] == "none"
+    for key, info in ours(host).items():
+        text = pasted[info.infotext]
+        setattr(host.opts, key, text == "True" if isinstance(info.default, bool) else type(info.default)(text))
+    assert host.ours("settings").current() == RestoreOptions.preset("old-photo", model="GPEN-BFR-256-lite", threshold=0.6)
 
 
 def test_hosts_before_1_6_have_one_list_of_names(host, monkeypatch):

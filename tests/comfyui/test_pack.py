@@ -12,7 +12,8 @@ import pages
 import pytest
 import workflows
 
-from gpen_core.options import RestoreOptions
+from gpen_core.options import PRESET_CONTROL, RestoreOptions
+from gpen_core.presets import PRESETS
 
 PACK = pages.load_pack()
 NODES = PACK.NODE_CLASS_MAPPINGS
@@ -40,6 +41,17 @@ def test_defaults_make_default_options():
     assert names.options_from(values).changed() == {}
     changed = names.options_from({**values, "mask_kind": "parsing", "strength": 0.25, "model": object(), "mask": object()})
     assert changed.changed() == {"mask": "parsing", "strength": 0.25}
+
+
+def test_a_preset_changes_what_is_at_its_default():
+    names = sys.modules[f"{pages.PACK}.nodes.inputs"]
+    assert list(RESTORE)[-1] == "preset" and RESTORE["preset"][0] == ["none", *PRESETS]
+    assert RESTORE["preset"][1]["tooltip"] == PRESET_CONTROL.help
+    values = {key: extra["default"] for key, (kind, extra) in RESTORE.items() if pages.is_setting(kind)}
+    for preset in PRESETS:
+        made = names.options_from({**values, "preset": preset, "feather": 0.25})
+        assert made.changed() == RestoreOptions.preset(preset, feather=0.25).changed()
+        assert set(PRESETS[preset].values) <= {option.name for option in RestoreOptions.table()} - set(names.ELSEWHERE)
 
 
 @pytest.mark.parametrize("name", NODES)
