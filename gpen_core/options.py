@@ -26,6 +26,11 @@ AUTO = "auto"
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
 ORDERS = ("largest", "smallest", "left", "right", "top", "bottom", "centre", "confidence")
 MASKS = ("landmarks", "parsing")
+OCCLUSIONS = ("off", "auto", "xseg", "parsing", "change")
+REGIONS = (
+    "skin", "nose", "glasses", "eyes", "brows", "ears", "mouth", "lips", "hair", "hat", "earrings", "necklace", "neck", "cloth",
+)  # fmt: skip
+OFFICIAL_REGIONS = tuple(name for name in REGIONS if name not in ("hat", "cloth"))
 OUTPUT_SIZES = ("keep", "factor", "native")
 BACKGROUNDS = ("lanczos", "realesrgan")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -161,12 +166,23 @@ class RestoreOptions:
     faces: str = _option("choosing", "", "text", "Which faces", "Restore only the faces with these numbers, such as 0,2,4-6 (empty: all).")
     mask: str = _option(
         "pasting", MASKS[0], "choice", "Mask",
-        "Which area is pasted back. landmarks: a soft shape around the landmarks. parsing: the face as ParseNet sees it (needs facexlib).",
+        "Which area is pasted back. landmarks: a soft shape around the landmarks. parsing: the face as a parser sees it (needs facexlib or "
+        "a BiSeNet file).",
         choices=MASKS,
     )  # fmt: skip
     feather: float = _option(
         "pasting", 0.5, "float", "Feather",
         "How soft the edge of the pasted face is: 0 is narrow, 1 is wide.", minimum=0, maximum=1, step=0.05
+    )  # fmt: skip
+    mask_regions: str = _option(
+        "pasting", ",".join(OFFICIAL_REGIONS), "text", "Mask regions",
+        f"Which parts of the face the mask 'parsing' pastes: any of {', '.join(REGIONS)} (empty: all but hat and cloth).",
+    )  # fmt: skip
+    occlusion: str = _option(
+        "pasting", OCCLUSIONS[0], "choice", "Occlusion",
+        "Keeps what is in front of the face. xseg: by FaceFusion's XSeg file. parsing: by the face parser, in the original. change: where "
+        "the model changed it beyond reason. auto: xseg if its file is there, else change.",
+        choices=OCCLUSIONS,
     )  # fmt: skip
     output_size: str = _option(
         "size", OUTPUT_SIZES[0], "choice", "Output size",
@@ -200,6 +216,7 @@ class RestoreOptions:
         if not self.model.strip():
             raise SettingsError("model is empty; give a catalogue name, a file or auto")
         parse_indices(self.faces)
+        parse_regions(self.mask_regions)
 
     @classmethod
     def table(cls) -> tuple[Option, ...]:
@@ -286,3 +303,18 @@ def parse_indices(text: str) -> tuple[int, ...]:
             raise SettingsError(f"faces: {text!r} lists more than {_MOST_FACES} faces.")
         positions.update(dict.fromkeys(range(first, last + 1)))
     return tuple(positions)
+
+
+def parse_regions(text: str) -> tuple[str, ...]:
+    """Parses names of REGIONS: "skin, eyes" -> ("skin", "eyes"); empty: the official ones. A comma at the end is allowed.
+
+    Raises SettingsError for an unknown name.
+    """
+    names = [name.strip().lower() for name in re.split(r"[,;]", text)]
+    names = list(dict.fromkeys(name for name in names if name))
+    for name in names:
+        if name not in REGIONS:
+            near = difflib.get_close_matches(name, REGIONS, 1, 0.5)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise SettingsError(f"mask_regions: there is no region {name!r}{hint}; there are {', '.join(REGIONS)}")
+    return tuple(names) or OFFICIAL_REGIONS

@@ -90,8 +90,8 @@ def _table(task: FaceTask) -> tuple[Option, ...]:
 
 
 def _pastes(option: Option, task: FaceTask) -> bool:
-    """Whether a setting for pasting applies: where a hole is filled says its mask."""
-    return task == "colorize" or option.name == "feather"
+    """Whether a setting for pasting applies: where a hole is filled says its mask, and what is in front of a face gets its colours too."""
+    return option.name == "feather" or (task == "colorize" and option.name != "occlusion")
 
 
 _TABLES: dict[FaceTask, tuple[Option, ...]] = {task: _table(task) for task in FACE_TASKS}

@@ -28,6 +28,6 @@ def _make(name: str, device: str, folders: tuple[Path, ...]) -> Detector:
 
 def weights_folders() -> list[Any]:
     """The folders searched for the weights of detectors, ParseNet and Real-ESRGAN."""
-    from ..gpen_core.weights.folders import search_folders as core_folders
+    from ..gpen_core.weights.folders import helper_folders
 
-    return [*search_folders(), *core_folders(models_dir())]
+    return [*search_folders(), *helper_folders(models_dir())]

@@ -9,7 +9,7 @@ from ..gpen_core.options import PRESET, PRESET_CONTROL, Group, Option, RestoreOp
 from ..gpen_core.task_options import FaceTask, TaskOptions
 
 # Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
-LATER = ("detail",)
+LATER = ("detail", "mask_regions", "occlusion")
 # Set elsewhere in a workflow: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
 # model, `aligned` by Restore Aligned Faces.
 ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background")
@@ -22,8 +22,10 @@ def _inputs_of(*groups: Group) -> tuple[str, ...]:
 FINDING = _inputs_of("finding", "choosing")
 CHANGING = _inputs_of("look")
 PASTING = _inputs_of("pasting", "size")
+# Of the later ones, those that a node for aligned faces has too.
+LATER_CHANGING = tuple(option.name for option in RestoreOptions.of("look") if option.name in LATER)
 # Inputs that ComfyUI, where it can, shows only on demand.
-ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather")
+ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather", "mask_regions")
 # The nodes already have an input named mask: where to look.
 NAMES = {"mask": "mask_kind"}
 

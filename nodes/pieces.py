@@ -10,7 +10,7 @@ from ..gpen_core.errors import SettingsError
 from .detectors import weights_folders
 from .faces import FACES, Faces, checked, faces_of
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER, PASTING, option_inputs, options_from
+from .inputs import CHANGING, FINDING, LATER, LATER_CHANGING, PASTING, option_inputs, options_from
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, chosen_line, count_faces, memory_line, none_line, restored_line, shown
@@ -172,7 +172,7 @@ class RestoreAlignedFaces:
                 "crops": ("IMAGE", {"tooltip": "Aligned faces, one per image."}),
                 **option_inputs((*CHANGING, "output_size", "factor")),
             },
-            "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."}), **option_inputs(LATER)},
+            "optional": {"model": (GPEN_MODEL, {"tooltip": "From Load GPEN Model. Not connected: auto."}), **option_inputs(LATER_CHANGING)},
         }
 
     @classmethod
@@ -232,9 +232,8 @@ class PasteFaces:
 
         from ..gpen_core.pictures import from_array
         from ..gpen_core.pictures import to_array as picture_array
-        from ..gpen_core.restore.pieces import face_matrices, paste_faces
+        from ..gpen_core.restore.pieces import face_matrices, load_helpers, paste_faces
         from ..gpen_core.steps.background import output_scale
-        from ..gpen_core.steps.mask import load_parsenet
 
         frames, cut = frames_of(image), frames_of(crops)
         where = checked(faces)
@@ -245,11 +244,11 @@ class PasteFaces:
             raise SettingsError(f"There are {cut.shape[0]} crops for {len(where)} faces: connect all crops of these faces and no others.")
         options = options_from(settings)
         bar = Bar(frames.shape[0])
-        parser = None
-        if options.mask == "parsing" and len(where):
+        parser = occluder = None
+        if len(where):
             from comfy.model_management import get_torch_device
 
-            parser = load_parsenet(weights_folders(), get_torch_device())
+            parser, occluder = load_helpers(options, weights_folders(), get_torch_device())
         if options.output_size == "native":
             matrices = face_matrices([face for _, face in where], cut.shape[1], where.template or "gpen")
             options = replace(options, output_size="factor", factor=output_scale("native", matrices, frames.shape[1:3]))
@@ -268,6 +267,7 @@ class PasteFaces:
                 where.template or "gpen",
                 options,
                 parser=parser,
+                occluder=occluder,
                 upscaler=enlarge,
                 progress=bar,
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from option_world import BLUE, GREY, LITE, OWN, PINK, RED, WHITE, YELLOW, Drawn, Scene, draw, flat, same, striped, tinted
+from option_world import BLUE, GREY, LITE, OWN, PINK, RED, WHITE, YELLOW, Drawn, Scene, draw, flat, same, smeared, striped, tinted
 
 Image = np.ndarray  # (H, W, 3) float32 0..1
 Run = Callable[[Scene, Mapping[str, Any]], Image]
@@ -121,6 +121,28 @@ def _mask(scene: Scene, images: Sequence[Image]) -> None:
     assert parsed[x - 12] and not parsed[x + 12 :].any(), "only the parts that ParseNet sees"
 
 
+def _quarters(scene: Scene, image: Image) -> tuple[bool, ...]:
+    """Which quarters of the first face changed: upper left, upper right, lower left, lower right. Looked at where `smeared` paints."""
+    (x, y), side = scene.faces[0].centre, scene.faces[0].side
+    changed = np.abs(image - before(scene)).max(axis=2) > 0.05
+    return tuple(bool(changed[y + round(dy * side), x + round(dx * side)]) for dy in (-0.11, 0.11) for dx in (-0.13, 0.15))
+
+
+def _mask_regions(scene: Scene, images: Sequence[Image]) -> None:
+    official, skin, hair, neither = (_quarters(scene, image) for image in images)
+    assert official == (True, False, True, False), "all that the parser sees, on the left"
+    assert skin == (True, False, False, False) and hair == (False, False, True, False)
+    assert neither == (False, False, False, False)
+
+
+def _occlusion(scene: Scene, images: Sequence[Image]) -> None:
+    off, auto, xseg, parsing, change = (_quarters(scene, image) for image in images)
+    assert off == (True, True, True, True)
+    assert xseg == (True, True, False, False), "what XSeg does not see as face stays"
+    assert parsing == (True, False, True, False), "what the parser does not see in the original stays"
+    assert change == auto == (True, True, False, False), "what the network painted over stays, its tint does not"
+
+
 def _feather(scene: Scene, images: Sequence[Image]) -> None:
     # Counts pixels that match neither the painted face nor the picture.
     soft = [int(((np.abs(image - RED).max(axis=2) > 0.02) & (np.abs(image - before(scene)).max(axis=2) > 0.02)).sum()) for image in images]
@@ -157,6 +179,7 @@ def _aligned(scene: Scene, images: Sequence[Image]) -> None:
 
 
 ONE = draw((90, 90), Drawn("one", (45, 45)))
+LARGE = draw((160, 160), Drawn("one", (80, 80), 128))
 SMALL = draw((60, 80), Drawn("one", (40, 30), 40))
 BLANK = draw((64, 64))
 SIZES = draw((120, 200), Drawn("large", (60, 60), 96), Drawn("small", (150, 60), 56))
@@ -206,7 +229,9 @@ PROMISES: tuple[Promise, ...] = (
     Promise("max_faces", (0, 1, 3), ROW, painted({"a", "b", "c", "d"}, {"b"}, {"a", "b", "c"}), FLAT),
     Promise("faces", ("", "0", "1,2-3"), ROW, painted({"a", "b", "c", "d"}, {"a"}, {"b", "c", "d"}), {**FLAT, "order": "left"}),
     Promise("mask", ("landmarks", "parsing"), ONE, _mask),
-    Promise("feather", (0.0, 0.5, 1.0), draw((160, 160), Drawn("one", (80, 80), 128)), _feather),
+    Promise("feather", (0.0, 0.5, 1.0), LARGE, _feather),
+    Promise("mask_regions", ("", "skin", "Hair,", "nose"), ONE, _mask_regions, {"mask": "parsing"}),
+    Promise("occlusion", ("off", "auto", "xseg", "parsing", "change"), LARGE, _occlusion, {"detail": 0.0}, size=128, paint=smeared),
     Promise("output_size", ("keep", "factor", "native"), SMALL, _output_size, {**FLAT, "factor": 1.5}, size=80),
     Promise("factor", (2.0, 1.5, 3.0), SMALL, _factor, {"output_size": "factor"}),
     Promise("background", ("lanczos", "realesrgan"), ONE, _background, {"output_size": "factor", "factor": 2.0}),
@@ -240,7 +265,5 @@ ALIGNED: tuple[Promise, ...] = (
 )
 
 # Promises of a setting in combination with another one.
-TOGETHER: tuple[Promise, ...] = (
-    Promise("feather", (0.0, 0.5, 1.0), draw((160, 160), Drawn("one", (80, 80), 128)), _feather, {"mask": "parsing"}, size=256),
-)
+TOGETHER: tuple[Promise, ...] = (Promise("feather", (0.0, 0.5, 1.0), LARGE, _feather, {"mask": "parsing"}, size=256),)
 NAMES = tuple(promise.name for promise in PROMISES)

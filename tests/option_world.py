@@ -146,6 +146,14 @@ def tinted(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     return x + torch.tensor([0.12, -0.1, 0.1]).view(1, 3, 1, 1)
 
 
+def smeared(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """Gives its input another tint, and paints over a part of it below the middle, on both sides."""
+    y, side = tinted(x, colour).clone(), x.shape[3]
+    for left in (0.32, 0.6):
+        y[..., int(0.55 * side) : int(0.68 * side), int(left * side) : int((left + 0.1) * side)] = colour
+    return y
+
+
 def same(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     """Returns its input."""
     return x
@@ -168,10 +176,14 @@ class World:
             return Marks(name, face)
 
         def left_half(_face: np.ndarray) -> np.ndarray:
-            """A ParseNet that sees skin only on the left."""
+            """A ParseNet that sees a face only on the left: skin above hair."""
             classes = np.zeros((512, 512), np.uint8)
-            classes[:, :256] = 1
+            classes[:256, :256], classes[256:, :256] = 1, 13
             return classes
+
+        def upper_half(crop: np.ndarray) -> np.ndarray:
+            """An XSeg that sees the face only above the middle."""
+            return np.repeat(np.float32([[1], [0]]), 128, axis=0).repeat(256, axis=1)
 
         def black(picture: np.ndarray) -> np.ndarray:
             return np.zeros((2 * picture.shape[0], 2 * picture.shape[1], 3), np.float32)
@@ -181,11 +193,12 @@ class World:
             "make_detector": make_detector,
             "load_parsenet": lambda *_, **__: left_half,
             "need_parsing_package": lambda: None,
+            "load_xseg": lambda *_: upper_half,
             "load_realesrgan": lambda *_, **__: black,
             "need_realesrgan_package": lambda: None,
             "computes_bf16": lambda: False,
         }
-        core = ("network.load", "restore.restorer", "faces.detect", "steps.mask", "steps.background", "runtime")
+        core = ("network.load", "restore.restorer", "faces.detect", "steps.mask", "steps.occlusion", "steps.background", "runtime")
         for module in map(import_module, (*(f"{package}.{name}" for name in core), *doors)):
             for name, value in replaced.items():
                 if hasattr(module, name):

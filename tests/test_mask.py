@@ -69,7 +69,7 @@ def test_parsing_mask_is_the_official_one(golden_folder):
     # The rectangle (26..486, as cv2.rectangle draws it) is blurred in the same way.
     square = np.zeros((512, 512), np.float32)
     square[26:487, 26:487] = 1
-    np.testing.assert_allclose(masks._blur_twice(square, 4.0)[::4, ::4], rectangle, atol=1e-6)
+    np.testing.assert_allclose(masks.blur_twice(square, 4.0)[::4, ::4], rectangle, atol=1e-6)
 
 
 def test_parsing_classes():

@@ -140,6 +140,19 @@ def test_onnxruntime_runs_what_opencv_does_not(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_array_equal(OnnxFile(path, x.shape)(x), x * 2)
 
 
+def test_onnxruntime_runs_what_opencv_understands_differently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result of another shape than is wanted is no result."""
+    nodes = [node("Concat", ["input", "input"], "output", axis=1)]
+    path = save(tmp_path / "a.onnx", nodes, [1, 3], {"output": [1, 6]}, {})
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert OnnxFile(path, (1, 3), (1, 6)).result_shape == (1, 6)
+    with pytest.raises(WeightsError, match=r"a\.onnx.*\(1, 6\), not \(1, 3\)"):
+        OnnxFile(path, (1, 3), (1, 3))
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session, __spec__=SimpleNamespace()))
+    x = random(1, 3)
+    np.testing.assert_array_equal(OnnxFile(path, (1, 3), (1, 3))(x), x * 2)
+
+
 def test_without_onnxruntime_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.onnx"
     nonsense(path)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpen_core.errors import SettingsError
-from gpen_core.options import Option, RestoreOptions, parse_indices
+from gpen_core.options import OFFICIAL_REGIONS, REGIONS, Option, RestoreOptions, parse_indices, parse_regions
 
 TABLE = {option.name: option for option in RestoreOptions.table()}
 # Defaults and limits are kept by others: saved workflows, pictures' parameters, scripts. Whoever changes one changes it here as well.
@@ -20,7 +20,7 @@ NUMBERS = {
 OTHERS = {
     "model": "auto", "colour_match": False, "detector": "retinaface-mobile", "look_closer": True, "rotations": False, "order": "largest",
     "faces": "", "mask": "landmarks", "output_size": "keep", "background": "lanczos", "aligned": False, "precision": "auto",
-    "device": "auto",
+    "device": "auto", "occlusion": "off", "mask_regions": "skin,nose,glasses,eyes,brows,ears,mouth,lips,hair,earrings,necklace,neck",
 }  # fmt: skip
 
 
@@ -114,3 +114,12 @@ def test_positions() -> None:
         parse_indices("0, 6-4")
     with pytest.raises(SettingsError, match="0,2,4-6"):
         RestoreOptions(faces=",")
+
+
+def test_regions_are_names_in_any_case_and_an_unknown_one_is_told_the_known_ones() -> None:
+    assert parse_regions(" Skin, eyes;SKIN,") == ("skin", "eyes")
+    assert parse_regions("") == parse_regions(" , ") == OFFICIAL_REGIONS == tuple(name for name in REGIONS if name not in ("hat", "cloth"))
+    with pytest.raises(SettingsError, match=r"mask_regions.*'noze' \(did you mean nose\?\).*skin, nose, .*cloth$"):
+        RestoreOptions(mask_regions="skin,noze")
+    with pytest.raises(SettingsError, match=r"'background'"):
+        RestoreOptions(mask_regions="background")

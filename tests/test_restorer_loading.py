@@ -15,7 +15,7 @@ from gpen_core.errors import FeatureMissingError, WrongTaskError
 from gpen_core.network import load
 from gpen_core.pictures import from_array
 from gpen_core.restore import restorer as module
-from gpen_core.steps import background
+from gpen_core.steps import background, mask
 from gpen_core.steps.align import template_points
 from gpen_core.weights.folders import search_folders
 
@@ -23,7 +23,7 @@ SCENE = draw((90, 90), Drawn("one", (45, 45)))
 NAMES = {
     "network": (load, "load_network"),
     "detector": (module, "make_detector"),
-    "parser": (module, "load_parsenet"),
+    "parser": (mask, "load_parsenet"),
     "upscaler": (background, "load_realesrgan"),
 }
 
@@ -127,7 +127,7 @@ def test_a_missing_package_is_told_before_any_weights_are_looked_for(
     def missing() -> None:
         raise FeatureMissingError("it is not here")
 
-    monkeypatch.setattr(background if "esrgan" in package else module, package, missing)
+    monkeypatch.setattr(background if "esrgan" in package else mask, package, missing)
     restorer = made(tmp_path, **settings)
     for _ in range(2):  # an error is no reason to believe that all is there
         with pytest.raises(FeatureMissingError):

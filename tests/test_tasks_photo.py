@@ -331,6 +331,6 @@ def test_a_colourised_face_is_pasted_as_the_settings_say(monkeypatch: pytest.Mon
     picture = noise((100, 160, 3), np.float32)
     hard, soft = (worker("colorize", feather=feather)(picture).mask.sum() for feather in (0.0, 1.0))
     assert soft < hard
-    monkeypatch.setattr("gpen_core.restore.restorer.need_parsing_package", lambda: None)
-    monkeypatch.setattr("gpen_core.restore.restorer.load_parsenet", lambda *_: lambda face: np.zeros((512, 512), np.uint8))
+    monkeypatch.setattr("gpen_core.steps.mask.need_parsing_package", lambda: None)
+    monkeypatch.setattr("gpen_core.steps.mask.load_parsenet", lambda *_: lambda face: np.zeros((512, 512), np.uint8))
     assert worker("colorize", mask="parsing")(picture).mask.max() == 0, "ParseNet sees only background"

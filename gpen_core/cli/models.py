@@ -10,7 +10,7 @@ from ..weights.catalog import Catalog, WeightFile
 from ..weights.download import download as fetch
 from ..weights.download import missing, sources
 from ..weights.files import find
-from ..weights.folders import gpen_folder, models_dir, offline_switch, search_folders
+from ..weights.folders import gpen_folder, helper_folders, models_dir, offline_switch
 from ..weights.sums import verify as compare
 from .console import ELSEWHERE, Console
 
@@ -127,7 +127,7 @@ def convert(arguments: argparse.Namespace, console: Console) -> int:
 def where(arguments: argparse.Namespace, console: Console) -> int:
     """`models where`: the download folder and all folders that are searched."""
     folder = gpen_folder(arguments.models_dir)
-    searched = search_folders(arguments.models_dir)
+    searched = helper_folders(arguments.models_dir)
     console.say(f"{folder}{'' if folder.is_dir() else ' (created by the first download)'}")
     for item in searched:
         if item != folder:

@@ -12,14 +12,15 @@ import numpy as np
 from ..errors import DeviceError, GpenError
 from ..faces.face import Face
 from ..network.run import run_each
-from ..options import RestoreOptions
+from ..options import RestoreOptions, parse_regions
 from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import background, tone
 from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
 from ..steps.detail import detail_of_face
-from ..steps.mask import Mask, Parser, clip_to_picture, landmark_mask, parsing_mask
+from ..steps.mask import Mask, Parser, classes_of, clip_to_picture, landmark_mask, parsing_mask
+from ..steps.occlusion import Occluder, changed_beyond_reason, seen_by
 from ..steps.paste import Compositor
 from .results import FaceResult, RestoreResult
 
@@ -41,6 +42,7 @@ def compose(
     options: RestoreOptions,
     *,
     parser: Parser | None = None,
+    occluder: Occluder | None = None,
     upscaler: Callable[[Pixels], Pixels] | None = None,
     progress: Progress | None = None,
     previews: bool = True,
@@ -48,9 +50,12 @@ def compose(
     """Enlarges the picture as the options say, restores every face and pastes it back. The result's `image` is a Picture.
 
     sizes: side of each face's crop in pixels. make: the new faces; a face that it gives an error for stays as it was.
-    parser: ParseNet, for the mask "parsing". upscaler: enlarges the background; None: Lanczos. previews: progress gets each new face.
+    parser: for the mask or occlusion "parsing". occluder: XSeg, for the occlusion "xseg". upscaler: enlarges the background; None: Lanczos.
+    previews: progress gets each new face.
     """
-    picture = Composition(source, faces, sizes, template, options, parser=parser, upscaler=upscaler, progress=progress, previews=previews)
+    picture = Composition(
+        source, faces, sizes, template, options, parser=parser, occluder=occluder, upscaler=upscaler, progress=progress, previews=previews
+    )
     return picture.composed(make(picture.crops()))
 
 
@@ -69,6 +74,7 @@ class Composition:
         options: RestoreOptions,
         *,
         parser: Parser | None = None,
+        occluder: Occluder | None = None,
         upscaler: Callable[[Pixels], Pixels] | None = None,
         progress: Progress | None = None,
         previews: bool = True,
@@ -76,7 +82,7 @@ class Composition:
         self.source = source
         self.faces = faces
         self._sizes, self._template, self._options, self._previews = sizes, template, options, previews
-        self._parser, self._upscaler, self._progress = parser, upscaler, progress or Progress()
+        self._parser, self._occluder, self._upscaler, self._progress = parser, occluder, upscaler, progress or Progress()
         self._matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
         self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
         self.put_back()
@@ -147,10 +153,10 @@ class Composition:
         if isinstance(made, GpenError):
             raise made
         soft = landmark_mask(template_points(self._template, size), size, feather=options.feather)
-        inside = clip_to_picture(soft, matrix, source.shape) if options.colour_match else soft  # only colour_match uses it
+        measures = options.colour_match or options.occlusion != "off"
+        inside = clip_to_picture(soft, matrix, source.shape) if measures else soft
         made = adjust_tone(made, crop, inside, options)
-        parses = options.mask == "parsing" and self._parser is not None
-        mask = parsing_mask(cast(Parser, self._parser), made, size, feather=options.feather) if parses else soft
+        mask = face_mask(crop, made, soft, inside, options, self._parser, self._occluder)
         detail = detail_of_face(source, crop, made, mask, matrix, options.detail, shape)
         compositor.add(made, mask, rescale_matrix(matrix, source.shape, shape), strength=options.strength, detail=detail)
         return crop, made
@@ -171,6 +177,23 @@ def restored_faces(network: Network, crops: Iterable[Pixels], progress: Progress
             raise Stopped
 
     return run_each(network, crops, ask=go_on, or_cpu=or_cpu)
+
+
+def face_mask(
+    crop: Pixels, made: Pixels, soft: Mask, inside: Mask, options: RestoreOptions, parser: Parser | None, occluder: Occluder | None
+) -> Mask:
+    """Where a new face is pasted, as the options say. soft: (S, S) mask about the landmarks; inside: the same within the picture."""
+    size, feather, occlusion = crop.shape[0], options.feather, options.occlusion
+    classes = classes_of(parse_regions(options.mask_regions))
+    parses = options.mask == "parsing" and parser is not None
+    mask = parsing_mask(cast(Parser, parser), made, size, feather=feather, classes=classes) if parses else soft
+    if occlusion == "parsing" and parser is not None:
+        return np.minimum(mask, parsing_mask(parser, crop, size, feather=feather, classes=classes))
+    if occlusion in ("auto", "xseg") and occluder is not None:
+        return np.minimum(mask, seen_by(occluder, crop, inside, feather=feather))
+    if occlusion in ("auto", "change"):
+        return np.minimum(mask, changed_beyond_reason(crop, made, inside, feather=feather))
+    return mask
 
 
 def adjust_tone(restored: Pixels, crop: Pixels, inside: Mask, options: RestoreOptions) -> Pixels:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress
 from ..steps.align import Matrix, crop_face, similarity, template_points
-from ..steps.mask import Parser, landmark_mask
+from ..steps.mask import Parser, landmark_mask, load_parser
+from ..steps.occlusion import Occluder, load_occluder
 from ..steps.paste import Compositor
 from .compose import compose
 from .results import RestoreResult
@@ -50,14 +53,15 @@ def paste_faces(
     options: RestoreOptions,
     *,
     parser: Parser | None = None,
+    occluder: Occluder | None = None,
     upscaler: Callable[[Pixels], Pixels] | None = None,
     progress: Progress | None = None,
 ) -> RestoreResult:
     """The reverse of crop_faces(): pastes the crops into the picture. The result's `image` is a Picture, its `mask` what changed.
 
-    crops: one square picture per face, of any side, (S, S, 3) float32 0..1. options: only strength, detail, feather, mask, output_size and
-    factor are used. parser: ParseNet, for the mask "parsing". progress: reports enlarging and every face; if it says stop, the faces
-    pasted so far are returned. Raises SettingsError if crops and faces do not match.
+    crops: one square picture per face, of any side, (S, S, 3) float32 0..1. options: only strength, detail, feather, the masks',
+    output_size and factor are used. parser, occluder: what load_helpers() returns. progress: reports enlarging and every face; if it says
+    stop, the faces pasted so far are returned. Raises SettingsError if crops and faces do not match.
     """
     if len(crops) != len(faces):
         raise SettingsError(f"There are {len(crops)} cropped faces for {len(faces)} faces: paste all crops of these faces and no others.")
@@ -72,10 +76,21 @@ def paste_faces(
         template,
         replace(options, colour_match=False, fidelity=0.0),  # the caller made these faces
         parser=parser,
+        occluder=occluder,
         upscaler=upscaler,
         progress=progress,
         previews=False,
     )
+
+
+def load_helpers(options: RestoreOptions, folders: Sequence[Path], device: Any = "cpu") -> tuple[Parser | None, Occluder | None]:
+    """The networks that the masks of these options need: (face parser, occluder), each None if it is not needed.
+
+    folders: searched for their files. device: for ParseNet. Raises WeightsMissingError or FeatureMissingError if one is not there,
+    WeightsError for a bad file. Of the occlusion "auto" a missing or bad file is no error.
+    """
+    parser = load_parser(folders, device) if "parsing" in (options.mask, options.occlusion) else None
+    return parser, load_occluder(options.occlusion, folders)
 
 
 def face_matrices(faces: Sequence[Face], size: int, template: str) -> list[Matrix]:

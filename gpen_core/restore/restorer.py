@@ -24,7 +24,8 @@ from ..pixels import Pixels
 from ..progress import Progress
 from ..runtime import pick_device, pick_dtype
 from ..steps import background
-from ..steps.mask import Parser, load_parsenet, need_parsing_package
+from ..steps.mask import Parser, load_parser, need_parser
+from ..steps.occlusion import Occluder, load_occluder
 from ..weights.catalog import Task
 from .aligned import AlignedFace
 from .compose import Composition, restored_faces
@@ -73,6 +74,7 @@ class FaceRestorer:
         self._or_cpu = network is None  # hosts that bring a network free the device's memory themselves
         self._detector = detector
         self._parser: Parser | None = None
+        self._occluder: Occluder | None = None
         self._upscaler = upscaler
         self._prepared = False
 
@@ -88,18 +90,19 @@ class FaceRestorer:
         dtype = pick_dtype(o.precision, device)
         folders = self._weights_folders()
         # Packages first: if one is missing, no weights are needed.
-        parses = o.mask == "parsing" and self._parser is None and not o.aligned
+        parses = "parsing" in (o.mask, o.occlusion) and self._parser is None and not o.aligned
         enlarges = o.background == "realesrgan" and o.output_size != "keep" and self._upscaler is None
         if parses:
-            need_parsing_package()
+            need_parser(folders)
         if o.background == "realesrgan" and self._upscaler is None:
             background.need_realesrgan_package()
             if not enlarges:
                 log.info("the background upscaler realesrgan is not used: the output size keep does not upscale the picture")
         if not o.aligned:
+            self._occluder = self._occluder or load_occluder(o.occlusion, folders)
             self._prepare_detector()
         if parses:
-            self._parser = load_parsenet(folders, device)
+            self._parser = load_parser(folders, device)
         if enlarges:
             self._upscaler = background.load_realesrgan(_realesrgan_in(folders), device, progress=self.progress)
         if self._network is None:
@@ -120,9 +123,9 @@ class FaceRestorer:
         self._network = load_network(found.path, device, dtype, or_cpu=True)
 
     def _weights_folders(self) -> list[Path]:
-        from ..weights.folders import models_dir, search_folders
+        from ..weights.folders import helper_folders, models_dir
 
-        return [*self.extra_folders, *search_folders(models_dir(self.models_dir))]
+        return [*self.extra_folders, *helper_folders(models_dir(self.models_dir))]
 
     @property
     def size(self) -> int:
@@ -228,6 +231,7 @@ class FaceRestorer:
             self.template,
             self.options,
             parser=self._parser,
+            occluder=self._occluder,
             upscaler=self._upscaler,
             progress=self.progress,
         )

@@ -1,7 +1,8 @@
 """Soft masks in the crop that say where a restored face replaces the picture: 1 on the face, exactly 0 at the crop's border.
 
-Two kinds: an ellipse fitted to the five landmarks (needs nothing else), and ParseNet's outline of the face, the official method
-(GPEN `face_parse/face_parsing.py` and `FaceEnhancement.mask_postprocess`, described in docs/gpen.md).
+Two kinds: an ellipse fitted to the five landmarks (needs nothing else), and a face parser's outline of the face, the official method
+(GPEN `face_parse/face_parsing.py` and `FaceEnhancement.mask_postprocess`, described in docs/gpen.md). The parser is ParseNet, or BiSeNet
+from the file that FaceFusion's users have. `occlusion` narrows either mask where something is in front of the face.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError, shown
 from ..pixels import Pixels
 from ..runtime import or_cpu
+from ..weights.folders import find_file
+from ..weights.onnx_file import OnnxFile
 from .align import invert
 
 Mask = NDArray[np.float32]
@@ -31,6 +34,17 @@ FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17)  # of 19;
 PARSING_FRAME = 26  # pixels at 512 set to 0, so that no straight edge of the crop shows
 PARSING_SIGMA = 4.0  # of the official GaussianBlur, applied twice
 PARSENET_FILES = ("parsing_parsenet.pth", "ParseNet-latest.pth")  # facexlib's and GPEN's names for the same weights
+# ParseNet's classes by the names in the setting `mask_regions`. 0, the background, has none.
+REGION_CLASSES: dict[str, tuple[int, ...]] = {
+    "skin": (1,), "nose": (2,), "glasses": (3,), "eyes": (4, 5), "brows": (6, 7), "ears": (8, 9), "mouth": (10,), "lips": (11, 12),
+    "hair": (13,), "hat": (14,), "earrings": (15,), "necklace": (16,), "neck": (17,), "cloth": (18,),
+}  # fmt: skip
+
+# FaceFusion's names, the larger network first; the last is of its first releases.
+BISENET_FILES = ("bisenet_resnet_34.onnx", "bisenet_resnet_18.onnx", "face_parser.onnx")
+# BiSeNet's classes in their order (zllrunning/face-parsing.PyTorch), as ParseNet's numbers.
+_BISENET_CLASSES = np.array([0, 1, 6, 7, 4, 5, 3, 8, 9, 15, 2, 10, 11, 12, 17, 16, 18, 13, 14], np.uint8)
+_IMAGENET_MEAN, _IMAGENET_SPREAD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 # As shares of the crop's side: the mask is 0 up to the first distance from the border and reaches full weight at the second.
 _BORDER_ZERO, _BORDER_FULL = 0.02, 0.08
@@ -81,21 +95,30 @@ def square_mask(size: int) -> Mask:
     return np.minimum(ramp[:, None], ramp[None, :])
 
 
-def parsing_mask(parser: Parser, restored_face: Pixels, size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
+def parsing_mask(
+    parser: Parser, restored_face: Pixels, size: int, *, feather: float = DEFAULT_FEATHER, classes: Iterable[int] = FACE_CLASSES
+) -> Mask:
     """The official mask: ParseNet's classes on the restored face, cut off at a frame, blurred, resized to the crop's size.
 
-    parser: what load_parsenet() returns, or any callable from a (512, 512, 3) float32 RGB 0..1 face to (512, 512) class numbers 0..18.
+    parser: what load_parser() returns, or any callable from a (512, 512, 3) float32 RGB 0..1 face to (512, 512) class numbers 0..18.
     restored_face: (S, S, 3) float32 RGB 0..1. feather: DEFAULT_FEATHER is the official softness; the blur grows in proportion.
-    Returns (size, size) float32, 0..1, exactly 0 at the border.
+    classes: those that are pasted; the official ones if not given. Returns (size, size) float32, 0..1, exactly 0 at the border.
     """
     _check_feather(feather)
     how = cv2.INTER_AREA if restored_face.shape[0] > PARSING_SIZE else cv2.INTER_LINEAR
     face = cast(Pixels, cv2.resize(restored_face, (PARSING_SIZE, PARSING_SIZE), interpolation=how))
-    return soften_classes(parser(face), size, feather=feather)
+    return soften_classes(parser(face), size, feather=feather, wanted=classes)
 
 
-def soften_classes(classes: NDArray[np.integer[Any]], size: int, *, feather: float = DEFAULT_FEATHER) -> Mask:
-    """Turns ParseNet's class numbers (512, 512) into a soft (size, size) float32 mask. See parsing_mask()."""
+def classes_of(regions: Iterable[str]) -> tuple[int, ...]:
+    """ParseNet's classes of the regions with these names (REGION_CLASSES)."""
+    return tuple(number for region in regions for number in REGION_CLASSES[region])
+
+
+def soften_classes(
+    classes: NDArray[np.integer[Any]], size: int, *, feather: float = DEFAULT_FEATHER, wanted: Iterable[int] = FACE_CLASSES
+) -> Mask:
+    """Turns ParseNet's class numbers (512, 512) into a soft (size, size) float32 mask. wanted: its classes. See parsing_mask()."""
     _check_feather(feather)
     if classes.shape != (PARSING_SIZE, PARSING_SIZE):
         raise ValueError(f"A face parser must return {PARSING_SIZE}x{PARSING_SIZE} classes, not {classes.shape}.")
@@ -104,8 +127,8 @@ def soften_classes(classes: NDArray[np.integer[Any]], size: int, *, feather: flo
     frame = max(PARSING_FRAME, round(PARSING_FRAME * softness))
     mask = np.zeros((PARSING_SIZE, PARSING_SIZE), np.float32)
     inner = slice(frame, PARSING_SIZE - frame)
-    mask[inner, inner] = np.isin(classes[inner, inner], FACE_CLASSES)
-    mask = _blur_twice(mask, PARSING_SIGMA * softness)
+    mask[inner, inner] = np.isin(classes[inner, inner], tuple(wanted))
+    mask = blur_twice(mask, PARSING_SIGMA * softness)
     if size != PARSING_SIZE:
         how = cv2.INTER_AREA if size < PARSING_SIZE else cv2.INTER_LINEAR
         mask = cast(Mask, cv2.resize(mask, (size, size), interpolation=how))
@@ -158,6 +181,44 @@ class ParseNet:
         return classes
 
 
+class BiSeNet:
+    """BiSeNet from FaceFusion's .onnx file, used as ParseNet is: the same picture in, ParseNet's class numbers out. Runs on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises WeightsError, which names the file, if it cannot be used."""
+        side = PARSING_SIZE
+        self._network = OnnxFile(path, (1, 3, side, side), (1, len(_BISENET_CLASSES), side, side))
+
+    def __call__(self, face: Pixels) -> NDArray[np.uint8]:
+        x = (face - _IMAGENET_MEAN) / _IMAGENET_SPREAD
+        scores = self._network(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
+        return _BISENET_CLASSES[scores[0].argmax(axis=0)]
+
+
+def load_parser(folders: Sequence[Path], device: Any = "cpu") -> Parser:
+    """The face parser for parsing_mask(): ParseNet if facexlib and its weights are there, otherwise BiSeNet from its file.
+
+    folders: searched in order. device: for ParseNet. Raises what load_parsenet() raises if there is neither, WeightsError for a bad file.
+    """
+    path = _bisenet_instead(folders)
+    return load_parsenet(folders, device) if path is None else BiSeNet(path)
+
+
+def need_parser(folders: Sequence[Path]) -> None:
+    """Raises FeatureMissingError if load_parser() lacks its package and finds no file that does without."""
+    if _bisenet_instead(folders) is None:
+        need_parsing_package()
+
+
+def _bisenet_instead(folders: Sequence[Path]) -> Path | None:
+    try:
+        need_parsing_package()
+        _find_parsenet(folders)
+    except (FeatureMissingError, WeightsMissingError):
+        return find_file(BISENET_FILES, folders)
+    return None
+
+
 def load_parsenet(where: str | Path | Iterable[str | Path], device: Any = "cpu") -> ParseNet:
     """Loads ParseNet for parsing_mask(). Downloads nothing.
 
@@ -196,7 +257,10 @@ def _find_parsenet(where: str | Path | Iterable[str | Path]) -> Path:
             if (place / name).is_file():
                 return place / name
     looked = ", ".join(str(place) for place in places) or "no folder"
-    raise WeightsMissingError(f"ParseNet's weights ({PARSENET_FILES[0]}) were not found in {looked}. Use the landmark mask instead.")
+    raise WeightsMissingError(
+        f"ParseNet's weights ({PARSENET_FILES[0]}) were not found in {looked}. A BiSeNet file also works "
+        f"({' or '.join(BISENET_FILES)}). Or use the landmark mask instead."
+    )
 
 
 def _facexlib_parsenet() -> Any:
@@ -219,7 +283,10 @@ def _facexlib_parsenet() -> Any:
                 found.loader.exec_module(module)
                 sys.modules[name] = module
                 return module
-    raise FeatureMissingError("The parsing mask needs the package facexlib: pip install --no-deps facexlib, or use the landmark mask.")
+    raise FeatureMissingError(
+        f"The parsing mask needs the package facexlib (pip install --no-deps facexlib) or a BiSeNet file ({' or '.join(BISENET_FILES)}). "
+        "Or use the landmark mask."
+    )
 
 
 def _check_feather(feather: float) -> None:
@@ -227,7 +294,8 @@ def _check_feather(feather: float) -> None:
         raise SettingsError(f"Mask feather must be between 0 and 1, not {feather}.")
 
 
-def _blur_twice(mask: Mask, sigma: float) -> Mask:
+def blur_twice(mask: Mask, sigma: float) -> Mask:
+    """The official blur of a mask of PARSING_SIZE pixels."""
     if sigma <= 0.0:
         return mask
     once = cv2.GaussianBlur(mask, (101, 101), sigma)

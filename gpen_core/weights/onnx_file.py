@@ -34,10 +34,12 @@ class OnnxFile:
     network = OnnxFile(path, (1, 3, 112, 112)); y = network(x)
     """
 
-    def __init__(self, path: Path, shape: Sequence[int]) -> None:
+    def __init__(self, path: Path, shape: Sequence[int], result: Sequence[int] | None = None) -> None:
         """path: the file. shape: of the input; the network is tried with zeros, so that a file that cannot run fails here.
 
-        Raises WeightsError, which names the file, if it is damaged, too large, another kind of file, or cannot be run here.
+        result: the shape that the result must have: another network's file fails here too, and so does an operation that OpenCV
+        understands differently. Raises WeightsError, which names the file, if it is damaged, too large, another kind of file, or cannot be
+        run here.
         """
         self.path, self.shape = path, tuple(shape)
         self._lock = threading.Lock()
@@ -47,6 +49,8 @@ class OnnxFile:
             try:
                 self._run = load(data, output)
                 self.result_shape = self._tried()
+                if result is not None and self.result_shape != tuple(result):
+                    raise WeightsError(f"its result has the shape {self.result_shape}, not {tuple(result)}")
             except FeatureMissingError as error:
                 refusals.append(str(error))
             except Exception as error:  # neither OpenCV's nor onnxruntime's errors share a class across versions

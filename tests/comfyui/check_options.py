@@ -91,7 +91,7 @@ def test_restore_faces_keeps_the_promise(comfy, torch, inputs, world, promise):
 @promises("aligned", "device")
 def test_the_pieces_keep_the_promise(comfy, torch, inputs, world, promise):
     """Paste Faces has strength, detail and the pasting settings; Restore Aligned Faces has the network and colour."""
-    at_paste = {"strength", "detail", *inputs.PASTING}
+    at_paste = {"strength", "detail", "mask_regions", "occlusion", *inputs.PASTING}
 
     def through(scene, given):
         image, model = tensor(torch, scene), load(comfy, given)
