@@ -1,10 +1,11 @@
-"""The routes POST /gpen/restore and GET /gpen/models, next to the host's own API and with the same password."""
+"""The routes POST /gpen/restore, /gpen/colorize and /gpen/inpaint, and GET /gpen/models, beside the host's own API, with its password."""
 
 # No `from __future__ import annotations`: FastAPI could not resolve the types of nested functions.
 import base64
 import binascii
 import secrets
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -20,6 +21,8 @@ from pydantic import Field
 from gpen_core.errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
 from gpen_core.options import AUTO, PRESET, Option, RestoreOptions
 from gpen_core.pictures import pixels_at_most, read_picture, write_picture
+from gpen_core.task_options import TaskOptions
+from gpen_core.weights.catalog import Task
 
 from . import host
 from .engine import ENGINE
@@ -56,12 +59,19 @@ _IMAGE_HELP = (
     f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
 )
 
-_fields: dict[str, Any] = {option.name: _field(option) for option in (PRESET, *RestoreOptions.table())}
-RestoreRequest = pydantic.create_model(
-    "GpenRestoreRequest",
-    __base__=_Strict,
-    image=(str, Field(..., title="Picture", description=_IMAGE_HELP)),
-    **_fields,
+_HOLE_HELP = "A picture of the same size, white where to fill. Empty: what is painted white in the faces is filled."
+
+
+def _request(name: str, table: Sequence[Option], **more: Any) -> Any:
+    fields: dict[str, Any] = {option.name: _field(option) for option in table}
+    image = (str, Field(..., title="Picture", description=_IMAGE_HELP))
+    return pydantic.create_model(name, __base__=_Strict, image=image, **more, **fields)
+
+
+RestoreRequest = _request("GpenRestoreRequest", (PRESET, *RestoreOptions.table()))
+ColorizeRequest = _request("GpenColorizeRequest", TaskOptions.table("colorize"))
+InpaintRequest = _request(
+    "GpenInpaintRequest", TaskOptions.table("inpaint"), hole=(str, Field("", title="Hole mask", description=_HOLE_HELP))
 )
 
 
@@ -94,37 +104,43 @@ class ModelInfo(pydantic.BaseModel):
     licence: Optional[str] = None  # noqa: UP045
 
 
-def restore(request: Any) -> RestoreResponse:
-    """Restores the faces of one picture after waiting in the host's queue. Raises HTTPException.
+def restore(request: Any, task: Task = "restore") -> RestoreResponse:
+    """Restores the faces of one picture, or does another task, after waiting in the host's queue. Raises HTTPException.
 
     Requests wait as text and are decoded in their turn, so only one picture at a time is in memory.
     """
     given: dict[str, Any] = {"exclude_unset": True}  # a preset lies under what was sent, and over what was not
     values = request.dict(**given) if pydantic.VERSION.startswith("1.") else request.model_dump(**given)
     data = _decoded(values.pop("image"))
+    hole = values.pop("hole", "")
+    hole_data = _decoded(hole, "hole") if hole else None
     _only_a_name(values.get("model", AUTO))
     try:
-        options = RestoreOptions.from_mapping(values)
+        options = TaskOptions.from_mapping(task, values) if task in ("colorize", "inpaint") else RestoreOptions.from_mapping(values)
         with queue_lock:
             shared.state.begin("gpen")
             try:
-                return _restored(data, options)
+                return _restored(data, options, hole_data)
             finally:
                 shared.state.end()
     except (SettingsError, PictureError, FeatureMissingError) as error:
-        raise HTTPException(422, _told(error)) from error
+        raise HTTPException(422, _told(error, task)) from error
     except (WeightsError, Stopped) as error:
-        raise HTTPException(503, _told(error)) from error
+        raise HTTPException(503, _told(error, task)) from error
     except GpenError as error:
-        raise HTTPException(500, _told(error)) from error
+        raise HTTPException(500, _told(error, task)) from error
 
 
-def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
+def _restored(data: bytes, options: RestoreOptions | TaskOptions, hole_data: bytes | None) -> RestoreResponse:
     # Through files, because the core reads and writes them at full depth with all their metadata.
     with tempfile.TemporaryDirectory(prefix="gpen-") as folder:
-        source, target = Path(folder) / "picture", Path(folder) / "restored.png"
+        source, mask, target = Path(folder) / "picture", Path(folder) / "hole", Path(folder) / "restored.png"
         source.write_bytes(data)
-        result = ENGINE.run(_read(source), options)
+        hole = None
+        if hole_data is not None:
+            mask.write_bytes(hole_data)
+            hole = _read(mask, "hole").pixels.max(axis=2)
+        result = ENGINE.run(_read(source), options, hole)
         image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
     faces: list[FaceInfo] = []
     for face in result.faces:
@@ -133,11 +149,11 @@ def _restored(data: bytes, options: RestoreOptions) -> RestoreResponse:
     return RestoreResponse(image=image, faces=faces, seconds=result.seconds, model=result.model, scale=result.scale, stopped=result.stopped)
 
 
-def _told(error: GpenError) -> str:
+def _told(error: GpenError, task: Task) -> str:
     """The error's message for the response. If that leaves something out, the console gets the whole message."""
     text = host.public(error)
     if text != str(error):
-        host.report(f"/gpen/restore: {error}")
+        host.report(f"/gpen/{task}: {error}")
     return text
 
 
@@ -146,23 +162,23 @@ def models() -> list[ModelInfo]:
     return [ModelInfo(**row) for row in listing()]
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: str, name: str = "image") -> bytes:
     if len(text) > _LONGEST:
-        raise HTTPException(413, f"image is too large: the limit is {MAX_BYTES >> 20} MiB")
+        raise HTTPException(413, f"{name} is too large: the limit is {MAX_BYTES >> 20} MiB")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise HTTPException(422, f"image is not base64: {error}") from error
+        raise HTTPException(422, f"{name} is not base64: {error}") from error
 
 
-def _read(source: Path) -> Any:
+def _read(source: Path, name: str = "image") -> Any:
     try:
         with pixels_at_most(MAX_PIXELS):
             return read_picture(source)
     except PictureError as error:
-        raise PictureError(str(error).replace(str(source), "in `image`")) from error
+        raise PictureError(str(error).replace(str(source), f"in `{name}`")) from error
 
 
 def _only_a_name(model: str) -> None:
@@ -176,10 +192,11 @@ class _Route(APIRoute):
 
     def get_route_handler(self) -> Any:
         handle = super().get_route_handler()
+        pictures = 2 if self.path.endswith("/inpaint") else 1  # there a mask as well
 
         async def checked(request: Request) -> Any:
             length = request.headers.get("content-length", "")
-            if length.isdigit() and int(length) > _LONGEST + 64 * 1024:
+            if length.isdigit() and int(length) > pictures * _LONGEST + 64 * 1024:
                 async for _ in request.stream():  # read and discarded; otherwise the client sees a broken connection and no response
                     pass
                 raise HTTPException(413, f"the request is too large: the limit for a picture is {MAX_BYTES >> 20} MiB")
@@ -213,6 +230,22 @@ def _guard(known: dict[str, str]) -> Any:
     return Depends(check)
 
 
+_ROUTES: tuple[tuple[Task, Any, str], ...] = (
+    ("restore", RestoreRequest, "Restore the faces of a picture"),
+    ("colorize", ColorizeRequest, "Colourise the faces of a black-and-white picture"),
+    ("inpaint", InpaintRequest, "Fill holes in the faces of a picture"),
+)
+
+
+def _post(task: Task, kind: Any) -> Callable[[Any], RestoreResponse]:
+    def post(request: Any) -> RestoreResponse:
+        return restore(request, task)
+
+    post.__annotations__["request"] = kind  # FastAPI reads it there; type checkers reject a class made at run time
+    post.__name__ = f"gpen_{task}"
+    return post
+
+
 def add_routes(_demo: Any, app: FastAPI) -> None:
     """Adds the routes if the host's own API is on (--api or --nowebui)."""
     if not (getattr(shared.cmd_opts, "api", True) or getattr(shared.cmd_opts, "nowebui", False)):
@@ -220,27 +253,23 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     known = _credentials()
     more: dict[str, Any] = {"tags": ["GPEN face restoration"], "dependencies": [_guard(known)] if known else []}
 
-    def post_restore(request: Any) -> RestoreResponse:
-        return restore(request)
-
-    post_restore.__annotations__["request"] = RestoreRequest  # FastAPI reads it there; type checkers reject a class made at run time
-
     errors: dict[int | str, dict[str, Any]] = {
         413: {"description": "The picture's file is too large."},
         422: {"description": "A setting or the picture cannot be used. `detail` says which and why."},
         503: {"description": "The weights are not on disk and cannot be downloaded now."},
     }
     router = APIRouter(route_class=_Route)
-    router.add_api_route(
-        "/gpen/restore",
-        post_restore,
-        methods=["POST"],
-        response_model=RestoreResponse,
-        responses=errors,
-        summary="Restore the faces of a picture",
-        description="Settings left out have the defaults shown here. The WebUI's own Settings are not used.",
-        **more,
-    )
+    for task, kind, summary in _ROUTES:
+        router.add_api_route(
+            f"/gpen/{task}",
+            _post(task, kind),
+            methods=["POST"],
+            response_model=RestoreResponse,
+            responses=errors,
+            summary=summary,
+            description="Settings left out have the defaults shown here. The WebUI's own Settings are not used.",
+            **more,
+        )
     router.add_api_route(
         "/gpen/models",
         models,

@@ -19,9 +19,13 @@ from gpen_core.faces.detect import Detector, make_detector
 from gpen_core.network.load import find_model, load_network
 from gpen_core.network.place import place
 from gpen_core.options import AUTO, RestoreOptions
+from gpen_core.pixels import Pixels
 from gpen_core.restore.restorer import FaceRestorer
 from gpen_core.restore.results import RestoreResult
+from gpen_core.restore.tasks import TaskRestorer
 from gpen_core.runtime import is_out_of_memory, pick_device, pick_dtype
+from gpen_core.task_options import TaskOptions
+from gpen_core.weights.catalog import Task
 from gpen_core.weights.files import LOG, Resolved
 from gpen_core.weights.folders import search_folders
 
@@ -56,21 +60,22 @@ class Engine:
         self._network: FusedGenerator | None = None
         self._placed: torch.device | None = None  # where the network computes; None while it waits in RAM
         self._detector: tuple[str, torch.device, Detector] | None = None
-        self._restorer: FaceRestorer | None = None
+        self._restorer: FaceRestorer | TaskRestorer | None = None
         self._auto_found = False
 
-    def run(self, picture: Any, options: RestoreOptions) -> RestoreResult:
-        """Restores the picture. picture: as FaceRestorer accepts it; options.device `auto` means the host's device.
+    def run(self, picture: Any, options: RestoreOptions | TaskOptions, hole: Pixels | None = None) -> RestoreResult:
+        """Restores the picture, or does another task. picture: as FaceRestorer accepts it; the device `auto` means the host's device.
 
-        Raises GpenError, with a message for users, if nothing could be restored.
+        hole: for inpainting. Raises GpenError, with a message for users, if nothing could be done.
         """
         with self._lock, self._progress.shown():
             self.model = None
-            device = host.device() if options.device == AUTO else pick_device(options.device)
+            shared = options.shared if isinstance(options, TaskOptions) else options
+            device = host.device() if shared.device == AUTO else pick_device(shared.device)
             if device.type != "cpu":
                 host.make_room()
             try:
-                result = self._attempt(picture, options, device)
+                result = self._attempt(picture, options, device, {} if hole is None else {"hole": hole})
             except BaseException as error:
                 self._clear_up_after(error)
                 raise
@@ -107,27 +112,30 @@ class Engine:
         except Exception:
             log.debug("clearing up also failed", exc_info=True)
 
-    def _attempt(self, picture: Any, options: RestoreOptions, device: torch.device) -> RestoreResult:
+    def _attempt(self, picture: Any, options: RestoreOptions | TaskOptions, device: torch.device, more: dict[str, Any]) -> RestoreResult:
         for everything in (False, True):
             if everything:  # out here: inside the handler, the traceback would keep the failed call's tensors alive
                 host.make_room(everything=True)
             try:
                 with _own_modes(device):
-                    return self._ready(options, device)(picture)
+                    return self._ready(options, device)(picture, **more)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 if everything:
+                    model = options.shared.model if isinstance(options, TaskOptions) else options.model
                     raise GpenError(
-                        f"not enough memory on {device} for {options.model}, even after unloading everything else; choose a smaller model, "
+                        f"not enough memory on {device} for {model}, even after unloading everything else; choose a smaller model, "
                         f"or run it on the CPU (A1111: --use-cpu {host.TASK})"
                     ) from error
         raise AssertionError("the second attempt returns or raises")
 
-    def _ready(self, options: RestoreOptions, device: torch.device) -> FaceRestorer:
-        """A FaceRestorer for the options, its network on the device."""
-        found = self._resolve(options.model)
-        key = _Key(found.path, found.path.stat().st_mtime_ns, pick_dtype(options.precision, device))
+    def _ready(self, options: RestoreOptions | TaskOptions, device: torch.device) -> FaceRestorer | TaskRestorer:
+        """A restorer for the options, its network on the device."""
+        task: Task = options.task if isinstance(options, TaskOptions) else "restore"
+        shared = options.shared if isinstance(options, TaskOptions) else options
+        found = self._resolve(shared.model, task)
+        key = _Key(found.path, found.path.stat().st_mtime_ns, pick_dtype(shared.precision, device))
         if self._network is None or self._key != key:
             self._network = self._key = self._restorer = None  # frees the old one before the new one needs the memory
             host.empty_caches()
@@ -137,28 +145,29 @@ class Engine:
         elif self._placed != device:
             place(self._network, device)
         self._placed = device
-        wanted = dataclasses.replace(options, device=str(device))
+        shared = dataclasses.replace(shared, device=str(device))
+        wanted = dataclasses.replace(options, shared=shared) if isinstance(options, TaskOptions) else shared
         if self._restorer is None or self._restorer.options != wanted:
-            self._restorer = FaceRestorer(
-                wanted,
-                models_dir=host.models_dir(),
-                extra_folders=host.extra_folders(),
-                progress=self._progress,
-                network=self._network,
-                template=found.template,
-                detector=None if options.aligned else self._detector_for(options.detector, device),
-            )
+            how: Any = {
+                "models_dir": host.models_dir(),
+                "extra_folders": host.extra_folders(),
+                "progress": self._progress,
+                "network": self._network,
+                "template": found.template,
+                "detector": None if shared.aligned else self._detector_for(shared.detector, device),
+            }
+            self._restorer = TaskRestorer(wanted, **how) if isinstance(wanted, TaskOptions) else FaceRestorer(wanted, **how)
             self._restorer.model_name = found.name
         return self._restorer
 
-    def _resolve(self, model: str) -> Resolved:
+    def _resolve(self, model: str, task: Task) -> Resolved:
         """The weight file. For `auto`, servers are asked only once: the pictures of a batch must not wait for them again."""
-        again = model == AUTO and self._auto_found
+        again = model == AUTO and task == "restore" and self._auto_found
         try:
             found = find_model(
                 model,
                 host.models_dir(),
-                task="restore",
+                task=task,
                 extra_folders=host.extra_folders(),
                 progress=self._progress.fetched,
                 offline=True if again else None,
@@ -167,7 +176,7 @@ class Engine:
         except WeightsError as error:
             error.elsewhere = "To add another folder, start the WebUI with --gpen-models-path."
             raise
-        self._auto_found = self._auto_found or model == AUTO
+        self._auto_found = self._auto_found or (model == AUTO and task == "restore")
         return found
 
     def _detector_for(self, name: str, device: torch.device) -> Detector:

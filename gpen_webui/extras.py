@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 from modules import scripts_postprocessing, ui_components
 
 from gpen_core.errors import GpenError
+from gpen_core.options import Option
 from gpen_core.restore.results import RestoreResult
 
 from . import host
@@ -24,14 +26,7 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
 
     def ui(self) -> dict[str, Any]:
         """{argument: component}. Without element ids, as the host may show the accordion in several tabs."""
-        accordion = getattr(ui_components, "InputAccordion", None)
-        if accordion is not None:
-            with accordion(False, label=host.NAME) as enable:
-                controls = _controls()
-        else:  # before 1.6
-            with gr.Accordion(host.NAME, open=False):
-                enable = gr.Checkbox(False, label="Enable")
-                controls = _controls()
+        enable, controls = accordion(host.NAME, lambda: rows(extras()))
         return {"enable": enable, **controls}
 
     def process(self, pp: scripts_postprocessing.PostprocessedImage, enable: bool | None = None, **arguments: Any) -> None:
@@ -50,13 +45,24 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
         else:
             pp.image = result.image
             # One by one: SD.Next shares one dict between pictures.
-            for key, value in {**infotext(options, result.model), f"{host.NAME} restored": _summary(result)}.items():
+            for key, value in {**infotext(options, result.model), f"{host.NAME} restored": summary(result)}.items():
                 pp.info[key] = value
 
 
-def _controls() -> dict[str, Any]:
+def accordion(title: str, controls: Callable[[], dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    """An accordion with a switch: (the switch, what controls() makes in it)."""
+    known = getattr(ui_components, "InputAccordion", None)
+    if known is not None:
+        with known(False, label=title) as enable:
+            return enable, controls()
+    with gr.Accordion(title, open=False):  # before 1.6
+        enable = gr.Checkbox(False, label="Enable")
+        return enable, controls()
+
+
+def rows(options: Sequence[Option]) -> dict[str, Any]:
+    """A control for each option, two per row."""
     controls: dict[str, Any] = {}
-    options = extras()
     for start in range(0, len(options), 2):
         with gr.Row():
             for option in options[start : start + 2]:
@@ -69,7 +75,8 @@ def _controls() -> dict[str, Any]:
     return controls
 
 
-def _summary(result: RestoreResult) -> str:
+def summary(result: RestoreResult) -> str:
+    """What happened to the faces, for the picture's parameters."""
     if result.stopped and not result.faces:
         return "interrupted before any face was found"
     done = sum(face.status == "restored" for face in result.faces)

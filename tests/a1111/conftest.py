@@ -62,9 +62,9 @@ class Host:
     def restore_faces(self, picture: Any) -> Any:
         return self.module("face_restoration").restore_faces(picture)
 
-    def extras(self) -> Any:
-        """The Extras script, created as the host does it."""
-        (data,) = self.module("scripts").postprocessing_scripts_data
+    def extras(self, name: str = "GpenExtras") -> Any:
+        """An Extras script, created as the host does it."""
+        (data,) = [data for data in self.module("scripts").postprocessing_scripts_data if data.script_class.__name__ == name]
         return data.script_class()
 
     def infotext(self) -> Any:

@@ -24,8 +24,8 @@ def test_only_our_own_classes_are_registered(host):
     """The host would also instantiate a base class in a script's namespace, and fail to start."""
     names = [data.script_class.__name__ for data in host.module("scripts").postprocessing_scripts_data]
     names += [data.script_class.__name__ for data in host.module("scripts").scripts_data if data.module is not host.plot]
-    assert sorted(names) == ["GpenExtras", "GpenInfotext"]
-    assert host.extras().order == 2500
+    assert sorted(names) == ["GpenExtras", "GpenInfotext", "GpenTasks"]
+    assert host.extras().order == 2500 and host.extras("GpenTasks").order == 2400
 
 
 @pytest.mark.parametrize("enable", [None, False])

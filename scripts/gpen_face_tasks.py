@@ -1,0 +1,5 @@
+"""Registers the accordion "GPEN colorize, inpaint" in Extras. The host finds the class by its name in this module."""
+
+from gpen_webui.tasks import GpenTasks
+
+__all__ = ["GpenTasks"]
