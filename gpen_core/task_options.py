@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -58,9 +58,7 @@ class TaskOptions:
             if name in table:
                 object.__setattr__(self, name, table[name].checked(value))
         changed = [*self.shared.changed(), *(["rest"] if self.rest != RESTS[0] else [])]
-        for name in changed:
-            if name not in table:
-                raise SettingsError(f"{self.task} has no setting {name!r}; it has {', '.join(table)}")
+        self._check_names(self.task, changed)
 
     @classmethod
     def table(cls, task: FaceTask) -> tuple[Option, ...]:
@@ -70,9 +68,18 @@ class TaskOptions:
     @classmethod
     def from_mapping(cls, task: FaceTask, values: Mapping[str, object]) -> TaskOptions:
         """Options from names and values, as sent by a host. Raises SettingsError."""
+        if task in FACE_TASKS:
+            cls._check_names(task, values)
         own = {name: value for name, value in values.items() if name in ("rest", "official")}
         shared = RestoreOptions.from_mapping({name: value for name, value in values.items() if name not in own})
         return cls(task, shared, **cast("dict[str, Any]", own))
+
+    @classmethod
+    def _check_names(cls, task: FaceTask, names: Iterable[str]) -> None:
+        known = [option.name for option in cls.table(task)]
+        for name in names:
+            if name not in known:
+                raise SettingsError(f"{task} has no setting {name!r}; it has {', '.join(known)}")
 
     def changed(self) -> dict[str, Value]:
         """The settings that differ from their defaults."""

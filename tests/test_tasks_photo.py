@@ -296,6 +296,8 @@ def test_a_hole_of_another_size_is_refused() -> None:
     [
         ("colorize", {"strength": 0.5}, "strength"),
         ("colorize", {"output_size": "factor"}, "output_size"),
+        ("colorize", {"strength": 1.0}, "strength"),
+        ("inpaint", {"preset": "none"}, "preset"),
         ("colorize", {"rest": "gray"}, "grey"),
         ("colorize", {"resst": "grey"}, "resst"),
         ("inpaint", {"rest": "grey"}, "rest"),
@@ -305,6 +307,9 @@ def test_a_hole_of_another_size_is_refused() -> None:
     ],
 )
 def test_settings_that_do_not_apply_are_refused(task: Any, settings: dict[str, Any], told: str) -> None:
+    if task in FACE_TASKS and set(settings) <= {option.name for option in RestoreOptions.table()}:
+        shared = RestoreOptions.from_mapping(settings)
+        assert shared.changed() == {} or pytest.raises(SettingsError, TaskOptions, task, shared).match(told)
     with pytest.raises(SettingsError, match=told):
         TaskOptions.from_mapping(task, settings)
 
