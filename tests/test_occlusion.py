@@ -14,6 +14,7 @@ from onnx_files import bisenet, xseg
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.errors import FeatureMissingError, WeightsError, WeightsMissingError
 from gpen_core.options import OFFICIAL_REGIONS, REGIONS
+from gpen_core.restore.compose import face_mask
 from gpen_core.restore.pieces import load_helpers
 from gpen_core.steps import mask as masks
 from gpen_core.steps.align import template_points
@@ -222,3 +223,18 @@ def test_without_any_parser_the_error_names_both(tmp_path: Path, monkeypatch: py
 def test_a_file_of_another_network_is_not_bisenet(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"face_parser\.onnx"):
         BiSeNet(xseg(tmp_path / "face_parser.onnx"))
+
+
+def test_occlusion_by_the_parser_looks_at_the_original() -> None:
+    """The mask parses the new face, as GPEN's authors do; what is in front is seen in the original."""
+    crop, made, size = picture(128), picture(128), 128
+    crop[:64], made[64:] = 0, 0
+
+    def parser(face: np.ndarray) -> np.ndarray:
+        return (face.max(axis=2) > 0.1).astype(np.uint8)
+
+    for chosen, upper, lower in (({"mask": "parsing"}, 1, 0), ({"occlusion": "parsing"}, 0, 1)):
+        options = RestoreOptions(**chosen)  # type: ignore[arg-type]
+        everywhere = np.ones((size, size), np.float32)
+        mask = face_mask(crop, made, everywhere, everywhere, options, parser, None)
+        assert mask[40, 64] == pytest.approx(upper, abs=1e-3) and mask[88, 64] == pytest.approx(lower, abs=1e-3)

@@ -38,7 +38,6 @@ BEYOND_REASON = 0.1  # of 0..1
 _TIMES_USUAL = 8.0  # nor is a change beyond reason that is below this many times the face's median change
 _EDGE = 0.5  # around what is beyond reason, what changed by this share of it belongs to it
 _GROWN = 2.0  # at feather 1, what is left out grows by this
-_MOST = 0.5  # of the face: a network that changed more than this drew another face, and leaving out half of it would show both
 
 
 class XSeg:
@@ -112,8 +111,6 @@ def changed_beyond_reason(crop: Pixels, restored: Pixels, inside: Mask, *, feath
         return everything
     parts: NDArray[np.int32] = np.asarray(cv2.connectedComponents((far > _EDGE * limit).astype(np.uint8))[1], np.int32)
     out = np.isin(parts, np.unique(parts[beyond]))
-    if np.count_nonzero(out & face) > _MOST * np.count_nonzero(face):
-        return everything
     wide = 2 * round(_GROWN * feather) + 1  # fading inwards takes the most at a thing's corners
     out = cv2.dilate(out.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
     return _softened(np.float32(1.0) - out, size, feather)
