@@ -164,6 +164,15 @@ class RestoreOptions:
         minimum=0, maximum=1000, step=1,
     )  # fmt: skip
     faces: str = _option("choosing", "", "text", "Which faces", "Restore only the faces with these numbers, such as 0,2,4-6 (empty: all).")
+    person: str = _option(
+        "choosing", "", "text", "Person",
+        "Restore only one person's faces: a picture of that person (empty: anyone's). Needs a face recogniser's file, w600k_r50.onnx.",
+    )  # fmt: skip
+    person_likeness: float = _option(
+        "choosing", 0.3, "float", "Likeness of the person",
+        "How alike a face has to be to count as the person: lower it for blurred or old pictures, raise it if others are taken for them.",
+        minimum=0, maximum=1, step=0.05,
+    )  # fmt: skip
     mask: str = _option(
         "pasting", MASKS[0], "choice", "Mask",
         "Which area is pasted back. landmarks: a soft shape around the landmarks. parsing: the face as a parser sees it (needs facexlib or "

@@ -59,11 +59,17 @@ _IMAGE_HELP = (
     f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
 )
 
+# A path would let anyone on the network read this machine's files.
+_PERSON_HELP = (
+    "Restore only one person's faces: a picture of that person, in base64 or a data: URI like `image`, never a path (empty: anyone's). "
+    "Needs a face recogniser's file, w600k_r50.onnx."
+)
 _HOLE_HELP = "A picture of the same size, white where to fill. Empty: what is painted white in the faces is filled."
 
 
 def _request(name: str, table: Sequence[Option], **more: Any) -> Any:
     fields: dict[str, Any] = {option.name: _field(option) for option in table}
+    fields["person"] = (str, Field("", title="Person", description=_PERSON_HELP))
     image = (str, Field(..., title="Picture", description=_IMAGE_HELP))
     return pydantic.create_model(name, __base__=_Strict, image=image, **more, **fields)
 
@@ -114,13 +120,15 @@ def restore(request: Any, task: Task = "restore") -> RestoreResponse:
     data = _decoded(values.pop("image"))
     hole = values.pop("hole", "")
     hole_data = _decoded(hole, "hole") if hole else None
+    person = values.pop("person", "")
+    person_data = _decoded(person, "person") if person else None
     _only_a_name(values.get("model", AUTO))
     try:
         options = TaskOptions.from_mapping(task, values) if task in ("colorize", "inpaint") else RestoreOptions.from_mapping(values)
         with queue_lock:
             shared.state.begin("gpen")
             try:
-                return _restored(data, options, hole_data)
+                return _restored(data, options, hole_data, person_data)
             finally:
                 shared.state.end()
     except (SettingsError, PictureError, FeatureMissingError) as error:
@@ -131,16 +139,20 @@ def restore(request: Any, task: Task = "restore") -> RestoreResponse:
         raise HTTPException(500, _told(error, task)) from error
 
 
-def _restored(data: bytes, options: RestoreOptions | TaskOptions, hole_data: bytes | None) -> RestoreResponse:
+def _restored(data: bytes, options: RestoreOptions | TaskOptions, hole_data: bytes | None, person_data: bytes | None) -> RestoreResponse:
     # Through files, because the core reads and writes them at full depth with all their metadata.
     with tempfile.TemporaryDirectory(prefix="gpen-") as folder:
         source, mask, target = Path(folder) / "picture", Path(folder) / "hole", Path(folder) / "restored.png"
         source.write_bytes(data)
-        hole = None
+        hole = person = None
         if hole_data is not None:
             mask.write_bytes(hole_data)
             hole = _read(mask, "hole").pixels.max(axis=2)
-        result = ENGINE.run(_read(source), options, hole)
+        if person_data is not None:
+            known = Path(folder) / "person"
+            known.write_bytes(person_data)
+            person = _read(known, "person")
+        result = ENGINE.run(_read(source), options, hole, person=person)
         image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
     faces: list[FaceInfo] = []
     for face in result.faces:

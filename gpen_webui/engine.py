@@ -61,12 +61,13 @@ class Engine:
         self._placed: torch.device | None = None  # where the network computes; None while it waits in RAM
         self._detector: tuple[str, torch.device, Detector] | None = None
         self._restorer: FaceRestorer | TaskRestorer | None = None
+        self._person: Any = None  # the picture that the restorer was made with
         self._auto_found = False
 
-    def run(self, picture: Any, options: RestoreOptions | TaskOptions, hole: Pixels | None = None) -> RestoreResult:
+    def run(self, picture: Any, options: RestoreOptions | TaskOptions, hole: Pixels | None = None, *, person: Any = None) -> RestoreResult:
         """Restores the picture, or does another task. picture: as FaceRestorer accepts it; the device `auto` means the host's device.
 
-        hole: for inpainting. Raises GpenError, with a message for users, if nothing could be done.
+        hole: for inpainting. person: a picture of the person whose faces count; None for everyone's. Raises GpenError, with a message for users, if nothing could be done.
         """
         with self._lock, self._progress.shown():
             self.model = None
@@ -75,7 +76,7 @@ class Engine:
             if device.type != "cpu":
                 host.make_room()
             try:
-                result = self._attempt(picture, options, device, {} if hole is None else {"hole": hole})
+                result = self._attempt(picture, options, device, person, {} if hole is None else {"hole": hole})
             except BaseException as error:
                 self._clear_up_after(error)
                 raise
@@ -87,7 +88,7 @@ class Engine:
     def unload(self) -> None:
         """Moves the network into RAM and drops everything else that may be on the device."""
         with self._lock:
-            self._restorer = None
+            self._restorer = self._person = None
             if self._detector is not None and self._detector[1].type != "cpu":
                 self._detector = None
             if self._placed is not None and self._placed.type != "cpu":
@@ -112,13 +113,15 @@ class Engine:
         except Exception:
             log.debug("clearing up also failed", exc_info=True)
 
-    def _attempt(self, picture: Any, options: RestoreOptions | TaskOptions, device: torch.device, more: dict[str, Any]) -> RestoreResult:
+    def _attempt(
+        self, picture: Any, options: RestoreOptions | TaskOptions, device: torch.device, person: Any, more: dict[str, Any]
+    ) -> RestoreResult:
         for everything in (False, True):
             if everything:  # out here: inside the handler, the traceback would keep the failed call's tensors alive
                 host.make_room(everything=True)
             try:
                 with _own_modes(device):
-                    return self._ready(options, device)(picture, **more)
+                    return self._ready(options, device, person)(picture, **more)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -130,7 +133,7 @@ class Engine:
                     ) from error
         raise AssertionError("the second attempt returns or raises")
 
-    def _ready(self, options: RestoreOptions | TaskOptions, device: torch.device) -> FaceRestorer | TaskRestorer:
+    def _ready(self, options: RestoreOptions | TaskOptions, device: torch.device, person: Any) -> FaceRestorer | TaskRestorer:
         """A restorer for the options, its network on the device."""
         task: Task = options.task if isinstance(options, TaskOptions) else "restore"
         shared = options.shared if isinstance(options, TaskOptions) else options
@@ -147,13 +150,15 @@ class Engine:
         self._placed = device
         shared = dataclasses.replace(shared, device=str(device))
         wanted = dataclasses.replace(options, shared=shared) if isinstance(options, TaskOptions) else shared
-        if self._restorer is None or self._restorer.options != wanted:
+        if self._restorer is None or self._restorer.options != wanted or self._person is not person:
+            self._person = person
             how: Any = {
                 "models_dir": host.models_dir(),
                 "extra_folders": host.extra_folders(),
                 "progress": self._progress,
                 "network": self._network,
                 "template": found.template,
+                "person": person,
                 "detector": None if shared.aligned else self._detector_for(shared.detector, device),
             }
             self._restorer = TaskRestorer(wanted, **how) if isinstance(wanted, TaskOptions) else FaceRestorer(wanted, **how)

@@ -33,9 +33,10 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
         """Replaces pp.image and adds to pp.info. The host's own API passes None for every argument: then nothing is done."""
         if not enable:
             return
+        person = arguments.pop("person", None)
         try:
             options = current(arguments)
-            result = ENGINE.run(pp.image, options)
+            result = ENGINE.run(pp.image, options, person=person)
         except GpenError as error:
             host.report(f"the picture is unchanged: {error}")
             pp.info[host.NAME] = f"not restored: {host.public(error)}"
@@ -67,8 +68,10 @@ def rows(options: Sequence[Option]) -> dict[str, Any]:
         with gr.Row():
             for option in options[start : start + 2]:
                 shown, arguments = component(option)
-                if option.kind == "bool":  # gradio shows a checkbox's info above its label, where it reads as another setting's
-                    controls[option.name] = shown(label=f"{option.label}. {option.help}", value=option.default, **arguments)
+                # gradio shows a checkbox's info above its label, where it reads as another setting's; a picture has none.
+                if option.kind == "bool" or option.name == "person":
+                    value = None if option.name == "person" else option.default
+                    controls[option.name] = shown(label=f"{option.label}. {option.help}", value=value, **arguments)
                     continue
                 label = f"{option.label} (visibility)" if option.name == "strength" else option.label
                 controls[option.name] = shown(label=label, value=option.default, info=option.help, **arguments)

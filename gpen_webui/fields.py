@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 IN_XYZ = ("model", "strength", "fidelity")
 _SIZE_LIMITS = ("min_size", "max_size")
+_OF_A_PERSON = ("person", "person_likeness")
 
 
 def settings() -> tuple[Option, ...]:
     """The options of the section GPEN in Settings, in the table's order, below the preset.
 
     A picture being generated keeps its size, so the options that enlarge it are in Extras and the API only. So is `aligned`, which is for
-    pictures of one cropped face. The host chooses the device (--use-cpu gpen).
+    pictures of one cropped face, and the person, who is chosen by a picture: a path would be written into the pictures' parameters, and
+    could be set from outside. The host chooses the device (--use-cpu gpen).
     """
-    elsewhere = RestoreOptions.of("size", "input")
-    return (PRESET_CONTROL, *(option for option in RestoreOptions.table() if option not in elsewhere and option.name != "device"))
+    elsewhere = (*(option.name for option in RestoreOptions.of("size", "input")), "device", *_OF_A_PERSON)
+    return (PRESET_CONTROL, *(option for option in RestoreOptions.table() if option.name not in elsewhere))
 
 
 def extras() -> tuple[Option, ...]:
@@ -58,6 +60,8 @@ def component(option: Option) -> tuple[type[Component], dict[str, Any]]:
     """The gradio component that shows the option, and its arguments except label and value."""
     if option.name == "model":
         return gr.Dropdown, {"choices": choices()}
+    if option.name == "person":
+        return gr.Image, {"type": "pil"}
     if option.kind == "choice":
         return gr.Dropdown, {"choices": list(option.choices)}
     if option.kind in ("int", "float"):

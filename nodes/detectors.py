@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .folders import models_dir, search_folders
+from .tensors import frames_of, to_array
 
 if TYPE_CHECKING:
     from ..gpen_core.faces.detect import Detector
+
+
+PERSON_TIP = (
+    "A picture of one person (of a batch, the first): only the faces that a recogniser finds to be this person's count. Not connected: "
+    "everyone's. Needs a face recogniser's file, w600k_r50.onnx."
+)
+
+
+def person_in(image: Any) -> Any:
+    """The core's picture of the person from an IMAGE, or None."""
+    return None if image is None else to_array(frames_of(image)[0])
 
 
 def detector(name: str) -> Detector:

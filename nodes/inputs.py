@@ -10,13 +10,14 @@ from ..gpen_core.task_options import FaceTask, TaskOptions
 
 # Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
 LATER = ("detail", "mask_regions", "occlusion")
+LATER_CHOOSING = ("person_likeness",)  # of the nodes that find faces
 # Set elsewhere in a workflow: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
-# model, `aligned` by Restore Aligned Faces.
-ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background")
+# model, `aligned` by Restore Aligned Faces, the person by a picture.
+ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background", "person")
 
 
 def _inputs_of(*groups: Group) -> tuple[str, ...]:
-    return tuple(option.name for option in RestoreOptions.of(*groups) if option.name not in (*LATER, *ELSEWHERE))
+    return tuple(option.name for option in RestoreOptions.of(*groups) if option.name not in (*LATER, *LATER_CHOOSING, *ELSEWHERE))
 
 
 FINDING = _inputs_of("finding", "choosing")
@@ -44,8 +45,9 @@ def preset_input() -> dict[str, tuple[Any, dict[str, Any]]]:
 def task_inputs(task: FaceTask) -> tuple[dict[str, Any], dict[str, Any]]:
     """ComfyUI inputs for a task's settings: those that were there when its node came, and later ones."""
     named = {NAMES.get(option.name, option.name): option for option in TaskOptions.table(task) if option.name not in ELSEWHERE}
-    now = {name: _input(option) for name, option in named.items() if option.name not in LATER}
-    return now, {name: _input(option) for name, option in named.items() if option.name in LATER}
+    later = (*LATER, *LATER_CHOOSING)
+    now = {name: _input(option) for name, option in named.items() if option.name not in later}
+    return now, {name: _input(option) for name, option in named.items() if option.name in later}
 
 
 def of_a_face(task: FaceTask) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.task_options import FaceTask, TaskOptions
-from .detectors import detector
+from .detectors import PERSON_TIP, detector, person_in
 from .faces import FACES, checked
 from .folders import models_dir, search_folders
 from .host import Bar
@@ -56,10 +56,13 @@ class _InPhoto:
                 "model": (GPEN_MODEL, {"tooltip": model}),
                 "detected_faces": (FACES, {"tooltip": _FACES_TIP}),
                 **later,
+                "person": ("IMAGE", {"tooltip": PERSON_TIP}),
             },
         }
 
-    def _run(self, image: torch.Tensor, mask: Any, model: GpenModel | None, detected_faces: Any, settings: dict[str, Any]) -> Any:
+    def _run(
+        self, image: torch.Tensor, mask: Any, model: GpenModel | None, detected_faces: Any, person: Any, settings: dict[str, Any]
+    ) -> Any:
         options = task_options_from(self.TASK, settings)
         frames = frames_of(image)
         holes = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
@@ -68,7 +71,7 @@ class _InPhoto:
             given.belong(frames)
         model = (model or default_model(self.TASK)).made_for(self.TASK)
         session, bar = Session(model), Bar(frames.shape[0])
-        restorer = _restorer(options, model, bar, given is not None)
+        restorer = _restorer(options, model, bar, given is not None, person)
         restorer.prepare()
         done: list[torch.Tensor] = []
         masks: list[NDArray[np.float32]] = []
@@ -93,7 +96,7 @@ class _InPhoto:
         return shown(lines, (stacked(done), from_arrays(masks)))
 
 
-def _restorer(options: TaskOptions, model: GpenModel, bar: Bar, faces_given: bool) -> TaskRestorer:
+def _restorer(options: TaskOptions, model: GpenModel, bar: Bar, faces_given: bool, person: Any) -> TaskRestorer:
     from comfy.model_management import get_torch_device
 
     from ..gpen_core.options import RestoreOptions
@@ -110,6 +113,7 @@ def _restorer(options: TaskOptions, model: GpenModel, bar: Bar, faces_given: boo
         network=model.network,
         template=model.template,
         detector=detector(name),
+        person=None if faces_given else person_in(person),
     )
 
 
@@ -131,8 +135,10 @@ class ColorizeFacesInPhoto(_InPhoto):
             "A colourising model. Not connected: GPEN-Colorization-1024.",
         )
 
-    def run(self, image: torch.Tensor, model: GpenModel | None = None, detected_faces: Any = None, **settings: Any) -> Any:
-        return self._run(image, None, model, detected_faces, settings)
+    def run(
+        self, image: torch.Tensor, model: GpenModel | None = None, detected_faces: Any = None, person: Any = None, **settings: Any
+    ) -> Any:
+        return self._run(image, None, model, detected_faces, person, settings)
 
 
 class InpaintFacesInPhoto(_InPhoto):
@@ -155,6 +161,12 @@ class InpaintFacesInPhoto(_InPhoto):
         )
 
     def run(
-        self, image: torch.Tensor, mask: Any = None, model: GpenModel | None = None, detected_faces: Any = None, **settings: Any
+        self,
+        image: torch.Tensor,
+        mask: Any = None,
+        model: GpenModel | None = None,
+        detected_faces: Any = None,
+        person: Any = None,
+        **settings: Any,
     ) -> Any:
-        return self._run(image, mask, model, detected_faces, settings)
+        return self._run(image, mask, model, detected_faces, person, settings)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.errors import SettingsError
-from .detectors import weights_folders
+from .detectors import PERSON_TIP, weights_folders
 from .faces import FACES, Faces, checked, faces_of
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER, LATER_CHANGING, PASTING, option_inputs, options_from
+from .inputs import CHANGING, FINDING, LATER, LATER_CHANGING, LATER_CHOOSING, PASTING, option_inputs, options_from
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, chosen_line, count_faces, memory_line, none_line, restored_line, shown
@@ -45,15 +45,19 @@ class DetectFaces:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {"image": ("IMAGE", {"tooltip": "One picture or a batch."}), **option_inputs(FINDING)},
-            "optional": {"mask": ("MASK", {"tooltip": "Where to look: only faces whose centre is in the white area are used."})},
+            "optional": {
+                "mask": ("MASK", {"tooltip": "Where to look: only faces whose centre is in the white area are used."}),
+                **option_inputs(LATER_CHOOSING),
+                "person": ("IMAGE", {"tooltip": PERSON_TIP}),
+            },
         }
 
-    def detect(self, image: torch.Tensor, mask: Any = None, **settings: Any) -> dict[str, Any]:
+    def detect(self, image: torch.Tensor, mask: Any = None, person: Any = None, **settings: Any) -> dict[str, Any]:
         options = options_from(settings)
         frames = frames_of(image)
         look = where_to_look(mask, frames.shape[0], frames.shape[1], frames.shape[2])
         bar = Bar(frames.shape[0])
-        finder = Finder(options, bar)
+        finder = Finder(options, bar, person)
         seen: list[Found] = []
         for frame, where in zip(frames, look, strict=True):
             seen.append(finder(frame, where))

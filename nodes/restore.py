@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..gpen_core.options import RestoreOptions
-from .detectors import detector
+from .detectors import PERSON_TIP, detector, person_in
 from .faces import FACES, checked, faces_of
 from .folders import models_dir, search_folders
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER, PASTING, option_inputs, options_from, preset_input
+from .inputs import CHANGING, FINDING, LATER, LATER_CHOOSING, PASTING, option_inputs, options_from, preset_input
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, failed_line, memory_line, none_line, restored_line, shown
@@ -71,6 +71,8 @@ class RestoreFaces:
                 ),
                 "detected_faces": (FACES, {"tooltip": DETECTED_TIP}),
                 **option_inputs(LATER),
+                **option_inputs(LATER_CHOOSING),
+                "person": ("IMAGE", {"tooltip": PERSON_TIP}),
                 **preset_input(),
             },
         }
@@ -86,6 +88,7 @@ class RestoreFaces:
         mask: Any = None,
         upscale_model: Any = None,
         detected_faces: Any = None,
+        person: Any = None,
         **settings: Any,
     ) -> dict[str, Any]:
         options = options_from(settings)
@@ -101,7 +104,7 @@ class RestoreFaces:
         session = Session(model)
         restorer.prepare()
 
-        finder = Finder(options, bar)
+        finder = Finder(options, bar, person)
         seen: list[Found] = []
         for number, (frame, where) in enumerate(zip(frames, look, strict=True)):
             if given is None:
@@ -184,10 +187,11 @@ class Found:
 class Finder:
     """Detects faces and selects among them according to the options."""
 
-    def __init__(self, options: RestoreOptions, bar: Bar) -> None:
+    def __init__(self, options: RestoreOptions, bar: Bar, person: Any = None) -> None:
+        """person: an IMAGE, or None for everyone."""
         self._options = options
         # Finds all faces, so that a chosen face keeps its position among them.
-        self._restorer = make_restorer(replace(options, faces="", max_faces=0), None, bar)
+        self._restorer = make_restorer(replace(options, faces="", max_faces=0), None, bar, person=person_in(person))
 
     def __call__(self, frame: torch.Tensor, where: NDArray[np.float32] | None) -> Found:
         from ..gpen_core.faces.select import select_faces
@@ -200,7 +204,7 @@ class Finder:
         return Found(chosen, [everyone.index(face) for face in chosen], len(everyone))
 
 
-def make_restorer(options: RestoreOptions, model: GpenModel | None, bar: Bar, enlarge: Any = None) -> FaceRestorer:
+def make_restorer(options: RestoreOptions, model: GpenModel | None, bar: Bar, enlarge: Any = None, person: Any = None) -> FaceRestorer:
     """The core's restorer with ComfyUI's device, folders, progress and models."""
     from comfy.model_management import get_torch_device
 
@@ -215,6 +219,7 @@ def make_restorer(options: RestoreOptions, model: GpenModel | None, bar: Bar, en
         template=None if model is None else model.template,
         detector=None if options.aligned else detector(options.detector),
         upscaler=enlarge,
+        person=person,
     )
 
 

@@ -191,6 +191,10 @@ CROWD = draw(
 )  # fmt: skip
 ROW = draw((100, 320), Drawn("a", (40, 50), 60), Drawn("b", (120, 50), 70), Drawn("c", (200, 50), 64), Drawn("d", (280, 50), 56))
 FLAT = {"look_closer": False}  # quicker; the faces are large enough
+# Likeness to a: 1, 0.6, 0.1; to the stranger: below 0 (see World).
+PEOPLE = draw((100, 240), Drawn("a", (40, 50), 60, 0.95), Drawn("b", (120, 50), 70, 0.8), Drawn("c", (200, 50), 64, 0.717))
+TWIN, STRANGER = (draw((110, 120), Drawn("someone", (60, 55), 80, score)) for score in (0.95, 0.45))
+PERSON = {**FLAT, "threshold": 0.3}
 ORDERS = ("largest", "smallest", "left", "right", "top", "bottom", "centre", "confidence")
 
 PROMISES: tuple[Promise, ...] = (
@@ -228,6 +232,8 @@ PROMISES: tuple[Promise, ...] = (
     Promise("order", ORDERS, CROWD, painted(*({order} for order in ORDERS)), {**FLAT, "max_faces": 1}),
     Promise("max_faces", (0, 1, 3), ROW, painted({"a", "b", "c", "d"}, {"b"}, {"a", "b", "c"}), FLAT),
     Promise("faces", ("", "0", "1,2-3"), ROW, painted({"a", "b", "c", "d"}, {"a"}, {"b", "c", "d"}), {**FLAT, "order": "left"}),
+    Promise("person", ("", TWIN, STRANGER), PEOPLE, painted({"a", "b", "c"}, {"a", "b"}, set()), PERSON),
+    Promise("person_likeness", (0.3, 0.9, 0.0), PEOPLE, painted({"a", "b"}, {"a"}, {"a", "b", "c"}), {**PERSON, "person": TWIN}),
     Promise("mask", ("landmarks", "parsing"), ONE, _mask),
     Promise("feather", (0.0, 0.5, 1.0), LARGE, _feather),
     Promise("mask_regions", ("", "skin", "Hair,", "nose"), ONE, _mask_regions, {"mask": "parsing"}),

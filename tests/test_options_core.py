@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from option_promises import ALIGNED, NAMES, PROMISES, TOGETHER, Promise, Run
-from option_world import LITE, Scene, Standin, World, own_model, tinted
+from option_world import LITE, Scene, Standin, World, own_model, tinted, with_files
 from test_restorer import face_at
 
 from gpen_core import FaceRestorer, RestoreOptions
@@ -33,7 +33,8 @@ def test_every_setting_promises_something() -> None:
 
 def through_the_core(models: Path, **beside: Any) -> Run:
     def run(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
-        restorer = FaceRestorer(RestoreOptions.from_mapping({**settings, **beside}), models_dir=models)
+        given = with_files({**settings, **beside}, models)
+        restorer = FaceRestorer(RestoreOptions.from_mapping(given), models_dir=models)
         return np.asarray(restorer(scene.pixels).image, np.float32) / 255
 
     return run

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cli_help import run
 from option_promises import NAMES, PROMISES, Promise
-from option_world import RED, Scene, World, own_model
+from option_world import RED, Scene, World, own_model, with_files
 from PIL import Image
 
 from gpen_core.options import RestoreOptions
@@ -40,7 +40,7 @@ def test_restore_keeps_the_promise(promise: Promise, world: World, tmp_path: Pat
     def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
         Image.fromarray(scene.pixels).save(tmp_path / "in.png")
         outside = ("restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "--overwrite", "--models-dir", tmp_path)
-        code, _, err = run(capsys, *outside, *flags(settings))
+        code, _, err = run(capsys, *outside, *flags(with_files(settings, tmp_path)))
         assert code == 0, err
         with Image.open(tmp_path / "out.png") as picture:
             return np.asarray(picture, np.float32) / 255
@@ -57,7 +57,7 @@ def test_detect_keeps_the_promise(promise: Promise, world: World, tmp_path: Path
 
     def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
         Image.fromarray(scene.pixels).save(tmp_path / "in.png")
-        given = flags({name: value for name, value in settings.items() if name in FOUND})
+        given = flags({name: value for name, value in with_files(settings, tmp_path).items() if name in FOUND})
         code, out, err = run(capsys, "detect", tmp_path / "in.png", "--json", *given)
         assert code == 0, err
         image = scene.pixels.astype(np.float32) / 255

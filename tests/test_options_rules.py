@@ -15,12 +15,13 @@ TABLE = {option.name: option for option in RestoreOptions.table()}
 NUMBERS = {
     "strength": (1.0, 0, 1, 0.05), "fidelity": (0.0, 0, 1, 0.05), "detail": (1.0, 0, 1, 0.05), "threshold": (0.9, 0.05, 1, 0.01),
     "min_size": (0, 0, 16384, 1), "max_size": (0, 0, 16384, 1), "max_faces": (0, 0, 1000, 1), "feather": (0.5, 0, 1, 0.05),
-    "factor": (2.0, 1, 8, 0.25),
+    "factor": (2.0, 1, 8, 0.25), "person_likeness": (0.3, 0, 1, 0.05),
 }  # fmt: skip
 OTHERS = {
     "model": "auto", "colour_match": False, "detector": "retinaface-mobile", "look_closer": True, "rotations": False, "order": "largest",
     "faces": "", "mask": "landmarks", "output_size": "keep", "background": "lanczos", "aligned": False, "precision": "auto",
     "device": "auto", "occlusion": "off", "mask_regions": "skin,nose,glasses,eyes,brows,ears,mouth,lips,hair,earrings,necklace,neck",
+    "person": "",
 }  # fmt: skip
 
 

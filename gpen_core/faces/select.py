@@ -20,6 +20,7 @@ def select_faces(
     max_faces: int = 0,
     order: str = "largest",
     indices: Sequence[int] = (),
+    keep: Callable[[Face], bool] | None = None,
 ) -> list[Face]:
     """Selects the faces to restore, in the chosen order.
 
@@ -28,7 +29,8 @@ def select_faces(
     picture's centre first) or "confidence"; always by the detection box. Ties keep the input order.
     indices: keep only the faces with these numbers, in the order of the indices. They count from 0 in the chosen order, after the size
     limits. A number beyond the last face is skipped and logged, because the number of faces changes from frame to frame. max_faces: keep
-    at most this many of the rest; 0: all. Raises SettingsError for an unknown order or a negative number.
+    at most this many of the rest; 0: all. keep: asked for each face that fits the size limits; if it says no, the face does not count.
+    Raises SettingsError for an unknown order or a negative number.
     """
     if order not in ORDERS:
         raise SettingsError(f"There is no face order named {order!r}. Choose one of {', '.join(ORDERS)}.")
@@ -37,6 +39,8 @@ def select_faces(
         if value < 0:
             raise SettingsError(f"The {name} is {value}; it must not be negative.")
     fitting = [face for face in faces if face.shorter_side >= min_size and (max_size == 0 or face.shorter_side <= max_size)]
+    if keep is not None:
+        fitting = [face for face in fitting if keep(face)]
     key = ORDERS[order]
     height, width = shape[0], shape[1]
     chosen = sorted(fitting, key=lambda face: key(face, height, width))

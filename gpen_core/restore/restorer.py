@@ -26,9 +26,12 @@ from ..runtime import pick_device, pick_dtype
 from ..steps import background
 from ..steps.mask import Parser, load_parser, need_parser
 from ..steps.occlusion import Occluder, load_occluder
+from ..steps.recognise import load_recogniser
 from ..weights.catalog import Task
+from ..weights.folders import helper_folders, models_dir
 from .aligned import AlignedFace
 from .compose import Composition, restored_faces
+from .person import Person
 from .results import RestoreResult
 from .together import Begun, compose_each
 
@@ -44,6 +47,7 @@ class FaceRestorer:
     options: None means the defaults. models_dir: the folder that holds GPEN/ (else GPEN_MODELS_DIR, else ./models).
     extra_folders: more folders to search for weights. progress: reports detection, enlarging and every face, and says whether to stop.
     network, detector: already loaded, for hosts that manage models themselves; `template` is then the network's alignment template.
+    person: a picture of the person whose faces are restored (as for __call__), in place of the path in the options.
     upscaler: replaces the options' background upscaler: (H, W, 3) float32 RGB 0..1 to the same, n times as large.
     task: the task that the weights must be made for; TaskRestorer has a pipeline around it for the others.
     """
@@ -59,6 +63,7 @@ class FaceRestorer:
         template: str | None = None,
         detector: Detector | None = None,
         upscaler: Callable[[Pixels], Pixels] | None = None,
+        person: Any = None,
         task: Task = "restore",
     ) -> None:
         self.options = options or RestoreOptions()
@@ -76,6 +81,9 @@ class FaceRestorer:
         self._parser: Parser | None = None
         self._occluder: Occluder | None = None
         self._upscaler = upscaler
+        named = self.options.person.strip()
+        self._given_person: Any = person if person is not None or not named else Path(named)
+        self._person: Person | None = None
         self._prepared = False
 
     def prepare(self) -> None:
@@ -100,6 +108,7 @@ class FaceRestorer:
                 log.info("the background upscaler realesrgan is not used: the output size keep does not upscale the picture")
         if not o.aligned:
             self._occluder = self._occluder or load_occluder(o.occlusion, folders)
+            self._prepare_person()
             self._prepare_detector()
         if parses:
             self._parser = load_parser(folders, device)
@@ -115,6 +124,12 @@ class FaceRestorer:
             self._detector = make_detector(self.options.detector, device=str(device), weights_folders=self._weights_folders())
         return self._detector
 
+    def _prepare_person(self) -> Person | None:
+        if self._person is None and self._given_person is not None:
+            recogniser = load_recogniser(self._weights_folders())
+            self._person = Person(self._given_person, recogniser, lambda pixels: self._found(pixels, None), self.options.person_likeness)
+        return self._person
+
     def _load_network(self, device: Any, dtype: Any) -> None:
         from ..network.load import find_model, load_network
 
@@ -123,8 +138,6 @@ class FaceRestorer:
         self._network = load_network(found.path, device, dtype, or_cpu=True)
 
     def _weights_folders(self) -> list[Path]:
-        from ..weights.folders import helper_folders, models_dir
-
         return [*self.extra_folders, *helper_folders(models_dir(self.models_dir))]
 
     @property
@@ -148,7 +161,7 @@ class FaceRestorer:
         return self._choose(source.pixels, where, also)
 
     def _choose(self, pixels: Pixels, where: NDArray[Any] | None = None, also: Pixels | None = None) -> list[Face]:
-        o = self.options
+        o, person = self.options, self._prepare_person()
         faces = self._found(pixels, where)
         if also is not None:
             faces = suppress([*faces, *self._found(also, where)], NMS)
@@ -160,6 +173,7 @@ class FaceRestorer:
             max_faces=o.max_faces,
             order=o.order,
             indices=parse_indices(o.faces),
+            keep=None if person is None else lambda face: person.has(pixels, face),
         )
 
     def _found(self, pixels: Pixels, where: NDArray[Any] | None) -> list[Face]:

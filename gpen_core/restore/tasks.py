@@ -55,6 +55,7 @@ class TaskRestorer:
         network: Network | None = None,
         template: str | None = None,
         detector: Detector | None = None,
+        person: Any = None,
     ) -> None:
         self.options = options
         self._faces = FaceRestorer(
@@ -65,6 +66,7 @@ class TaskRestorer:
             network=network,
             template=template,
             detector=detector,
+            person=person,
             task=options.task,
         )
         self._or_cpu = network is None

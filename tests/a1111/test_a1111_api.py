@@ -219,3 +219,14 @@ def test_there_are_no_routes_where_the_hosts_api_is_off(host):
     assert start(host).get("/gpen/models").status_code == 404
     host.module("shared").cmd_opts.nowebui = True
     assert start(host).get("/gpen/models").status_code == 200
+
+
+def test_the_person_is_a_picture_and_never_a_path(host, client, portrait, tmp_path):
+    """Whoever may call the API may not read this machine's files."""
+    path = tmp_path / "person.png"
+    Image.fromarray(portrait).save(path)
+    for text in (str(path), path.as_uri(), "data:," + str(path), "etc/passwds", "!"):
+        answer = client.post("/gpen/restore", json={"image": png(portrait), "model": LITE, "person": text})
+        assert answer.status_code == 422 and "person" in answer.text and "recogniser" not in answer.text, answer.text
+    answer = client.post("/gpen/restore", json={"image": png(portrait), "model": LITE, "person": png(portrait)})
+    assert answer.status_code == 422 and "w600k_r50.onnx" in answer.text, "a picture is taken; here the recogniser is missing"

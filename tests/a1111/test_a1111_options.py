@@ -17,7 +17,7 @@ from PIL import Image
 from gpen_core.options import RestoreOptions
 
 # A picture that is being generated keeps its size, and is no cropped face; the device is the host's.
-NOT_IN_SETTINGS = ("output_size", "factor", "background", "aligned", "device")
+NOT_IN_SETTINGS = ("output_size", "factor", "background", "aligned", "device", "person", "person_likeness")
 NOT_IN_EXTRAS = ("device",)
 
 
@@ -30,6 +30,13 @@ def promises(leave_out: tuple[str, ...]) -> pytest.MarkDecorator:
 def world(host: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     own_model(host.models)
     return World(monkeypatch, doors=("gpen_webui.engine",))
+
+
+def png(scene: Scene) -> str:
+    """A drawing as PNG in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(scene.pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def floats(image: Any) -> np.ndarray:
@@ -58,6 +65,8 @@ def test_extras_keep_the_promise(promise: Promise, host: Any, world: World) -> N
 
     def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
         given = {name: value for name, value in settings.items() if name in shown}
+        if "person" in given:
+            given["person"] = Image.fromarray(given["person"].pixels) if given["person"] else None
         for name, value in settings.items():
             if name not in shown:
                 setattr(host.opts, f"gpen_{name}", value)
@@ -96,9 +105,10 @@ def test_the_api_keeps_the_promise(promise: Promise, host: Any, world: World) ->
     ask = client.TestClient(app)
 
     def through(scene: Scene, settings: Mapping[str, Any]) -> np.ndarray:
-        buffer = io.BytesIO()
-        Image.fromarray(scene.pixels).save(buffer, "PNG")
-        answer = ask.post("/gpen/restore", json={"image": base64.b64encode(buffer.getvalue()).decode(), **settings})
+        given = {"image": png(scene), **settings}
+        if given.get("person"):
+            given["person"] = png(given["person"])
+        answer = ask.post("/gpen/restore", json=given)
         assert answer.status_code == 200, answer.text
         return floats(Image.open(io.BytesIO(base64.b64decode(answer.json()["image"]))))
 

@@ -32,7 +32,7 @@ def expected(option, choices):
 
 def test_settings_agree_with_the_table(host):
     fields, labels = host.ours("fields"), ours(host)
-    hidden = {"output_size", "factor", "background", "aligned", "device"}
+    hidden = {"output_size", "factor", "background", "aligned", "device", "person", "person_likeness"}
     assert {option.name for option in fields.settings()} == set(TABLE) - hidden
     assert set(labels) == {f"gpen_{name}" for name in TABLE if name not in hidden}
     for key, info in labels.items():
@@ -50,6 +50,9 @@ def test_extras_agree_with_the_table(host):
     assert set(controls) == {option.name for option in host.ours("fields").extras()} and set(controls) < set(TABLE)
     for name, control in controls.items():
         option = TABLE[name]
+        if name == "person":  # a picture, never a path
+            assert control.value is None and control.label == f"{option.label}. {option.help}" and control.arguments == {"type": "pil"}
+            continue
         assert control.value == option.default and control.label.startswith(option.label)
         # A checkbox has no info: gradio would show it above the label.
         assert (control.label, control.arguments.get("info")) == (f"{option.label}. {option.help}", None) if option.kind == "bool" else True
@@ -75,7 +78,8 @@ def test_api_agrees_with_the_table(host):
     types = {"int": "integer", "float": "number", "bool": "boolean", "text": "string", "choice": "string"}
     for name, option in {**TABLE, "preset": PRESET}.items():
         field = schema[name]
-        assert (field["default"], field["title"], field["description"]) == (option.default, option.label, option.help)
+        assert (field["default"], field["title"]) == (option.default, option.label)
+        assert field["description"] == option.help if name != "person" else "never a path" in field["description"]
         assert field["type"] == types[option.kind]
         assert (field.get("minimum"), field.get("maximum")) == (option.minimum, option.maximum)
         assert tuple(field.get("enum", ())) == option.choices

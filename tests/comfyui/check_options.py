@@ -14,7 +14,7 @@ from option_promises import NAMES, PROMISES
 from option_world import LITE, World, own_model
 
 # Said by other means in a graph: an upscale model, the node for aligned faces, the start option --cpu and its like.
-BY_OTHER_MEANS = {"background", "aligned", "device"}
+BY_OTHER_MEANS = {"background", "aligned", "device", "person"}
 OF_LOADING = ("model", "precision")
 
 
@@ -51,6 +51,8 @@ def taken(comfy, inputs, name, given):
     spec = comfy.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
     own = {**spec["required"], **spec["optional"]}
     changed = {inputs.NAMES.get(key, key): value for key, value in given.items()}
+    if "person" in changed:
+        changed["person"] = tensor(import_module("torch"), changed["person"]) if changed["person"] else None
     return settings(comfy, name, **{key: value for key, value in changed.items() if key in own and key not in OF_LOADING})
 
 
@@ -73,7 +75,7 @@ def test_what_the_nodes_leave_out_is_left_out_on_purpose(comfy, inputs):
     assert set(inputs.ELSEWHERE) == BY_OTHER_MEANS | set(OF_LOADING)
     own = {key for part in ("required", "optional") for key in comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"].INPUT_TYPES()[part]}
     own = {back for back in NAMES if inputs.NAMES.get(back, back) in own}
-    assert own == set(NAMES) - set(inputs.ELSEWHERE) | {"model"}
+    assert own == set(NAMES) - set(inputs.ELSEWHERE) | {"model", "person"}
     assert {"model", "precision"} <= set(comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["required"])
 
 

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from .components import Checkbox as Checkbox
 from .components import Dropdown as Dropdown
+from .components import Image as Image
 from .components import Slider as Slider
 from .components import Textbox as Textbox
 

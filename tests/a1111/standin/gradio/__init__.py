@@ -24,6 +24,9 @@ class Checkbox(Component): ...
 class Textbox(Component): ...
 
 
+class Image(Component): ...
+
+
 class Row(Component):
     def __enter__(self) -> Row:
         return self
