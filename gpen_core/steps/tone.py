@@ -35,20 +35,24 @@ def match_colour(restored: Pixels, original: Pixels, mask: Mask) -> Pixels:
     within 1/MAX_GAIN..MAX_GAIN and the shift within MAX_SHIFT. Returns (S, S, 3), 0..1. An empty mask changes nothing.
     """
     size = (_MEASURED_AT, _MEASURED_AT)
-    weight = cast(Mask, cv2.resize(mask, size, interpolation=cv2.INTER_AREA)).astype(np.float64).ravel()
-    total = float(weight.sum())
-    if total < 1e-3:
+    ours, kept, weight = (cast(Any, cv2.resize(each, size, interpolation=cv2.INTER_AREA)) for each in (restored, original, mask))
+    if float(weight.sum()) < 1e-3:
         return restored.copy()
-    ours_mean, ours_std = _statistics(cast(Pixels, cv2.resize(restored, size, interpolation=cv2.INTER_AREA)), weight / total)
-    kept_mean, kept_std = _statistics(cast(Pixels, cv2.resize(original, size, interpolation=cv2.INTER_AREA)), weight / total)
+    return _limited(cv2.transform(restored, colour_map(ours, kept, weight)))
+
+
+def colour_map(ours: Pixels, kept: Pixels, weight: Mask) -> NDArray[np.float32]:
+    """The affine map of RGB (3, 4) that gives `ours` (H, W, 3) the mean and spread of `kept`; weight: (H, W), not all 0."""
+    shares = weight.astype(np.float64).ravel() / float(weight.sum(dtype=np.float64))
+    ours_mean, ours_std = _statistics(ours, shares)
+    kept_mean, kept_std = _statistics(kept, shares)
     # The small constant (half an 8-bit level) keeps the gain of a flat face, whose spread is noise, at 1.
     gain = np.clip((kept_std + 0.002) / (ours_std + 0.002), 1.0 / MAX_GAIN, MAX_GAIN)
     shift = np.clip(kept_mean - ours_mean, -MAX_SHIFT, MAX_SHIFT)
     # out = mean + shift + gain * (x - mean) along each axis is one affine map of RGB.
     linear = _OPPONENT.T @ (gain[:, None] * _OPPONENT)
     offset = _OPPONENT.T @ (ours_mean + shift - gain * ours_mean)
-    matched = cv2.transform(restored, np.column_stack([linear, offset]).astype(np.float32))
-    return _limited(cast(Pixels, matched))
+    return np.column_stack([linear, offset]).astype(np.float32)
 
 
 def keep_low_frequencies(restored: Pixels, original: Pixels, amount: float) -> Pixels:
