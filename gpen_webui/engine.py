@@ -67,7 +67,8 @@ class Engine:
     def run(self, picture: Any, options: RestoreOptions | TaskOptions, hole: Pixels | None = None, *, person: Any = None) -> RestoreResult:
         """Restores the picture, or does another task. picture: as FaceRestorer accepts it; the device `auto` means the host's device.
 
-        hole: for inpainting. person: a picture of the person whose faces count; None for everyone's. Raises GpenError, with a message for users, if nothing could be done.
+        hole: for inpainting. person: a picture of the person whose faces count; None for everyone's.
+        Raises GpenError, with a message for users, if nothing could be done.
         """
         with self._lock, self._progress.shown():
             self.model = None
