@@ -164,8 +164,8 @@ def test_the_border_of_a_hole_is_soft() -> None:
 
 
 def test_a_hole_in_two_squares_is_filled_by_the_nearer_face() -> None:
-    left, right = face_at(10, 10, 80), face_at(60, 10, 80)
-    hole = hole_in((100, 160), (45, 55, 40, 60), (45, 55, 90, 110))
+    left, right = face_at(10, 10, 80), face_at(50, 10, 80)
+    hole = hole_in((100, 160), (45, 55, 60, 66), (45, 55, 73, 79))
     paints = iter([0.2, 0.8])
 
     class Each(Network):
@@ -173,7 +173,7 @@ def test_a_hole_in_two_squares_is_filled_by_the_nearer_face() -> None:
             return torch.full_like(x, next(paints) * 2 - 1)
 
     image = worker("inpaint", Each(), [left, right], order="left", feather=0)(np.full((100, 160, 3), 0.5, np.float32), hole=hole).image
-    assert abs(image[50, 50, 0] - 0.2) < 1e-6 and abs(image[50, 100, 0] - 0.8) < 1e-6
+    assert abs(image[50, 63, 0] - 0.2) < 1e-6 and abs(image[50, 76, 0] - 0.8) < 1e-6
 
 
 def test_holes_outside_all_faces_stay_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -189,7 +189,7 @@ def test_holes_outside_all_faces_stay_and_it_is_said(caplog: pytest.LogCaptureFi
 
 def test_white_in_a_face_is_a_hole_and_a_white_wall_is_none() -> None:
     picture = np.full((220, 300, 3), 0.5, np.float32)
-    picture[:, 250:] = 1  # a wall, up to the face and beyond
+    picture[:, 236:] = 1  # a wall, up to the face and beyond
     picture[20:40, 20:40] = 1  # outside the faces
     picture[100:112, 150:230] = 1
     face = face_at(90, 20, 200)
