@@ -71,7 +71,8 @@ def test_every_setting_of_a_task_is_a_flag_and_no_other(tmp_path, capsys, monkey
     monkeypatch.setitem(sys.modules, "gpen_core.restore.tasks", SimpleNamespace(TaskRestorer=make))
     a = picture(tmp_path / "a.png")
     for option in TaskOptions.table(task):
-        chosen = option.choices[-1] if option.choices else {"faces": "1", "mask_regions": "skin", "model": f"./{a}", "device": "cpu"}.get(option.name, "1")
+        texts = {"faces": "1", "mask_regions": "skin", "model": f"./{a}", "device": "cpu", "person": str(a)}
+        chosen = option.choices[-1] if option.choices else texts.get(option.name, "1")
         other = {"look_closer": False}.get(option.name, True) if option.kind == "bool" else option.checked(chosen)
         flag = [f"--{'' if other else 'no-'}{flag_of(option)[2:]}"] if option.kind == "bool" else [flag_of(option), chosen]
         assert run(capsys, task, a, "-o", a, "--skip-existing", *flag)[0] == 0
