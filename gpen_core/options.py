@@ -133,6 +133,18 @@ class RestoreOptions:
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
     colour_match: bool = _option("look", False, "bool", "Match colours", "Give the restored face the colours of the original face.")
+    auto_strength: bool = _option(
+        "look", False, "bool", "Spare sharp faces", "Blend less into a face that is sharp already; leave the sharpest alone."
+    )
+    guard: bool = _option(
+        "look", False, "bool", "Guard",
+        "Keep the original face if the restored one has another shape, moved landmarks, or is no longer found as a face.",
+    )  # fmt: skip
+    min_likeness: float = _option(
+        "look", 0.0, "float", "Minimum likeness",
+        "Keep the original face if a face recogniser finds the restored one less like it than this (0: off; needs w600k_r50.onnx).",
+        minimum=0, maximum=1, step=0.05,
+    )  # fmt: skip
     detector: str = _option(
         "finding", DETECTORS[0], "choice", "Detector",
         "Finds the faces. retinaface-mobile is included, retinaface-r50 needs facexlib, yunet needs its model file.",

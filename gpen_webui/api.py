@@ -89,8 +89,11 @@ class FaceInfo(pydantic.BaseModel):
     landmarks: list[list[float]] = Field(..., description="Eyes, tip of the nose, corners of the mouth, each as (x, y).")
     score: float = Field(..., description="The detector's confidence, 0 to 1.")
     angle: int = Field(0, description="The rotation of the picture, in degrees, when the face was found.")
-    status: str = Field(..., description="restored, failed (the original pixels are kept) or stopped (interrupted before this face).")
+    status: str = Field(
+        ..., description="restored, kept (a guard left the original), failed (the original stays) or stopped (interrupted before)."
+    )
     reason: str = Field("", description="Why it was not restored.")
+    strength: float = Field(0.0, description="How much of the restored face was blended in, 0 to 1.")
 
 
 class RestoreResponse(pydantic.BaseModel):

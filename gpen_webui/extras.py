@@ -83,6 +83,7 @@ def summary(result: RestoreResult) -> str:
     if result.stopped and not result.faces:
         return "interrupted before any face was found"
     done = sum(face.status == "restored" for face in result.faces)
+    kept = [f"face {face.index} kept ({face.reason})" for face in result.faces if face.status == "kept"]
     failed = [f"face {face.index} failed ({host.public(face.reason)})" for face in result.faces if face.status == "failed"]
     stopped = ["interrupted"] if result.stopped else []
-    return "; ".join([f"{done} of {len(result.faces)} face{'' if len(result.faces) == 1 else 's'}", *failed, *stopped])
+    return "; ".join([f"{done} of {len(result.faces)} face{'' if len(result.faces) == 1 else 's'}", *kept, *failed, *stopped])

@@ -9,7 +9,7 @@ from ..gpen_core.options import PRESET, PRESET_CONTROL, Group, Option, RestoreOp
 from ..gpen_core.task_options import FaceTask, TaskOptions
 
 # Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
-LATER = ("detail", "mask_regions", "occlusion")
+LATER = ("detail", "auto_strength", "guard", "min_likeness", "mask_regions", "occlusion")
 LATER_CHOOSING = ("person_likeness",)  # of the nodes that find faces
 # Set elsewhere in a workflow: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
 # model, `aligned` by Restore Aligned Faces, the person by a picture.

@@ -10,10 +10,10 @@ from ..gpen_core.errors import SettingsError
 from .detectors import PERSON_TIP, weights_folders
 from .faces import FACES, Faces, checked, faces_of
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER, LATER_CHANGING, LATER_CHOOSING, PASTING, option_inputs, options_from
+from .inputs import CHANGING, FINDING, LATER_CHANGING, LATER_CHOOSING, PASTING, option_inputs, options_from
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
-from .report import REPORT_TIP, chosen_line, count_faces, memory_line, none_line, restored_line, shown
+from .report import REPORT_TIP, chosen_line, count_faces, kept_line, memory_line, none_line, restored_line, shown
 from .restore import Finder, Found, make_restorer
 from .tensors import cpu_tensor, frames_of, from_arrays, to_array, where_to_look
 from .upscale import upscaler
@@ -191,15 +191,17 @@ class RestoreAlignedFaces:
         restorer = make_restorer(options, model, bar)
         session = Session(model)
         done: list[NDArray[np.float32]] = []
+        kept: list[str] = []
 
         def rest() -> None:
             """Restores the frames that are not done yet: all, or those after memory ran out."""
             for result in restorer.each_aligned(to_array(frame) for frame in frames[len(done) :]):
                 done.append(result.image)
-                bar.step(result.restored[0])
+                kept.extend(face.reason for face in result.faces if face.status == "kept")
+                bar.step(*result.restored)
 
         session.run(rest)
-        lines = [model.note, restored_line(len(done), len(done), model.name), memory_line(session.on_cpu)]
+        lines = [model.note, restored_line(len(done) - len(kept), len(done), model.name), kept_line(kept), memory_line(session.on_cpu)]
         return shown(lines, (from_arrays(done),))
 
 
@@ -227,7 +229,7 @@ class PasteFaces:
                     "UPSCALE_MODEL",
                     {"tooltip": "Upscales the rest of the picture when the output size is factor or native. Not connected: Lanczos."},
                 ),
-                **option_inputs(LATER),
+                **option_inputs(("detail",)),
             },
         }
 

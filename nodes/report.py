@@ -42,6 +42,11 @@ def failed_line(reasons: Sequence[str]) -> str:
     return f"{count_faces(len(reasons))} not restored: {reasons[0]}" if reasons else ""
 
 
+def kept_line(reasons: Sequence[str]) -> str:
+    """How many faces a guard kept as they were, and why the first."""
+    return f"{count_faces(len(reasons))} kept: {reasons[0]}" if reasons else ""
+
+
 def memory_line(on_cpu: bool) -> str:
     return "not enough GPU memory: ran on the CPU" if on_cpu else ""
 

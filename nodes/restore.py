@@ -15,7 +15,7 @@ from .host import Bar, interrupted
 from .inputs import CHANGING, FINDING, LATER, LATER_CHOOSING, PASTING, option_inputs, options_from, preset_input
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
-from .report import REPORT_TIP, failed_line, memory_line, none_line, restored_line, shown
+from .report import REPORT_TIP, failed_line, kept_line, memory_line, none_line, restored_line, shown
 from .tensors import cpu_tensor, frames_of, from_arrays, to_array, where_to_look
 from .upscale import upscaler
 
@@ -125,6 +125,7 @@ class RestoreFaces:
         crops: list[NDArray[np.float32]] = []
         restored: list[NDArray[np.float32]] = []
         failed: list[str] = []
+        kept: list[str] = []
         results: Iterator[RestoreResult | Exception] | None = None
 
         def following() -> RestoreResult:
@@ -149,6 +150,7 @@ class RestoreFaces:
             crops += result.crops
             restored += result.restored
             failed += [face.reason for face in result.faces if face.status == "failed"]
+            kept += [face.reason for face in result.faces if face.status == "kept"]
             if not faces:
                 bar.step()
         bar.finish()
@@ -159,6 +161,7 @@ class RestoreFaces:
         lines = [
             model.note,
             restored_line(len(crops), sum(counts), model.name),
+            kept_line(kept),
             failed_line(failed),
             none_line(counts, options.threshold if given is None else None),
             memory_line(session.on_cpu),

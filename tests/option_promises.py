@@ -12,7 +12,25 @@ from typing import Any
 
 import cv2
 import numpy as np
-from option_world import BLUE, GREY, LITE, OWN, PINK, RED, WHITE, YELLOW, Drawn, Scene, draw, flat, same, smeared, striped, tinted
+from option_world import (
+    BLUE,
+    GREY,
+    LITE,
+    OWN,
+    PINK,
+    RED,
+    WHITE,
+    YELLOW,
+    Drawn,
+    Scene,
+    draw,
+    flat,
+    half_lost,
+    same,
+    smeared,
+    striped,
+    tinted,
+)  # fmt: skip
 
 Image = np.ndarray  # (H, W, 3) float32 0..1
 Run = Callable[[Scene, Mapping[str, Any]], Image]
@@ -114,6 +132,17 @@ def _colour_match(scene: Scene, images: Sequence[Image]) -> None:
     assert as_made > 0.08 and matched < 0.02, (as_made, matched)
 
 
+def _soft(scene: Scene, *sharp: str) -> Scene:
+    """The scene out of focus, but for fine rows on these faces."""
+    pixels = cv2.GaussianBlur(scene.pixels, (0, 0), 3).astype(np.float32)
+    for face in scene.faces:
+        if face.name in sharp:
+            (x, y), far = face.centre, face.side // 2
+            rows = np.arange(y - far, y + far)[:, None, None] // 2 % 2 * 30 - 15
+            pixels[y - far : y + far, x - far : x + far, 1:] += rows
+    return Scene(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), scene.faces)
+
+
 def _mask(scene: Scene, images: Sequence[Image]) -> None:
     x, y = scene.faces[0].centre
     ellipse, parsed = (np.abs(image - before(scene)).max(axis=2)[y] > 0.1 for image in images)
@@ -190,6 +219,8 @@ CROWD = draw(
     Drawn("smallest", (300, 60), 46, 0.93), Drawn("confidence", (295, 190), 59, 0.99),
 )  # fmt: skip
 ROW = draw((100, 320), Drawn("a", (40, 50), 60), Drawn("b", (120, 50), 70), Drawn("c", (200, 50), 64), Drawn("d", (280, 50), 56))
+# The network loses the second face: it is no longer a face, nor like it.
+TWO = draw((90, 180), Drawn("held", (45, 45), other=0.95), Drawn("lost", (135, 45)))
 FLAT = {"look_closer": False}  # quicker; the faces are large enough
 # Likeness to a: 1, 0.6, 0.1; to the stranger: below 0 (see World).
 PEOPLE = draw((100, 240), Drawn("a", (40, 50), 60, 0.95), Drawn("b", (120, 50), 70, 0.8), Drawn("c", (200, 50), 64, 0.717))
@@ -203,6 +234,15 @@ PROMISES: tuple[Promise, ...] = (
     Promise("fidelity", (0.0, 0.5, 1.0), draw((90, 90), Drawn("one", (45, 45), 64, 0.91)), _fidelity, paint=striped),
     Promise("detail", (1.0, 0.5, 0.0), draw((180, 180), Drawn("one", (90, 90), 128), stripes=14), _detail, size=32, paint=same),
     Promise("colour_match", (False, True), ONE, _colour_match, {"detail": 0.0}, paint=tinted),
+    Promise(
+        "auto_strength",
+        (False, True),
+        _soft(draw((100, 220), Drawn("sharp", (50, 50), 90), Drawn("soft", (165, 50), 90)), "sharp"),
+        painted({"sharp", "soft"}, {"soft"}),
+        size=128,
+    ),
+    Promise("guard", (False, True), TWO, painted({"held", "lost"}, {"held"}), paint=half_lost),
+    Promise("min_likeness", (0.0, 0.65, 0.999), TWO, painted({"held", "lost"}, {"held"}, set()), paint=half_lost),
     Promise(
         "detector",
         ("retinaface-mobile", "yunet", "retinaface-r50"),
@@ -264,6 +304,11 @@ ALIGNED: tuple[Promise, ...] = (
     Promise("fidelity", (0.0, 0.5, 1.0), SQUARE, _fidelity, paint=striped),
     Promise("detail", (1.0, 0.5, 0.0), draw((128, 128), Drawn("one", (64, 64), 128), stripes=14), _detail, size=32, paint=same),
     Promise("colour_match", (False, True), SQUARE, _colour_match, {"detail": 0.0}, paint=tinted),
+    Promise("auto_strength", (False, True), _soft(SQUARE), painted({"one"}, {"one"}), size=128),
+    Promise("auto_strength", (False, True), _soft(SQUARE, "one"), painted({"one"}, set()), size=128),
+    Promise("guard", (False, True), SQUARE, painted({"one"}, set()), paint=flat),
+    Promise("guard", (False, True), SQUARE, painted({"one"}, {"one"}), paint=tinted),
+    Promise("min_likeness", (0.0, 0.8), SQUARE, painted({"one"}, set()), paint=flat),
     Promise("output_size", ("keep", "factor", "native"), SQUARE, _output_size, {"factor": 1.5}, size=128),
     Promise("factor", (2.0, 1.5, 3.0), SQUARE, _factor, {"output_size": "factor"}),
     Promise("detail", (1.0, 0.0), draw((36, 36), Drawn("one", (18, 18), 36), stripes=4), _small_all_new, size=100, paint=flat),

@@ -154,6 +154,12 @@ def smeared(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     return y
 
 
+def half_lost(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """Returns its input with another tint, but paints one colour over a face whose lower half has red in it (Drawn.other below 0.7)."""
+    lost = (x[:, :1, 5 * x.shape[2] // 8, x.shape[3] // 2, None, None] > 0.3).to(x.dtype)
+    return lost * flat(x, colour) + (1 - lost) * tinted(x, colour)
+
+
 def same(x: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     """Returns its input."""
     return x

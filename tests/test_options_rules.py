@@ -13,15 +13,16 @@ from gpen_core.options import OFFICIAL_REGIONS, REGIONS, Option, RestoreOptions,
 TABLE = {option.name: option for option in RestoreOptions.table()}
 # Defaults and limits are kept by others: saved workflows, pictures' parameters, scripts. Whoever changes one changes it here as well.
 NUMBERS = {
-    "strength": (1.0, 0, 1, 0.05), "fidelity": (0.0, 0, 1, 0.05), "detail": (1.0, 0, 1, 0.05), "threshold": (0.9, 0.05, 1, 0.01),
+    "strength": (1.0, 0, 1, 0.05), "fidelity": (0.0, 0, 1, 0.05), "detail": (1.0, 0, 1, 0.05), "min_likeness": (0.0, 0, 1, 0.05),
+    "threshold": (0.9, 0.05, 1, 0.01),
     "min_size": (0, 0, 16384, 1), "max_size": (0, 0, 16384, 1), "max_faces": (0, 0, 1000, 1), "feather": (0.5, 0, 1, 0.05),
     "factor": (2.0, 1, 8, 0.25), "person_likeness": (0.3, 0, 1, 0.05),
 }  # fmt: skip
 OTHERS = {
-    "model": "auto", "colour_match": False, "detector": "retinaface-mobile", "look_closer": True, "rotations": False, "order": "largest",
-    "faces": "", "mask": "landmarks", "output_size": "keep", "background": "lanczos", "aligned": False, "precision": "auto",
-    "device": "auto", "occlusion": "off", "mask_regions": "skin,nose,glasses,eyes,brows,ears,mouth,lips,hair,earrings,necklace,neck",
-    "person": "",
+    "model": "auto", "colour_match": False, "auto_strength": False, "guard": False, "detector": "retinaface-mobile", "look_closer": True,
+    "rotations": False, "order": "largest", "faces": "", "mask": "landmarks", "output_size": "keep", "background": "lanczos",
+    "aligned": False, "precision": "auto", "device": "auto", "occlusion": "off",
+    "mask_regions": "skin,nose,glasses,eyes,brows,ears,mouth,lips,hair,earrings,necklace,neck", "person": "",
 }  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def test_unknown_settings_and_their_nearest_names() -> None:
 
 def test_options_are_in_groups_and_in_order() -> None:
     assert [option.name for option in RestoreOptions.of("size", "look")] == [
-        "strength", "fidelity", "detail", "colour_match", "output_size", "factor", "background",
+        "strength", "fidelity", "detail", "colour_match", "auto_strength", "guard", "min_likeness", "output_size", "factor", "background",
     ]  # fmt: skip
     groups = {option.group for option in TABLE.values()}
     assert sum(len(RestoreOptions.of(group)) for group in groups) == len(TABLE) and RestoreOptions.of() == ()

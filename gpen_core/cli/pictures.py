@@ -264,7 +264,8 @@ def _frames(result: JobResult) -> str:
 def _restored_line(result: JobResult) -> str:
     good = sum(face["status"] == "restored" for face in result.faces)
     count = f"{good} of {len(result.faces)} faces" if good != len(result.faces) else _plural(good, "face")
-    return _line(result, f"{_frames(result)}{count}, ")
+    kept = sum(face["status"] == "kept" for face in result.faces)
+    return _line(result, f"{_frames(result)}{count}{f', {kept} kept' if kept else ''}, ")
 
 
 def _detected_line(result: JobResult) -> str:

@@ -16,8 +16,11 @@ from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps.align import template_points
 from ..steps.detail import kept_detail
+from ..steps.guards import SHARP, Guards, KeptError
 from .compose import adjust_tone, enlarged
-from .results import FaceResult, RestoreResult
+from .results import FaceResult, RestoreResult, Status
+
+_STOPPED = "interrupted before this face was restored"
 
 
 class AlignedFace:
@@ -32,17 +35,20 @@ class AlignedFace:
         *,
         upscaler: Callable[[Pixels], Pixels] | None = None,
         progress: Progress | None = None,
+        guards: Guards | None = None,
     ) -> None:
         self.source = source
         self._size, self._template, self._options = size, template, options
-        self._upscaler, self._progress = upscaler, progress or Progress()
+        self._upscaler, self._progress, self._guards = upscaler, progress or Progress(), guards or Guards()
+        self._face = whole_face(template, source.pixels.shape)
+        self._share = self._guards.share(source.pixels, self._face.landmarks, template, size)
         self.cropped: deque[Pixels] = deque()
-        self.left = 1
+        self.put_back()
 
     def put_back(self) -> None:
         """See Composition."""
         self.cropped.clear()
-        self.left = 1
+        self.left = 1 if self._share else 0
 
     def crops(self) -> Iterator[tuple[int, Pixels]]:
         """The whole picture in the network's size, unless it was taken already."""
@@ -54,38 +60,53 @@ class AlignedFace:
     def composed(self, made_faces: Iterator[Pixels | GpenError]) -> RestoreResult:
         """The result. Raises the error of a face that failed: there is no picture around it."""
         if not self.cropped and self._progress.stop():
-            return self._result(None, None)
+            return self._unchanged("stopped", _STOPPED)
+        if not self._share:
+            return self._unchanged("kept", SHARP)
         try:
             made = next(made_faces)
         except Stopped:
-            return self._result(None, None)
+            return self._unchanged("stopped", _STOPPED)
         crop = self.cropped.popleft()
         if isinstance(made, GpenError):
             raise made
         return self._result(crop, made)
 
-    def _result(self, crop: Pixels | None, restored: Pixels | None) -> RestoreResult:
-        """crop, restored: None if the user interrupted."""
+    def _result(self, crop: Pixels, restored: Pixels) -> RestoreResult:
         o, size, source = self._options, self._size, self.source
         shape = source.pixels.shape
-        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, size / max(shape[:2]))}[o.output_size]
-        base, alpha, scale, stopped = enlarged(source, scale, self._upscaler, self._progress, made=restored is not None)
-        face = whole_face(self._template, shape)
-        if crop is None or restored is None or stopped:
-            faces, mask = (
-                [FaceResult(face, 0, "stopped", "interrupted before this face was restored")],
-                np.zeros(base.shape[:2], np.float32),
-            )
-            return RestoreResult(source.with_pixels(base, alpha), faces, mask, "", 0.0, scale, stopped=True)
-        restored = adjust_tone(restored, crop, np.ones((size, size), np.float32), o)
+        all_of_it = np.ones((size, size), np.float32)
+        try:
+            self._guards.check(crop, restored, all_of_it, template_points(self._template, size))
+        except KeptError as error:
+            return self._unchanged("kept", str(error))
+        base, alpha, scale, stopped = self._enlarged(made=True)
+        if stopped:
+            return self._left_at(base, alpha, scale, "stopped", _STOPPED)
+        restored = adjust_tone(restored, crop, all_of_it, o)
         fitted = _resized(restored, base.shape)
         everywhere = np.ones(shape[:2], np.float32)
         detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)
         if detail is not None:
             fitted = fitted + _resized(detail, base.shape)
-        pixels = base if o.strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(o.strength)
-        faces, mask = [FaceResult(face, 0, "restored")], np.ones(base.shape[:2], np.float32)
+        strength = o.strength * self._share
+        pixels = base if strength == 0 else base + (np.clip(fitted, 0, 1) - base) * np.float32(strength)
+        faces, mask = [FaceResult(self._face, 0, "restored", strength=strength)], np.ones(base.shape[:2], np.float32)
         return RestoreResult(source.with_pixels(pixels, alpha), faces, mask, "", 0.0, scale, crops=[crop], restored=[restored])
+
+    def _enlarged(self, *, made: bool = False) -> tuple[Pixels, Pixels | None, float, bool]:
+        o, shape = self._options, self.source.pixels.shape
+        scale = {"keep": 1.0, "factor": o.factor, "native": max(1.0, self._size / max(shape[:2]))}[o.output_size]
+        return enlarged(self.source, scale, self._upscaler, self._progress, made=made)
+
+    def _unchanged(self, status: Status, reason: str) -> RestoreResult:
+        """The result without a restored face, enlarged if the user did not interrupt."""
+        base, alpha, scale, stopped = self._enlarged()
+        return self._left_at(base, alpha, scale, "stopped" if stopped else status, _STOPPED if stopped else reason)
+
+    def _left_at(self, base: Pixels, alpha: Pixels | None, scale: float, status: Status, reason: str) -> RestoreResult:
+        faces, mask = [FaceResult(self._face, 0, status, reason)], np.zeros(base.shape[:2], np.float32)
+        return RestoreResult(self.source.with_pixels(base, alpha), faces, mask, "", 0.0, scale, stopped=status == "stopped")
 
 
 def _resized(square: Pixels, shape: Sequence[int], enlarging: int = cv2.INTER_CUBIC) -> Pixels:

@@ -17,8 +17,9 @@ from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import background, tone
-from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points
+from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points, transform
 from ..steps.detail import detail_of_face
+from ..steps.guards import SHARP, Guards, KeptError
 from ..steps.mask import Mask, Parser, classes_of, clip_to_picture, landmark_mask, parsing_mask
 from ..steps.occlusion import Occluder, changed_beyond_reason, seen_by
 from ..steps.paste import Compositor
@@ -78,12 +79,19 @@ class Composition:
         upscaler: Callable[[Pixels], Pixels] | None = None,
         progress: Progress | None = None,
         previews: bool = True,
+        guards: Guards | None = None,
     ) -> None:
+        """guards: leave faces as they are; None: there are none. The rest: see compose()."""
         self.source = source
         self.faces = faces
         self._sizes, self._template, self._options, self._previews = sizes, template, options, previews
         self._parser, self._occluder, self._upscaler, self._progress = parser, occluder, upscaler, progress or Progress()
-        self._matrices = [_matrix(face, size, template) for face, size in zip(faces, sizes, strict=True)]
+        self._guards = guards or Guards()
+        each = list(zip(faces, sizes, strict=True))
+        self._shares = [self._guards.share(source.pixels, face.landmarks, template, size) for face, size in each]  # of the strength
+        self._matrices = [
+            _matrix(face, size, template) if share else KeptError(SHARP) for (face, size), share in zip(each, self._shares, strict=True)
+        ]
         self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
         self.put_back()
 
@@ -129,11 +137,15 @@ class Composition:
                 continue
             except DeviceError:
                 raise  # it would fail every face
+            except KeptError as error:
+                log.info("face %d is kept as it was: %s", index, error)
+                result.faces.append(FaceResult(face, index, "kept", str(error), 0.0))
+                continue
             except GpenError as error:
                 log.warning("face %d was not restored: %s", index, error)
                 result.faces.append(FaceResult(face, index, "failed", str(error)))
                 continue
-            result.faces.append(FaceResult(face, index, "restored"))
+            result.faces.append(FaceResult(face, index, "restored", strength=self._strength(index)))
             result.crops.append(crop)
             result.restored.append(made)
             progress.report(index + 1, len(self.faces), f"face {index + 1}/{len(self.faces)}", made if self._previews else None)
@@ -153,13 +165,17 @@ class Composition:
         if isinstance(made, GpenError):
             raise made
         soft = landmark_mask(template_points(self._template, size), size, feather=options.feather)
+        self._guards.check(crop, made, soft, transform(self.faces[index].landmarks, matrix))
         measures = options.colour_match or options.occlusion != "off"
         inside = clip_to_picture(soft, matrix, source.shape) if measures else soft
         made = adjust_tone(made, crop, inside, options)
         mask = face_mask(crop, made, soft, inside, options, self._parser, self._occluder)
         detail = detail_of_face(source, crop, made, mask, matrix, options.detail, shape)
-        compositor.add(made, mask, rescale_matrix(matrix, source.shape, shape), strength=options.strength, detail=detail)
+        compositor.add(made, mask, rescale_matrix(matrix, source.shape, shape), strength=self._strength(index), detail=detail)
         return crop, made
+
+    def _strength(self, index: int) -> float:
+        return self._options.strength * self._shares[index]
 
     def _enlarged(self) -> tuple[Pixels, Pixels | None, float, bool]:
         o = self._options
@@ -222,7 +238,7 @@ def enlarged(
 
 
 def _matrix(face: Face, size: int, template: str) -> Matrix | GpenError:
-    """The matrix from picture to crop, or the error if the landmarks do not fit the template."""
+    """The matrix from picture to crop, or the error if the landmarks do not fit the template: no head has them."""
     try:
         return similarity(face.landmarks, template_points(template, size))
     except GpenError as error:

@@ -10,6 +10,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,9 +25,10 @@ from ..pixels import Pixels
 from ..progress import Progress
 from ..runtime import pick_device, pick_dtype
 from ..steps import background
+from ..steps.guards import Guards
 from ..steps.mask import Parser, load_parser, need_parser
 from ..steps.occlusion import Occluder, load_occluder
-from ..steps.recognise import load_recogniser
+from ..steps.recognise import Recogniser, load_recogniser
 from ..weights.catalog import Task
 from ..weights.folders import helper_folders, models_dir
 from .aligned import AlignedFace
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from ..network.fused import Network
 
 log = logging.getLogger(__name__)
+
+_LOOKS_LIKE_A_FACE = 0.3  # a detection threshold for restored faces: lower than for finding faces, since there is one
 
 
 class FaceRestorer:
@@ -84,6 +88,8 @@ class FaceRestorer:
         named = self.options.person.strip()
         self._given_person: Any = person if person is not None or not named else Path(named)
         self._person: Person | None = None
+        self._recogniser: Recogniser | None = None
+        self._guards = Guards()
         self._prepared = False
 
     def prepare(self) -> None:
@@ -109,7 +115,9 @@ class FaceRestorer:
         if not o.aligned:
             self._occluder = self._occluder or load_occluder(o.occlusion, folders)
             self._prepare_person()
+        if not o.aligned or o.guard:
             self._prepare_detector()
+        self._guards = self._make_guards()
         if parses:
             self._parser = load_parser(folders, device)
         if enlarges:
@@ -118,15 +126,31 @@ class FaceRestorer:
             self._load_network(device, dtype)
         self._prepared = True
 
+    def _make_guards(self) -> Guards:
+        """Raises FeatureMissingError if a recogniser is asked for and its file is not there."""
+        o = self.options
+        recogniser = self._prepare_recogniser() if o.min_likeness > 0 else None
+        return Guards(o.auto_strength, self._largest_face if o.guard else None, recogniser, o.min_likeness)
+
+    def _largest_face(self, picture: Pixels) -> NDArray[np.float64] | None:
+        """The landmarks (5, 2) of the largest face, or None."""
+        faces = self._prepare_detector().detect(picture, _LOOKS_LIKE_A_FACE)
+        return np.asarray(max(faces, key=lambda face: face.area).landmarks, np.float64) if faces else None
+
     def _prepare_detector(self) -> Detector:
         if self._detector is None:
             device = pick_device(self.options.device)
             self._detector = make_detector(self.options.detector, device=str(device), weights_folders=self._weights_folders())
         return self._detector
 
+    def _prepare_recogniser(self) -> Recogniser:
+        if self._recogniser is None:
+            self._recogniser = load_recogniser(self._weights_folders())
+        return self._recogniser
+
     def _prepare_person(self) -> Person | None:
         if self._person is None and self._given_person is not None:
-            recogniser = load_recogniser(self._weights_folders())
+            recogniser = self._prepare_recogniser()
             self._person = Person(self._given_person, recogniser, lambda pixels: self._found(pixels, None), self.options.person_likeness)
         return self._person
 
@@ -236,7 +260,8 @@ class FaceRestorer:
     def _begin(self, picture: Any, faces: Sequence[Face] | None) -> Begun:
         source = picture if isinstance(picture, Picture) else from_array(picture)
         if self.options.aligned:
-            return AlignedFace(source, self.size, self.template, self.options, upscaler=self._upscaler, progress=self.progress)
+            also: Any = {"upscaler": self._upscaler, "progress": self.progress, "guards": self._guards}
+            return AlignedFace(source, self.size, self.template, self.options, **also)
         chosen = self._choose(source.pixels) if faces is None else list(faces)
         return Composition(
             source,
@@ -248,6 +273,7 @@ class FaceRestorer:
             occluder=self._occluder,
             upscaler=self._upscaler,
             progress=self.progress,
+            guards=self._guards,
         )
 
     def _make(self, crops: Iterator[Pixels]) -> Iterator[Pixels | GpenError]:

@@ -10,25 +10,28 @@ from numpy.typing import NDArray
 
 from ..faces.face import Face
 
-Status = Literal["restored", "failed", "stopped"]
+Status = Literal["restored", "kept", "failed", "stopped"]
 
 
 @dataclass(frozen=True, eq=False)
 class FaceResult:
     """One selected face: where it is in the input picture, and whether it was restored.
 
-    index: its position in the chosen order, from 0. status: "restored"; "failed" (the original pixels stay; `reason` says why);
-    "stopped" (the user interrupted before it was done).
+    index: its position in the chosen order, from 0. status: "restored"; "kept" (a guard left the original; `reason` says why); "failed"
+    (the original pixels stay; `reason` says why); "stopped" (the user interrupted before it was done). strength: how much of a restored
+    face was blended in, 0..1: the setting, or less for a face that is sharp already (`auto_strength`).
     """
 
     face: Face
     index: int
     status: Status
     reason: str = ""
+    strength: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Box, landmarks, score, status, reason and index as JSON values."""
-        return {**self.face.to_json(), "index": self.index, "status": self.status, "reason": self.reason}
+        """Box, landmarks, score, status, reason, index and strength as JSON values."""
+        own = {"index": self.index, "status": self.status, "reason": self.reason, "strength": round(self.strength, 4)}
+        return {**self.face.to_json(), **own}
 
 
 @dataclass

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What restoring does to a face besides pasting it: nothing here.
-NEUTRAL: dict[str, Value] = {"strength": 1.0, "fidelity": 0.0, "detail": 0.0, "colour_match": False}
+NEUTRAL: dict[str, Value] = {
+    "strength": 1.0, "fidelity": 0.0, "detail": 0.0, "colour_match": False, "auto_strength": False, "guard": False, "min_likeness": 0.0,
+}  # fmt: skip
 
 
 class TaskRestorer:
@@ -124,7 +126,7 @@ class TaskRestorer:
             return RestoreResult(source, [stopped], np.zeros(source.pixels.shape[:2], np.float32), "", 0.0, stopped=True)
         mask = (image.pixels != source.pixels).any(axis=2).astype(np.float32)
         progress.report(1, 1, "face 1/1", image.pixels)
-        return RestoreResult(image, [FaceResult(face, 0, "restored")], mask, "", 0.0)
+        return RestoreResult(image, [FaceResult(face, 0, "restored", strength=1.0)], mask, "", 0.0)
 
     def _colorized(self, source: Picture, faces: Sequence[Face]) -> RestoreResult:
         luma = luma_of(source.pixels)

@@ -101,7 +101,7 @@ def kept_detail(picture: Pixels, seen: Pixels, restored: Pixels, mask: Mask, siz
     size = max(1.0, size)
     residual = cast(Pixels, cv2.transform(picture - seen, _AXES))
     luma = cast(Pixels, cv2.transform(picture, _AXES[:1]))
-    step = max(0.0, _step_between_blocks(luma) - _NO_STEP)
+    step = max(0.0, step_between_blocks(luma) - _NO_STEP)
     bands, masks = _bands(residual, mask, max(1, int(np.ceil(np.log2(size) - 0.01))))
     kept: Pixels | None = None
     for level in reversed(range(len(bands))):
@@ -148,7 +148,7 @@ def _noise(energy: Pixels, mask: Mask) -> NDArray[np.float32]:
     return (_NOISE_GAIN * noise).astype(np.float32)
 
 
-def _step_between_blocks(luma: Pixels) -> float:
+def step_between_blocks(luma: Pixels) -> float:
     """How much larger the step between JPEG blocks is than between other neighbours, in levels of 0..1; about 0 without JPEG.
 
     The blocks may begin anywhere. Both directions must show the step, because stripes show it in one.
