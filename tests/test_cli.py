@@ -36,7 +36,8 @@ def test_every_setting_is_a_flag(made, tmp_path, capsys):
     values = {
         "model": "GPEN-BFR-512", "strength": "0.5", "fidelity": "0.25", "detail": "0.75", "min_likeness": "0.3",
         "detector": "yunet",
-        "threshold": "0.6", "min_size": "8", "max_size": "900", "order": "left", "max_faces": "3", "faces": "0,2", "mask": "parsing",
+        "threshold": "0.6", "min_size": "8", "max_size": "900", "order": "left", "max_faces": "3", "faces": "0,2",
+        "person": "p.png", "person_likeness": "0.4", "mask": "parsing",
         "feather": "0.35", "mask_regions": "skin,eyes", "occlusion": "change",
         "output_size": "factor", "factor": "3", "background": "realesrgan", "precision": "fp32", "device": "cpu",
     }  # fmt: skip
