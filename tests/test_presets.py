@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from cli_help import run
@@ -109,3 +110,19 @@ def test_the_docs_say_what_each_does() -> None:
         shown = (f"{key} {('yes' if value else 'no') if isinstance(value, bool) else f'{value:g}' if isinstance(value, float) else value}"
                  for key, value in preset.values.items())  # fmt: skip
         assert rows[name] == (preset.help, ", ".join(f"`{one}`" for one in shown))
+
+
+def test_the_docs_code_fills_scratches_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "old-photos.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    ramp = np.tile(np.linspace(60, 120, 48, dtype=np.uint8)[:, None], (3, 1, 48)).transpose(1, 2, 0)
+    scratched, mask = ramp.copy(), np.zeros((48, 48), np.uint8)
+    cv2.line(scratched, (10, 5), (30, 40), (255, 255, 255), 1)
+    cv2.line(mask, (10, 5), (30, 40), 255, 3)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("scan.png", scratched)
+    cv2.imwrite("scratches.png", mask)
+    exec(compile(code, "old-photos.md", "exec"), {})
+    filled = cv2.imread("filled.png")
+    assert filled is not None and np.array_equal(filled[mask == 0], ramp[mask == 0])
+    assert np.abs(filled.astype(int) - ramp)[mask > 0].max() < 12

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from option_promises import NAMES, PROMISES, Promise
-from option_world import Scene, World, own_model
+from option_promises import NAMES, PROMISES, Promise, Run
+from option_world import LITE, Drawn, Scene, World, draw, own_model
 from PIL import Image
 
 from gpen_core.options import RestoreOptions
@@ -96,8 +96,8 @@ def test_the_device_is_the_hosts(host: Any, world: World, monkeypatch: pytest.Mo
     next(promise for promise in PROMISES if promise.name == "device").check(world, through)
 
 
-@promises(())
-def test_the_api_keeps_the_promise(promise: Promise, host: Any, world: World) -> None:
+def api(host: Any) -> Run:
+    """Sends settings and a scene's picture to the API, and returns the restored picture."""
     fastapi = pytest.importorskip("fastapi", reason="the WebUI brings fastapi")
     client = pytest.importorskip("fastapi.testclient", reason="fastapi's test client needs httpx")
     app = fastapi.FastAPI()
@@ -112,4 +112,19 @@ def test_the_api_keeps_the_promise(promise: Promise, host: Any, world: World) ->
         assert answer.status_code == 200, answer.text
         return floats(Image.open(io.BytesIO(base64.b64decode(answer.json()["image"]))))
 
-    promise.check(world, through)
+    return through
+
+
+@promises(())
+def test_the_api_keeps_the_promise(promise: Promise, host: Any, world: World) -> None:
+    promise.check(world, api(host))
+
+
+def test_the_api_puts_a_preset_below_what_is_sent(host: Any, world: World) -> None:
+    scene, ask = draw((90, 180), Drawn("clear", (45, 45)), Drawn("doubtful", (135, 45), score=0.75)), api(host)
+    for sent, wanted in (
+        ({}, {"clear"}),
+        ({"preset": "group"}, {"clear", "doubtful"}),
+        ({"preset": "group", "threshold": 0.9}, {"clear"}),  # the default, but it was sent
+    ):
+        assert scene.painted(ask(scene, {"model": LITE, **sent})) == wanted, sent
