@@ -35,6 +35,7 @@ _SECOND_DERIVATIVE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _BLUE = np.array([[-0.168736, -0.331264, 0.5]], np.float32)
 _SHRUNK = 0.75  # from this scale of the crop on, the picture itself is judged
+_MUCH_SHRUNK, _LOWER = 0.4, 0.09
 _SMALLEST = 24  # pixels a side of the area that is pasted: a smaller face has too little detail to judge
 
 # Restorations of 120 spoilt portraits moved landmarks by up to 0.15 eye distances, and coarse structure by up to 3 grey levels.
@@ -103,16 +104,18 @@ def sharpness(picture: Pixels, landmarks: ArrayLike, template: str, size: int) -
     noise, specks = (_local_noise(channel)[own_mask > 0.5] for channel in (luma, blue))
     quiet, middle = (float(value) for value in np.percentile(noise, (10, 50)))
     noisy = _between(quiet, *_GRAINY) * _between(quiet / max(1e-6, middle), *_EVEN)
-    blocks = step_between_blocks(luma) * 255 / max(1.0, _SURE_OF_BLOCKS / min(part.shape[:2])) ** 0.5
-    if scale < _SHRUNK:
-        luma = cast(Pixels, cv2.transform(crop_face(picture, matrix, size), _LUMA))
-    else:  # as it is, because enlarging blurs
-        mask = own_mask
+    blocks = 0.0
+    if scale >= _SHRUNK:  # a network that sees a smaller copy does not see them
+        blocks = step_between_blocks(luma) * 255 / max(1.0, _SURE_OF_BLOCKS / min(part.shape[:2])) ** 0.5
+    else:
+        luma, own_mask = cast(Pixels, cv2.transform(crop_face(picture, matrix, size), _LUMA)), mask
     smaller = cast(Pixels, cv2.pyrDown(luma))
-    fine = _energy(luma, smaller, mask > 0.5)
-    coarse = _energy(smaller, cast(Pixels, cv2.pyrDown(smaller)), cv2.pyrDown(mask) > 0.5)
+    fine = _energy(luma, smaller, own_mask > 0.5)
+    coarse = _energy(smaller, cast(Pixels, cv2.pyrDown(smaller)), cv2.pyrDown(own_mask) > 0.5)
     clean = (1 - noisy) * (1 - _between(float(np.percentile(specks, 10)), *_SPECKLED)) * (1 - _between(blocks, *_BLOCKS))
-    return clean * _between((fine / max(coarse, 1e-12)) ** 0.5, _BLURRED, _SHARP)
+    # The more detail than the network can draw a face has, the less a soft one gains.
+    lower = _LOWER * (1 - _between(scale, _MUCH_SHRUNK, _SHRUNK))
+    return clean * _between((fine / max(coarse, 1e-12)) ** 0.5, _BLURRED - lower, _SHARP - lower)
 
 
 def drift(crop: Pixels, made: Pixels, mask: Mask, landmarks: ArrayLike, find: FindLandmarks) -> str:
