@@ -40,6 +40,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     "threshold": 0.7,  # small, half hidden or turned faces have lower scores
                     "look_closer": True,
                     "min_size": 12,  # of fewer pixels, a network makes somebody else
+                    "guard": True,  # among many there is always one that goes wrong, and nobody looks at each
                 }
             ),
         ),
@@ -51,6 +52,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     "rotations": True,  # scans often lie on their side
                     "detail": 0.0,  # what is finer than the network draws is grain and paper here
                     "colour_match": True,  # the face keeps the tint of a sepia or faded print
+                    "guard": True,  # damage can be taken for features
                 }
             ),
         ),
@@ -62,6 +64,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     "threshold": 0.98,
                     "look_closer": False,  # enlarged, small drawn faces look more like photographs
                     "rotations": False,
+                    "auto_strength": True,  # drawn lines are sharp
+                    "guard": True,
                 }
             ),
         ),
