@@ -90,6 +90,16 @@ def test_only_the_face_is_looked_at() -> None:
     assert (changed_beyond_reason(crop, made, np.zeros((256, 256), np.float32)) == 1).all()
 
 
+@pytest.mark.parametrize("size", [128, 512])
+def test_what_is_invented_beyond_the_pictures_border_is_no_occlusion(size: int) -> None:
+    """A face cut by the border: the network sees and changes a mirrored copy there."""
+    crop, made, inside = picture(size), picture(size), inside_of(size)
+    cut = size // 2
+    inside[:, cut:] = 0
+    made[:, cut:] += 0.4
+    assert (changed_beyond_reason(crop, made, inside) == 1).all()
+
+
 def test_the_limit_follows_the_rest_of_the_face() -> None:
     """The same spot counts on a face that hardly changed, and not on one that changed all over."""
     rng = np.random.default_rng(3)

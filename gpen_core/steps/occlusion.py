@@ -100,10 +100,14 @@ def changed_beyond_reason(crop: Pixels, restored: Pixels, inside: Mask, *, feath
     Returns (S, S) float32, 0..1. A tint of the whole face does not count.
     """
     size, everything = crop.shape[0], np.ones(inside.shape, np.float32)
-    face = _resized(inside, _MEASURED_AT) > 0.25
+    near = _resized(inside, _MEASURED_AT)
+    face = near > 0.25
     if not face.any():
         return everything
-    change = cv2.GaussianBlur(_resized(restored, _MEASURED_AT) - _resized(crop, _MEASURED_AT), (0, 0), _BLUR)
+    # What a network invents beyond the picture's border must not be blurred into the face.
+    known = (near > 0).astype(np.float32)
+    change = (_resized(restored, _MEASURED_AT) - _resized(crop, _MEASURED_AT)) * known[..., None]
+    change = cv2.GaussianBlur(change, (0, 0), _BLUR) / np.maximum(cv2.GaussianBlur(known, (0, 0), _BLUR), np.float32(0.1))[..., None]
     far = np.sqrt(np.square(change - np.median(change[face], axis=0)).mean(axis=2))
     limit = max(BEYOND_REASON, _TIMES_USUAL * float(np.median(far[face])))
     beyond = (far > limit) & face

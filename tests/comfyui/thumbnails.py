@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "example_workflows"
@@ -97,12 +97,45 @@ def film(before: Image.Image, after: Image.Image) -> Image.Image:
     return picture
 
 
+def old(before: Image.Image, after: Image.Image) -> Image.Image:
+    """A sepia print, before and after."""
+    prints = [ImageOps.colorize(ImageOps.grayscale(picture), (46, 32, 20), (244, 228, 196)) for picture in (before, after)]
+    picture = fix(*prints)
+    ImageDraw.Draw(picture).rectangle((0, 0, SIDE - 1, SIDE - 1), outline=(250, 244, 228), width=20)
+    return picture
+
+
+def spare(_before: Image.Image, after: Image.Image) -> Image.Image:
+    """A sharp face that stays as it is."""
+    picture = after.crop((64, 0, 64 + SIDE, SIDE))
+    box = (FACE[0] - 64, 8, FACE[2] - 64, FACE[3])
+    ImageDraw.Draw(picture).rectangle(box, outline=YELLOW, width=LINE)
+    label(picture, "sharp: kept", (SIDE // 2, SIDE - 28), "mb", 56)
+    return picture
+
+
+def front(_before: Image.Image, after: Image.Image) -> Image.Image:
+    """A microphone in front of the face."""
+    picture = after.crop(FACE).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    draw.polygon([(250, 400), (290, 380), (420, SIDE), (340, SIDE)], fill=BLACK)
+    draw.ellipse((180, 300, 310, 430), fill=(70, 70, 78), outline=YELLOW, width=LINE)
+    for step in range(205, 300, 22):
+        draw.line((step, 322, step, 408), fill=(120, 120, 128), width=3)
+        draw.line((202, step + 120, 288, step + 120), fill=(120, 120, 128), width=3)
+    label(picture, "stays", (SIDE - 28, SIDE - 28), "rb", 48)
+    return picture
+
+
 DRAWN = {
     "Fix a portrait": fix,
     "Upscale, then fix": upscale,
     "Pick faces by number": pick,
     "Crop, edit, paste": crop,
     "Frames of a video": film,
+    "Old photograph": old,
+    "Spare good faces": spare,
+    "Keep what is in front": front,
 }
 
 
