@@ -25,6 +25,8 @@ CHANGING = _inputs_of("look")
 PASTING = _inputs_of("pasting", "size")
 # Of the later ones, those that a node for aligned faces has too.
 LATER_CHANGING = tuple(option.name for option in RestoreOptions.of("look") if option.name in LATER)
+# And those that a node for pasting has.
+LATER_PASTING = ("detail", *(option.name for option in RestoreOptions.of("pasting") if option.name in LATER))
 # Inputs that ComfyUI, where it can, shows only on demand.
 ADVANCED = ("look_closer", "rotations", "min_size", "max_size", "order", "feather", "mask_regions")
 # The nodes already have an input named mask: where to look.

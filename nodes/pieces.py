@@ -10,7 +10,7 @@ from ..gpen_core.errors import SettingsError
 from .detectors import PERSON_TIP, weights_folders
 from .faces import FACES, Faces, checked, faces_of
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER_CHANGING, LATER_CHOOSING, PASTING, option_inputs, options_from
+from .inputs import CHANGING, FINDING, LATER_CHANGING, LATER_CHOOSING, LATER_PASTING, PASTING, option_inputs, options_from
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, chosen_line, count_faces, kept_line, memory_line, none_line, restored_line, shown
@@ -229,7 +229,7 @@ class PasteFaces:
                     "UPSCALE_MODEL",
                     {"tooltip": "Upscales the rest of the picture when the output size is factor or native. Not connected: Lanczos."},
                 ),
-                **option_inputs(("detail",)),
+                **option_inputs(LATER_PASTING),
             },
         }
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cli_help import run
 from option_promises import NAMES, ORDERS
-from option_world import LITE, Drawn, World, draw, own_model
+from option_world import LITE, Drawn, World, draw, own_model, tinted
 from PIL import Image
 
 from gpen_core.cli.pictures import _given  # pyright: ignore[reportPrivateUsage]
@@ -87,7 +87,7 @@ def test_the_command_line_takes_only_what_was_given_as_explicit() -> None:
 def test_a_preset_reaches_the_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("GPEN_OFFLINE", "1")
     own_model(tmp_path)
-    World(monkeypatch)
+    World(monkeypatch).paint = tinted  # a face that the preset's guard lets pass
     scene = draw((90, 180), Drawn("clear", (45, 45), 64, 0.95), Drawn("doubtful", (135, 45), 64, 0.75))
     Image.fromarray(scene.pixels).save(tmp_path / "in.png")
     outside = (tmp_path / "in.png", "-o", tmp_path / "out.png", "--overwrite", "--models-dir", tmp_path, "--model", LITE)

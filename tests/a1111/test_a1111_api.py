@@ -101,7 +101,7 @@ def test_names_that_no_model_has_are_4xx(client, portrait, name):
     assert "model" in answer.text or "weight" in answer.text
 
 
-@pytest.mark.parametrize("device", ["meta", "", "cuda:99", "cpu:-1", "hpu", "xla", "privateuseone", "\ud800", "a" * 300, "gpu"])
+@pytest.mark.parametrize("device", ["meta", "", "cuda:99", "cpu:-1", "hpu", "xla", "ipu", "\ud800", "a" * 300, "gpu"])
 def test_devices_that_cannot_be_used_are_422(client, portrait, device):
     answer = send(client, {"image": png(portrait), "model": LITE, "device": device})
     assert answer.status_code == 422 and ("device" in answer.text or "setting" in answer.text), answer.text

@@ -48,7 +48,7 @@ def test_the_pack_was_loaded(server):
     assert not [line for line in server.log().splitlines() if "IMPORT FAILED" in line and host.ROOT.name in line]
     listed = server.get("/object_info")
     ours = {name: info for name, info in listed.items() if name.startswith("GPEN")}
-    assert len(ours) == 14
+    assert len(ours) == 16
     for name, info in ours.items():
         assert info["category"] == "image/face restoration" and info["description"] and "GPEN" in info["display_name"]
         assert info["python_module"] == f"custom_nodes.{host.ROOT.name}"
@@ -91,7 +91,8 @@ def test_every_example_workflow_restores_a_face_as_shipped(server, path, tmp_pat
     assert len(before) == len(after) == len(where) and (len(before) > 1) is ("video" in path.stem)
     for was, now, mask in zip(before, after, where, strict=True):
         face = mask > 200
-        assert np.abs(now - was)[face].mean() > 3  # of 255: it is another now
+        least = 1 if path.stem == "Spare good faces" else 3  # of 255: it is another now, or in part
+        assert np.abs(now - was)[face].mean() > least
         assert np.abs(now - was)[mask == 0].max() <= 1  # the mask was rounded down to 8 bits
         assert path.stem != "Pick faces by number" or not face[:, mask.shape[1] // 2 :].any()
 
