@@ -36,11 +36,13 @@ from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.pixels import Pixels
 from gpen_core.restore.pieces import faces_mask
-from gpen_core.steps.align import crop_face, similarity, template_points
+from gpen_core.steps.align import crop_face, similarity, template_points, transform
+from gpen_core.steps.guards import MOST_CHANGED, MOST_MOVED, changed_by, moved_by
+from gpen_core.steps.mask import landmark_mask
 from gpen_core.steps.recognise import SHAPE, Recogniser, features, likeness
 from gpen_core.weights.onnx_file import OnnxFile
 from training.faces import HELD_OUT_ONE_IN, unpacked
-from training.quality import landmark_error, landmarks
+from training.quality import MISSED, landmark_error, landmarks
 
 from .detail import ARCHIVES, DAMAGES, LUMA, Bytes, as_float, at_size, networks, psnr, sharpness, to_bytes
 
@@ -63,6 +65,8 @@ class Outcome:
     after: Figures
     status: str
     strength: float
+    changed: float  # coarse structure, grey levels
+    moved: float  # landmarks, distances between the eyes
     pictures: list[Bytes]
 
     @property
@@ -148,8 +152,23 @@ def outcomes(
         small = [np.asarray(cv2.resize(part, (320, 400), interpolation=cv2.INTER_AREA), np.uint8) for part in parts]
         sharp = sharpness(after, inside) / sharpness(good, inside)
         figures = [measured(x, good, face, inside, recogniser) for x in (picture, after)]
-        made.append(Outcome(size, name, sharp, figures[0], figures[1], only.status, only.strength, small))
+        changed, moved = drifted(result.crops[0], result.restored[0], face, restorer) if result.restored else (0.0, 0.0)
+        made.append(Outcome(size, name, sharp, figures[0], figures[1], only.status, only.strength, changed, moved, small))
     return made
+
+
+def drifted(crop: Pixels, made: Pixels, face: Face, restorer: FaceRestorer) -> tuple[float, float]:
+    """What the setting `guard` looks at: (change of coarse structure, landmarks' move)."""
+    points = template_points(restorer.template, restorer.size)
+    there = transform(face.landmarks, similarity(face.landmarks, points))
+    detector = RetinaFaceMobile()
+
+    def find(picture: Pixels) -> NDArray[np.float64] | None:
+        faces = detector.detect(picture, 0.3)
+        return np.asarray(max(faces, key=lambda one: one.area).landmarks, np.float64) if faces else None
+
+    moved = moved_by(made, there, find)
+    return changed_by(crop, made, landmark_mask(points, restorer.size)), MISSED if moved is None else moved
 
 
 def area(shape: Sequence[int], face: Face, restorer: FaceRestorer) -> NDArray[np.bool_]:
@@ -204,6 +223,9 @@ def main() -> None:
             damage = kinds[number // len(arguments.sizes) % len(kinds)]
             found += outcomes(*at_size(portrait, where, size), size, damage, number, restorer, recogniser)
         print_table(network.name, found, recogniser is not None)
+        changed, moved = (max(getattr(one, what) for one in found) for what in ("changed", "moved"))
+        print(f"\nLargest changes of restored faces (limits of the guard): coarse structure {changed:.1f} grey levels ({MOST_CHANGED:g}), "
+              f"landmarks {moved:.2f} distances between the eyes ({MOST_MOVED:g})")  # fmt: skip
         if arguments.sheet:
             worst = sorted((one for one in found if one.damage != "sharp"), key=lambda one: one.after[0] - one.before[0])[:SHEET]
             sheet = np.concatenate([np.concatenate(one.pictures, axis=1) for one in worst])

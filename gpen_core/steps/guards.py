@@ -20,8 +20,8 @@ from .recognise import Recogniser, features, likeness
 
 # (H, W, 3) float32 RGB 0..1 -> the landmarks (5, 2) of the largest face, in pixels, or None.
 FindLandmarks = Callable[[Pixels], NDArray[np.float64] | None]
-# Each pair: from the first value on a face counts less as one that is sharp, from the second on more (or the reverse). Measured on 193
-# portraits (benchmarks/guards.py): ratio of the two finest bands 0.60 to 1.03 in sharp ones, at most 0.46 after a blur of 2 pixels.
+# Each pair: up to the first value not at all, from the second on entirely. Chosen on portraits kept out of training, where the ratio of the
+# two finest bands was 0.60 to 1.03 in sharp ones and at most 0.46 after a blur of 2 pixels; benchmarks/quality.py shows what comes of them.
 _BLURRED, _SHARP = 0.50, 0.60
 # Noise: the quietest tenth of a face over its median, in lightness, and that tenth in grey levels, in lightness and in colour. A good
 # camera's grain stays below: 1.8 and 0.9 in scikit-image's astronaut; noise of sigma 6 is at 2.6 and 1.6.
@@ -38,9 +38,9 @@ _SHRUNK = 0.75  # from this scale of the crop on, the picture itself is judged
 _MUCH_SHRUNK, _LOWER = 0.4, 0.09
 _SMALLEST = 24  # pixels a side of the area that is pasted: a smaller face has too little detail to judge
 
-# Restorations of 120 spoilt portraits moved landmarks by up to 0.15 eye distances, and coarse structure by up to 3 grey levels.
-_MOVED = 0.3
-_CHANGED = 12.0
+# Far above what restoring spoilt portraits does, which benchmarks/quality.py prints.
+MOST_MOVED = 0.3
+MOST_CHANGED = 12.0
 _COARSE = 64  # side at which coarse structure is compared, in pixels
 _COARSE_SIGMA = 3.0
 _FINDING = 256  # side at which landmarks are looked for
@@ -124,20 +124,32 @@ def drift(crop: Pixels, made: Pixels, mask: Mask, landmarks: ArrayLike, find: Fi
     crop, made: (S, S, 3) float32 RGB 0..1, before and after. mask: (S, S). landmarks: (5, 2), of the face in the crop.
     find: finds the landmarks of the restored face.
     """
+    level = changed_by(crop, made, mask)
+    if level > MOST_CHANGED:
+        return f"the restored face has another shape (it differs by {level:.0f} grey levels)"
+    moved = moved_by(made, landmarks, find)
+    if moved is None:
+        return "the restored face is no longer found as a face"
+    return f"the landmarks moved by {moved:.0%} of the distance between the eyes" if moved > MOST_MOVED else ""
+
+
+def changed_by(crop: Pixels, made: Pixels, mask: Mask) -> float:
+    """How far the coarse structure of two crops is apart inside the mask, but for their mean colours: root mean square, grey levels."""
     small, weight = (cast(Pixels, cv2.resize(x, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)) for x in (made - crop, mask))
     weight = weight / max(float(weight.sum()), 1e-6)
     change = cv2.GaussianBlur(small, (0, 0), _COARSE_SIGMA)
     change = change - (change * weight[..., None]).sum(axis=(0, 1))  # another tone alone is not another face
-    level = float((np.square(change).mean(axis=2) * weight).sum()) ** 0.5 * 255
-    if level > _CHANGED:
-        return f"the restored face has another shape (it differs by {level:.0f} grey levels)"
-    side = made.shape[0]
-    points = np.asarray(landmarks, np.float64)
+    return float((np.square(change).mean(axis=2) * weight).sum()) ** 0.5 * 255
+
+
+def moved_by(made: Pixels, landmarks: ArrayLike, find: FindLandmarks) -> float | None:
+    """Mean distance of a face's landmarks from where they were, in distances between the eyes; None if no face is found."""
+    side, points = made.shape[0], np.asarray(landmarks, np.float64)
     found = _landmarks(made, find)
     if found is None:
-        return "the restored face is no longer found as a face"
-    moved = float(np.linalg.norm(found * side - points, axis=1).mean() / max(float(np.linalg.norm(points[1] - points[0])), 0.05 * side))
-    return f"the landmarks moved by {moved:.0%} of the distance between the eyes" if moved > _MOVED else ""
+        return None
+    eyes = max(float(np.linalg.norm(points[1] - points[0])), 0.05 * side)  # which coincide in profile
+    return float(np.linalg.norm(found * side - points, axis=1).mean()) / eyes
 
 
 def _landmarks(crop: Pixels, find: FindLandmarks) -> NDArray[np.float64] | None:
