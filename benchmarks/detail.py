@@ -20,7 +20,7 @@ import argparse
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean as mean
@@ -117,14 +117,17 @@ def to_bytes(picture: NDArray[Any]) -> Bytes:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-def portraits(data: Path, count: int) -> list[tuple[Bytes, Face]]:
-    """Portraits of people kept out of training, (H, W, 3) uint8 RGB, each with its face; taken from the archives in turn."""
+def portraits(data: Path, count: int, whole: Sequence[str] = ()) -> list[tuple[Bytes, Face]]:
+    """Portraits of people kept out of training, (H, W, 3) uint8 RGB, each with its face; taken from the archives in turn.
+
+    whole: archives that training never reads, of which all people are taken.
+    """
     detector = RetinaFaceMobile()
     by_archive: list[list[bytes]] = []
     for name in ARCHIVES:
         with zipfile.ZipFile(data / name) as archive:
             members = sorted(m for m in archive.namelist() if Path(m).suffix in (".webp", ".png", ".jpg") and not m.startswith("256/"))
-            kept = [m for m in members if zlib.crc32(Path(m).stem.encode("utf-8")) % HELD_OUT_ONE_IN == 0]
+            kept = [m for m in members if name in whole or zlib.crc32(Path(m).stem.encode("utf-8")) % HELD_OUT_ONE_IN == 0]
             by_archive.append([archive.read(member) for member in kept])
     found: list[tuple[Bytes, Face]] = []
     for number in range(max(map(len, by_archive))):

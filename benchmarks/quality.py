@@ -17,8 +17,6 @@ of which the guards blended less, or nothing.
 from __future__ import annotations
 
 import argparse
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.faces.detect import find_faces
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.pixels import Pixels
@@ -41,10 +38,9 @@ from gpen_core.steps.guards import MOST_CHANGED, MOST_MOVED, changed_by, moved_b
 from gpen_core.steps.mask import landmark_mask
 from gpen_core.steps.recognise import SHAPE, Recogniser, features, likeness
 from gpen_core.weights.onnx_file import OnnxFile
-from training.faces import HELD_OUT_ONE_IN, unpacked
 from training.quality import MISSED, landmark_error, landmarks
 
-from .detail import ARCHIVES, DAMAGES, LUMA, Bytes, as_float, at_size, networks, psnr, sharpness, to_bytes
+from .detail import DAMAGES, LUMA, Bytes, as_float, at_size, networks, portraits, psnr, sharpness, to_bytes
 
 NEVER_TRAINED_ON = ("portraits-cc0-512.zip",)
 WORSE_PSNR, WORSE_SSIM = 0.1, 0.002
@@ -88,26 +84,6 @@ class AsModule(torch.nn.Module):
         pictures = (x.permute(0, 2, 3, 1).numpy() + 1) / 2
         made = np.stack([self._restore(np.ascontiguousarray(picture)) for picture in pictures])
         return torch.as_tensor(made).permute(0, 3, 1, 2) * 2 - 1
-
-
-def kept_out(data: Path, count: int) -> list[tuple[Bytes, Face]]:
-    """Portraits of people kept out of training, (H, W, 3) uint8 RGB, each with its face; taken from the archives in turn."""
-    detector = RetinaFaceMobile()
-    files: list[list[bytes]] = []
-    for name in ARCHIVES:
-        with zipfile.ZipFile(data / name) as archive:
-            members = sorted(m for m in archive.namelist() if Path(m).suffix in (".webp", ".png", ".jpg") and not m.startswith("256/"))
-            kept = [m for m in members if name in NEVER_TRAINED_ON or zlib.crc32(Path(m).stem.encode("utf-8")) % HELD_OUT_ONE_IN == 0]
-            files.append([archive.read(member) for member in kept])
-    found: list[tuple[Bytes, Face]] = []
-    for number in range(max(map(len, files))):
-        for some in files:
-            if number < len(some) and len(found) < count:
-                picture = unpacked(some[number])
-                faces = find_faces(as_float(picture), detector)
-                if faces:
-                    found.append((picture, max(faces, key=lambda face: face.area)))
-    return found
 
 
 def similar(picture: Pixels, good: Pixels, inside: NDArray[np.bool_]) -> float:
@@ -206,7 +182,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help=f"draw the {SHEET} spoilt faces that lose most or gain least: sharp, before, after")
     arguments = parser.parse_args()
     recogniser = OnnxFile(arguments.recogniser, SHAPE) if arguments.recogniser else None
-    chosen = kept_out(arguments.data, arguments.faces)
+    chosen = portraits(arguments.data, arguments.faces, NEVER_TRAINED_ON)
     print(f"{len(chosen)} faces; settings: {' '.join(arguments.options) or 'as they come'}")
     kinds = [name for name in DAMAGES if name != "sharp"]
     for network in networks(arguments.networks):

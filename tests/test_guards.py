@@ -14,6 +14,7 @@ from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.errors import FeatureMissingError
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
+from gpen_core.restore.aligned import whole_face
 from gpen_core.steps.align import crop_face, similarity, template_points
 from gpen_core.steps.guards import Guards, KeptError, drift, sharpness
 from gpen_core.steps.mask import landmark_mask
@@ -62,6 +63,15 @@ def test_sharpness_is_that_of_the_networks_scale(portrait: tuple[np.ndarray, Fac
     assert sharpness(large, there.landmarks, "gpen", 128) > 0.95 and sharpness(large, there.landmarks, "gpen", 1024) == 0
 
 
+def test_a_soft_face_much_larger_than_the_network_counts_as_sharp(portrait: tuple[np.ndarray, Face]):
+    """The network could not draw its detail; of a face of its own size it could."""
+    picture, face = portrait
+    large, there = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), face.scaled(4, 4)
+    sigma = next(s for s in np.linspace(1, 12, 45) if 0 < sharpness(spoilt(large, "blur", s), there.landmarks, "gpen", 128) < 0.6)
+    same = cv2.resize(spoilt(large, "blur", sigma), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    assert sharpness(same, there.scaled(0.3, 0.3).landmarks, "gpen", 128) == 0
+
+
 @pytest.mark.parametrize(("x", "y", "side"), [(-500, 50, 60), (40, 40, 3), (500, 500, 100), (30, 30, 0)])
 def test_what_cannot_be_judged_is_restored(x: float, y: float, side: float):
     noise = np.random.default_rng(1).random((80, 80, 3), np.float32)
@@ -83,7 +93,7 @@ def test_what_restoring_does_to_a_face_is_no_drift(portrait: tuple[np.ndarray, F
     crop, mask, points = cropped(portrait)
     made = {
         "nothing": crop,
-        "other tone": crop * 0.8 + 0.1,
+        "other tone": crop * 0.8 + np.float32([0.2, 0.1, 0.05]),
         "softer": spoilt(crop, "blur", 2),
         "sharper": 2 * crop - spoilt(crop, "blur", 2),
     }
@@ -179,6 +189,22 @@ def test_a_face_in_between_gets_a_part_of_the_strength(portrait: tuple[np.ndarra
     share = 1 - sharpness(soft, face.landmarks, "gpen", 128)
     spared, _ = restored(soft, [face], auto_strength=True, strength=0.8)
     plain, _ = restored(soft, [face], strength=0.8 * share)
+    assert spared.faces[0].strength == pytest.approx(0.8 * share) and np.abs(spared.image - plain.image).max() < 1e-6
+
+
+def test_an_aligned_face_in_between_gets_a_part_of_the_strength(portrait: tuple[np.ndarray, Face]):
+    crop, _, _ = cropped(portrait, 128)
+    points = whole_face("ffhq", crop.shape).landmarks
+    soft = next(
+        one for one in (spoilt(crop, "blur", s) for s in np.linspace(0.2, 1.5, 66)) if 0.2 < sharpness(one, points, "ffhq", 128) < 0.8
+    )
+    share = 1 - sharpness(soft, points, "ffhq", 128)
+
+    def aligned(**options: object) -> object:
+        values = {"device": "cpu", "detail": 0, "aligned": True, **options}
+        return FaceRestorer(RestoreOptions.from_mapping(values), network=Counting(128, flat, "", "cpu"), template="ffhq")(soft)  # type: ignore[arg-type]
+
+    spared, plain = aligned(auto_strength=True, strength=0.8), aligned(strength=0.8 * share)
     assert spared.faces[0].strength == pytest.approx(0.8 * share) and np.abs(spared.image - plain.image).max() < 1e-6
 
 
