@@ -16,6 +16,7 @@ from ..pictures import WRITE_SUFFIXES, is_picture_path
 from ..video.restore import CONTAINER_SUFFIXES, container_suffix, is_video_path
 
 log = logging.getLogger(__name__)
+Kind = Literal["picture", "video"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,17 @@ class Job:
     """One input and the path of its output.
 
     target: None if there is nothing to write; `error` then says why. name: the target relative to the output folder.
-    sheet: path of the before/after sheet, if requested.
+    sheet: path of the before/after sheet, if requested. redo: what is found in the output's place is this job's own, from a run that was
+    killed, and is replaced.
     """
 
     source: Path
     target: Path | None
-    kind: Literal["picture", "video"] = "picture"
+    kind: Kind = "picture"
     name: Path = Path()
     sheet: Path | None = None
     error: str | None = None
+    redo: bool = False
 
 
 def plan_outputs(
@@ -78,10 +81,11 @@ def _fitting(path: Path) -> list[Path]:
     found: list[Path] = []
     with suppress(ValueError, OSError):  # invalid patterns, unreadable folders
         found = sorted(start.glob(str(path.relative_to(start)).replace("[", "[[]")))
-    return [item for item in found if _is_input(item)] or [path]
+    return [item for item in found if is_input(item)] or [path]
 
 
-def _is_input(path: Path) -> bool:
+def is_input(path: Path) -> bool:
+    """True for what a wildcard may match: folders, pictures and videos that are not hidden."""
     return not path.name.startswith(".") and (path.is_dir() or is_picture_path(path) or is_video_path(path))
 
 
@@ -122,18 +126,29 @@ def _walk(folder: Path, hidden: list[Path]) -> Iterator[Path]:
 
 
 def _job(source: Path, name: Path, videos: bool) -> Job:
+    if error := why_no_file(source):
+        return Job(source, None, error=error)
+    kind, name = output_name(name)
+    if kind == "video" and not videos:
+        return Job(source, None, "video", name, error=f"{source} is a video; this command takes only pictures")
+    return Job(source, None, kind, name)
+
+
+def why_no_file(source: Path) -> str | None:
+    """What is wrong with an input that is no file, or None."""
     if not source.exists():
         fits = "picture, video or folder that matches" if has_wildcards(source) else "file or folder"
-        return Job(source, None, error=f"there is no {fits} {source}")
+        return f"there is no {fits} {source}"
     if not source.is_file():  # opening a pipe may wait for ever for a writer
-        return Job(source, None, error=f"{source} is a pipe or a device, not a file")
-    if is_video_path(source):
-        if not videos:
-            return Job(source, None, "video", name, error=f"{source} is a video; this command takes only pictures")
-        return Job(source, None, "video", name.with_suffix(container_suffix(name)))
-    if name.suffix.lower() not in WRITE_SUFFIXES:
-        name = name.with_suffix(".png")
-    return Job(source, None, "picture", name)
+        return f"{source} is a folder" if source.is_dir() else f"{source} is a pipe or a device, not a file"
+    return None
+
+
+def output_name(name: Path) -> tuple[Kind, Path]:
+    """What an input of that name is, and its output's name: with an extension that can be written."""
+    if is_video_path(name):
+        return "video", name.with_suffix(container_suffix(name))
+    return "picture", name if name.suffix.lower() in WRITE_SUFFIXES else name.with_suffix(".png")
 
 
 class _Unique:

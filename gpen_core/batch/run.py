@@ -82,13 +82,15 @@ def run_batch(
     faces_dir: Path | None = None,
     progress: Progress | None = None,
     started: Callable[[Job], None] = lambda job: None,
+    written: Callable[[JobResult, RestoreResult | None], None] = lambda result, restored: None,
 ) -> Iterator[JobResult]:
     """Restores the jobs and yields each result, in order, once its files are written. The result of a failed job has an `error`.
 
     overwrite: replace existing outputs; skip_existing: skip them (an existing output is complete, because files appear whole);
     otherwise an existing output is an error of that job, before any work. The picture is written last, so if it exists, its sheet and
     faces do too. quality: for JPEG and WebP. crf, video_on_card: for videos (see restore_video). faces_dir: folder for each
-    face before and after. progress: receives the frames of videos and animations. started: called when each job starts.
+    face before and after. progress: receives the frames of videos and animations. started: called when each job starts. written: called
+    in the writing thread as soon as a job with work has its files or its error, in order; restored: None for videos, animations, errors.
     Raises the errors of `restorer.prepare()`, before the first job that has work. A job that fails because its device stopped working is
     the last; its error is a DeviceError.
 
@@ -97,7 +99,7 @@ def run_batch(
     one alone, plus the bytes of two files. `seconds` of a result counts its own work, even parallel to others. After an interrupt or a
     closed iterator, restored pictures are written before the threads end.
     """
-    run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, faces_dir, progress, started)
+    run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, faces_dir, progress, started, written)
     for done in overlapped(_Restoration(job, run) for job in jobs):
         if not done.is_left_out:
             yield done.result
@@ -116,6 +118,7 @@ class _Run:
     faces_dir: Path | None
     progress: Progress | None
     started: Callable[[Job], None]
+    written: Callable[[JobResult, RestoreResult | None], None]
     tidied: set[Path] = field(default_factory=lambda: set())
     lost: list[DeviceError] = field(default_factory=lambda: [])  # the device does not compute any more
     faces_there: dict[Path, dict[str, Path]] = field(default_factory=lambda: {})  # before this run, by folder
@@ -141,6 +144,8 @@ class _Restoration:
         self.job, self.run = job, run
         self.result = JobResult(job, error=job.error)
         self.is_left_out = False
+        self.overwrite = run.overwrite or job.redo
+        self.skip_existing = run.skip_existing and not job.redo
         self.reads = all_keys([job.source])
         self.writes = all_keys([job.target, job.sheet])
         self._picture: Picture | None = None
@@ -181,7 +186,7 @@ class _Restoration:
                     self.job.source,
                     self.job.target,
                     run.restorer,
-                    overwrite=run.overwrite,
+                    overwrite=self.overwrite,
                     crf=run.crf,
                     progress=run.progress,
                     on_card=run.video_on_card,
@@ -199,15 +204,14 @@ class _Restoration:
                 self._picture = None
 
     def write(self) -> None:
+        picture, restored, self._picture, self._restored = self._picture, self._restored, None, None
         with self._step():
-            picture, restored, self._picture, self._restored = self._picture, self._restored, None, None
-            if restored is None or self.job.target is None:
-                return
-            run = self.run
-            if picture is not None and self.job.sheet is not None:
-                self._write_beside(before_after(picture, restored.image), self.job.sheet)
-            self._save_faces(restored)
-            self.result.output = write_picture(restored.image, self.job.target, overwrite=run.overwrite, quality=run.quality)
+            if restored is not None and self.job.target is not None:
+                if picture is not None and self.job.sheet is not None:
+                    self._write_beside(before_after(picture, restored.image), self.job.sheet)
+                self._save_faces(restored)
+                self.result.output = write_picture(restored.image, self.job.target, overwrite=self.overwrite, quality=self.run.quality)
+        self.run.written(self.result, None if self.result.error is not None else restored)
 
     def _check_frames(self, first: Picture, target: Path) -> None:
         """Raises PictureError if the target cannot store all frames or pages, of which `first` is the first."""
@@ -219,11 +223,11 @@ class _Restoration:
         """Restores all frames or pages. Only one is in memory, on a device as many as FaceRestorer.each() holds."""
         run, result = self.run, self.result
         with ExitStack() as files:
-            add = files.enter_context(frame_file(form, target, overwrite=run.overwrite, quality=run.quality))
+            add = files.enter_context(frame_file(form, target, overwrite=self.overwrite, quality=run.quality))
             sheet = self.job.sheet
-            if sheet is not None and run.skip_existing and sheet.exists():
+            if sheet is not None and self.skip_existing and sheet.exists():
                 sheet = None
-            compare = files.enter_context(frame_file(form, sheet, overwrite=run.overwrite, quality=run.quality)) if sheet else None
+            compare = files.enter_context(frame_file(form, sheet, overwrite=self.overwrite, quality=run.quality)) if sheet else None
             taken: deque[tuple[Picture, float]] = deque()  # frames that are read, and not written yet
 
             def pictures() -> Iterator[Picture]:
@@ -260,11 +264,11 @@ class _Restoration:
 
     def _write_beside(self, picture: Picture, path: Path) -> None:
         """Writes an additional file; with --skip-existing it keeps an existing one."""
-        if not (self.run.skip_existing and path.exists()):
-            write_picture(picture, path, overwrite=self.run.overwrite, quality=self.run.quality)
+        if not (self.skip_existing and path.exists()):
+            write_picture(picture, path, overwrite=self.overwrite, quality=self.run.quality)
 
     def _is_settled(self) -> bool:
-        return _is_settled(self.result, self.run.overwrite, self.run.skip_existing, self.run.earlier_face_of(self.job))
+        return _is_settled(self.result, self.overwrite, self.skip_existing, self.run.earlier_face_of(self.job))
 
     @contextmanager
     def _step(self) -> Generator[None, None, None]:

@@ -105,24 +105,26 @@ class _Handler(logging.Handler):
 
 
 class Bars:
-    """Progress bars on stderr: one for the inputs (if there are several), one for the steps of the current input.
+    """Progress bars on stderr: one for the inputs (if there are several; 0: nobody knows how many), one for the steps of the current
+    input. done: how many inputs an earlier run has finished.
 
     The Progress objects `faces` and `frames` move the second bar: `faces` for a picture, `frames` for a video.
     """
 
-    def __init__(self, console: Console, inputs: int) -> None:
+    def __init__(self, console: Console, inputs: int, done: int = 0) -> None:
         self._console = console
         self.faces: Progress = _Steps(self, "face")
         self.frames: Progress = _Steps(self, "frame")
         self._unit = "face"
         self._steps: Any = None
         self._what = ""
-        self._inputs: Any = self._bar(inputs, "input", "inputs") if inputs > 1 else None
+        self._inputs: Any = self._bar(inputs, "input", "inputs", done) if inputs != 1 else None
 
-    def _bar(self, total: int, unit: str, text: str) -> Any:
+    def _bar(self, total: int, unit: str, text: str, done: int = 0) -> Any:
         if not self._console.shows_bars:
             return None
-        return tqdm(total=total or None, unit=unit, desc=text, leave=False, miniters=1, file=self._console.err, dynamic_ncols=True)
+        more: Any = {"initial": done, "miniters": 1, "dynamic_ncols": True}
+        return tqdm(total=total or None, unit=unit, desc=text, leave=False, file=self._console.err, **more)
 
     def begin(self, name: str, unit: str) -> None:
         """Starts a new input; its steps are counted in `unit` ("face" or "frame")."""
@@ -135,6 +137,11 @@ class Bars:
         self._close_steps()
         if self._inputs is not None:
             self._inputs.update()
+
+    def inputs_at(self, count: int) -> None:
+        """Shows that `count` inputs are finished."""
+        if self._inputs is not None:
+            self._inputs.update(count - self._inputs.n)
 
     def step(self, done: int, total: int, unit: str, what: str) -> None:
         """Shows that `done` of `total` steps are finished. what: the kind of step."""

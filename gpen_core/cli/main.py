@@ -94,12 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
     restore = _command_parser(commands.add_parser, "restore", "pictures:restore", "restore the faces in pictures and videos")
-    _add_inputs(restore, "pictures, videos and folders (including sub-folders)", out_needed=True)
+    _add_inputs(restore, "pictures, videos and folders (including sub-folders)", out_needed=True, checked_later=True)
     _add_writing(restore)
     restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="video quality: 0 (lossless) to 51 (default: 18)")
     restore.add_argument("--video-on-card", action="store_true", help="decode and encode videos on an NVIDIA card, if it can")
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
     restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")
+    _add_job(restore)
     _add_models_dir(restore)
     _add_options(restore, [PRESET, *RestoreOptions.table()])
 
@@ -143,15 +144,16 @@ def _command_parser(add: Callable[..., argparse.ArgumentParser], name: str, run:
     return parser
 
 
-def _add_inputs(parser: argparse.ArgumentParser, what: str, *, out_needed: bool) -> None:
+def _add_inputs(parser: argparse.ArgumentParser, what: str, *, out_needed: bool, checked_later: bool = False) -> None:
+    """checked_later: the command itself asks for what is missing (`restore` takes --list in place of IN)."""
     parser.usage = f"{parser.prog} IN [IN ...] {'-o OUT' if out_needed else '[-o OUT]'} [settings]"
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
+    parser.add_argument("inputs", nargs="*" if checked_later else "+", type=Path, metavar="IN", help=what)
     text = (
         "output file (if IN is one file), or a folder: a name without an extension, or with a slash at the end"
         if out_needed
         else "also write copies with the faces marked here"
     )
-    parser.add_argument("-o", "--out", required=out_needed, metavar="OUT", help=text)
+    parser.add_argument("-o", "--out", required=out_needed and not checked_later, metavar="OUT", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
 
 
@@ -162,6 +164,25 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
     )
     existing.add_argument("--skip-existing", action="store_true", help="skip inputs whose output exists, to resume an earlier run")
     parser.add_argument("--quality", type=_whole(1, 100), default=95, metavar="N", help="quality of JPEG and WebP, 1 to 100 (default: 95)")
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("jobs of many pictures, which go on where they were (see docs/command-line.md)")
+    group.add_argument("--job", type=Path, metavar="DIR", help="keep the list of inputs and a record of each in this folder")
+    group.add_argument(
+        "--list", type=Path, action="append", metavar="FILE", help="take the paths in this text file too, one a line (-: stdin)"
+    )
+    group.add_argument("--list-only", action="store_true", help="make the list of inputs and stop, before several machines start")
+    group.add_argument("--shard", type=_share, default=(0, 1), metavar="I/N", help="do only part I of N, counted from 0: 0/8 to 7/8")
+    group.add_argument("--job-restart", action="store_true", help="forget what was done and begin the job anew, e.g. with other settings")
+
+
+def _share(text: str) -> tuple[int, int]:
+    """A type for argparse: "2/8" as (2, 8)."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1, such as 0/8 to 7/8")
+    return int(part), int(parts)
 
 
 def _add_models_dir(parser: argparse.ArgumentParser) -> None:

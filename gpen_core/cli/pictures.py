@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.run import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
 from ..batch.sheet import eight_bits
-from ..errors import GpenError, OutputExistsError, PictureError, SettingsError
+from ..errors import GpenError, OutputExistsError, PictureError
 from ..options import AUTO, PRESET, Option, RestoreOptions
 from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pixels import Pixels
@@ -19,6 +19,7 @@ from ..video.restore import load_av
 from ..weights.catalog import Catalog
 from ..weights.files import check_name
 from .console import Bars, Console
+from .jobs import check_flags, check_video, restore_job
 
 if TYPE_CHECKING:
     from ..faces.face import Face
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 def restore(arguments: argparse.Namespace, console: Console) -> int:
     """`restore`: restores the faces in pictures and videos."""
-    from ..restore.restorer import FaceRestorer
-
+    check_flags(arguments)
     options = RestoreOptions.from_mapping(_given(arguments))
     check_name(options.model, "restore")
+    if arguments.job is not None:
+        return restore_job(arguments, options, console)
+    from ..restore.restorer import FaceRestorer
+
     leave_out = [arguments.faces_dir] if arguments.faces_dir else []
     jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
     todo = [job for job in jobs if job.error is None]
@@ -58,12 +62,8 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
 def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions) -> None:
     """Raises SettingsError for settings that videos do not allow, before any picture is processed."""
     video = next((job.source for job in jobs if job.kind == "video"), None)
-    if video is not None and compare:
-        raise SettingsError(f"--compare works for pictures only, and {video} is a video; remove one of them")
-    if video is not None and options.output_size == "native":
-        raise SettingsError(
-            f"{video} is a video, and the output size native would differ from frame to frame; use keep or factor, or remove the video"
-        )
+    if video is not None:
+        check_video(video, compare, options.output_size)
 
 
 def detect(arguments: argparse.Namespace, console: Console) -> int:
