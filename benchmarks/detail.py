@@ -195,22 +195,25 @@ def rows(good: Pixels, face: Face, network: Network, seed: int) -> Iterator[Row]
 
 
 def networks(names: list[str]) -> list[Network]:
-    made: list[Network] = []
-    for name in names:
-        if name == "512":
-            first = made[0]
+    """The networks of these names. "512" is the stand-in for 512: it changes a face as the first of the others would at its own size."""
+    others = [name for name in names if name != "512"]
+    loaded = {name: _loaded(name) for name in others or ["GPEN-BFR-256-lite"]}
+    return [loaded[name] if name in loaded else _stand_in(next(iter(loaded.values()))) for name in names]
 
-            def restore(crop: Pixels, first: Network = first) -> Pixels:
-                small = np.asarray(cv2.resize(crop, (first.size, first.size), interpolation=cv2.INTER_AREA), np.float32)
-                change = cv2.resize(first.restore(small) - small, (512, 512), interpolation=cv2.INTER_CUBIC)
-                return np.clip(crop + change, 0, 1)
 
-            made.append(Network("stand-in for 512", 512, first.template, restore))
-            continue
-        loaded = load_network(name)
-        known = next((entry for entry in Catalog.default() if entry.name.lower() == name.lower()), None)
-        made.append(Network(name, loaded.size, known.template if known else "gpen", lambda crop, loaded=loaded: run_network(loaded, crop)))
-    return made
+def _loaded(name: str) -> Network:
+    network = load_network(name)
+    known = next((entry for entry in Catalog.default() if entry.name.lower() == name.lower()), None)
+    return Network(name, network.size, known.template if known else "gpen", lambda crop: run_network(network, crop))
+
+
+def _stand_in(first: Network) -> Network:
+    def restore(crop: Pixels) -> Pixels:
+        small = np.asarray(cv2.resize(crop, (first.size, first.size), interpolation=cv2.INTER_AREA), np.float32)
+        change = cv2.resize(first.restore(small) - small, (512, 512), interpolation=cv2.INTER_CUBIC)
+        return np.clip(crop + change, 0, 1)
+
+    return Network("stand-in for 512", 512, first.template, restore)
 
 
 def main() -> None:

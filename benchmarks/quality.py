@@ -1,7 +1,7 @@
 """Restores sharp and spoilt faces of people kept out of training, and counts how many come out worse than they went in.
 
     python -m benchmarks.quality --data DATA [--faces 200] [--sizes 40 80 160 320 640 1000 2000] [--networks GPEN-BFR-256-lite 512]
-                                 [--options auto_strength=yes guard=yes] [--recogniser w600k_r50.onnx] [--sheet worst.png]
+                                 [--options auto_strength=all guard=yes] [--recogniser w600k_r50.onnx] [--sheet worst.png]
 
 DATA contains zip files of portraits (see benchmarks/detail.py; of portraits-cc0-512.zip, which training never reads, all are used). Every
 face has one size, in turn; it is restored as it is (sharp), and once more spoilt by one kind of damage, in turn. Everything runs through

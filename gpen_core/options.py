@@ -33,6 +33,7 @@ REGIONS = (
 OFFICIAL_REGIONS = tuple(name for name in REGIONS if name not in ("hat", "cloth"))
 OUTPUT_SIZES = ("keep", "factor", "native")
 BACKGROUNDS = ("lanczos", "realesrgan")
+SPARED = ("off", "large", "all")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -133,9 +134,12 @@ class RestoreOptions:
         minimum=0, maximum=1, step=0.05,
     )  # fmt: skip
     colour_match: bool = _option("look", False, "bool", "Match colours", "Give the restored face the colours of the original face.")
-    auto_strength: bool = _option(
-        "look", False, "bool", "Spare sharp faces", "Blend less into a face that is sharp already; leave the sharpest alone."
-    )
+    auto_strength: str = _option(
+        "look", SPARED[0], "choice", "Spare sharp faces",
+        "Blend less into faces that are sharp already, and leave the sharpest alone. large: only those larger than the model can draw, "
+        "which it cannot improve. all: small ones too (in AI pictures they are often sharp and still wrong).",
+        choices=SPARED,
+    )  # fmt: skip
     guard: bool = _option(
         "look", False, "bool", "Guard",
         "Keep the original face if the restored one has another shape, moved landmarks, or is no longer found as a face.",

@@ -51,6 +51,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     "threshold": 0.8,  # faces are soft and damaged
                     "rotations": True,  # scans often lie on their side
                     "detail": 0.0,  # what is finer than the network draws is grain and paper here
+                    "auto_strength": "large",  # a face that is sharp all the same would lose by that
                     "colour_match": True,  # the face keeps the tint of a sepia or faded print
                     "guard": True,  # damage can be taken for features
                 }
@@ -64,7 +65,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                     "threshold": 0.98,
                     "look_closer": False,  # enlarged, small drawn faces look more like photographs
                     "rotations": False,
-                    "auto_strength": True,  # drawn lines are sharp
+                    "auto_strength": "all",  # drawn lines are sharp
                     "guard": True,
                 }
             ),

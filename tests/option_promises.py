@@ -83,7 +83,7 @@ def painted(*wanted: set[str]) -> Callable[[Scene, Sequence[Image]], None]:
     """Checks that exactly these faces change, one set per value."""
 
     def kept(scene: Scene, images: Sequence[Image]) -> None:
-        assert [scene.painted(image) for image in images] == list(wanted)
+        assert [scene.painted(image) for image in images] == list(wanted), [scene.painted(image) for image in images]
 
     return kept
 
@@ -236,9 +236,11 @@ PROMISES: tuple[Promise, ...] = (
     Promise("colour_match", (False, True), ONE, _colour_match, {"detail": 0.0}, paint=tinted),
     Promise(
         "auto_strength",
-        (False, True),
-        _soft(draw((100, 220), Drawn("sharp", (50, 50), 90), Drawn("soft", (165, 50), 90)), "sharp"),
-        painted({"sharp", "soft"}, {"soft"}),
+        ("off", "large", "all"),
+        _soft(
+            draw((180, 410), Drawn("large", (90, 90), 170), Drawn("small", (240, 90), 90), Drawn("soft", (350, 90), 90)), "large", "small"
+        ),
+        painted({"large", "small", "soft"}, {"small", "soft"}, {"soft"}),
         size=128,
     ),
     Promise("guard", (False, True), TWO, painted({"held", "lost"}, {"held"}), paint=half_lost),
@@ -304,8 +306,9 @@ ALIGNED: tuple[Promise, ...] = (
     Promise("fidelity", (0.0, 0.5, 1.0), SQUARE, _fidelity, paint=striped),
     Promise("detail", (1.0, 0.5, 0.0), draw((128, 128), Drawn("one", (64, 64), 128), stripes=14), _detail, size=32, paint=same),
     Promise("colour_match", (False, True), SQUARE, _colour_match, {"detail": 0.0}, paint=tinted),
-    Promise("auto_strength", (False, True), _soft(SQUARE), painted({"one"}, {"one"}), size=128),
-    Promise("auto_strength", (False, True), _soft(SQUARE, "one"), painted({"one"}, set()), size=128),
+    Promise("auto_strength", ("off", "large", "all"), _soft(SQUARE), painted({"one"}, {"one"}, {"one"}), size=128),
+    Promise("auto_strength", ("off", "large", "all"), _soft(SQUARE, "one"), painted({"one"}, {"one"}, set()), size=128),
+    Promise("auto_strength", ("off", "large"), _soft(SQUARE, "one"), painted({"one"}, set()), size=48),
     Promise("guard", (False, True), SQUARE, painted({"one"}, set()), paint=flat),
     Promise("guard", (False, True), SQUARE, painted({"one"}, {"one"}), paint=tinted),
     Promise("min_likeness", (0.0, 0.8), SQUARE, painted({"one"}, set()), paint=flat),

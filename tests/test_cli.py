@@ -34,14 +34,14 @@ def made(monkeypatch):
 
 def test_every_setting_is_a_flag(made, tmp_path, capsys):
     values = {
-        "model": "GPEN-BFR-512", "strength": "0.5", "fidelity": "0.25", "detail": "0.75", "min_likeness": "0.3",
+        "model": "GPEN-BFR-512", "strength": "0.5", "auto_strength": "all", "fidelity": "0.25", "detail": "0.75", "min_likeness": "0.3",
         "detector": "yunet",
         "threshold": "0.6", "min_size": "8", "max_size": "900", "order": "left", "max_faces": "3", "faces": "0,2",
         "person": "p.png", "person_likeness": "0.4", "mask": "parsing",
         "feather": "0.35", "mask_regions": "skin,eyes", "occlusion": "change",
         "output_size": "factor", "factor": "3", "background": "realesrgan", "precision": "fp32", "device": "cpu",
     }  # fmt: skip
-    switches = {"colour_match": True, "auto_strength": True, "guard": True, "look_closer": False, "rotations": True, "aligned": True}
+    switches = {"colour_match": True, "guard": True, "look_closer": False, "rotations": True, "aligned": True}
     assert set(values) | set(switches) == {option.name for option in RestoreOptions.table()}
     arguments = [part for name, value in values.items() for part in ("--" + name.replace("_", "-"), value)]
     arguments += [("--" if on else "--no-") + name.replace("_", "-") for name, on in switches.items()]

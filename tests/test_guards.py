@@ -172,10 +172,10 @@ def test_a_sharp_face_is_not_computed_and_stays_bit_for_bit(portrait: tuple[np.n
     picture, face = portrait
     both = np.hstack([picture, spoilt(picture, "blur", 3)])
     there = face.moved(picture.shape[1], 0)
-    result, network = restored(both, [face, there, face], auto_strength=True)
+    result, network = restored(both, [face, there, face], auto_strength="all")
     assert [one.status for one in result.faces] == ["kept", "restored", "kept"] and network.faces == 1
     assert np.array_equal(result.image[:, : picture.shape[1]], picture) and not result.mask[:, : picture.shape[1]].any()
-    assert [one.strength for one in result.faces] == [0, 1, 0] and result.faces[0].reason == "it is sharp already"
+    assert [one.strength for one in result.faces] == [0, 1, 0] and "sharp already" in result.faces[0].reason
     assert result.faces[0].to_json()["status"] == "kept" and len(result.crops) == len(result.restored) == 1
 
 
@@ -187,7 +187,7 @@ def test_a_face_in_between_gets_a_part_of_the_strength(portrait: tuple[np.ndarra
         if 0.2 < sharpness(one, face.landmarks, "gpen", 128) < 0.8
     )
     share = 1 - sharpness(soft, face.landmarks, "gpen", 128)
-    spared, _ = restored(soft, [face], auto_strength=True, strength=0.8)
+    spared, _ = restored(soft, [face], auto_strength="all", strength=0.8)
     plain, _ = restored(soft, [face], strength=0.8 * share)
     assert spared.faces[0].strength == pytest.approx(0.8 * share) and np.abs(spared.image - plain.image).max() < 1e-6
 
@@ -204,15 +204,15 @@ def test_an_aligned_face_in_between_gets_a_part_of_the_strength(portrait: tuple[
         values = {"device": "cpu", "detail": 0, "aligned": True, **options}
         return FaceRestorer(RestoreOptions.from_mapping(values), network=Counting(128, flat, "", "cpu"), template="ffhq")(soft)  # type: ignore[arg-type]
 
-    spared, plain = aligned(auto_strength=True, strength=0.8), aligned(strength=0.8 * share)
+    spared, plain = aligned(auto_strength="all", strength=0.8), aligned(strength=0.8 * share)
     assert spared.faces[0].strength == pytest.approx(0.8 * share) and np.abs(spared.image - plain.image).max() < 1e-6
 
 
 def test_faces_that_are_kept_do_not_enlarge_the_picture(portrait: tuple[np.ndarray, Face]):
     picture, face = portrait
     large, there = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA), face.scaled(0.5, 0.5)
-    assert restored(large, [there], output_size="native", auto_strength=False)[0].scale > 1
-    assert restored(large, [there], output_size="native", auto_strength=True)[0].scale == 1
+    assert restored(large, [there], output_size="native", auto_strength="off")[0].scale > 1
+    assert restored(large, [there], output_size="native", auto_strength="all")[0].scale == 1
 
 
 def test_a_face_that_is_lost_is_kept_and_the_rest_is_restored(portrait: tuple[np.ndarray, Face]):

@@ -19,7 +19,7 @@ NUMBERS = {
     "factor": (2.0, 1, 8, 0.25), "person_likeness": (0.3, 0, 1, 0.05),
 }  # fmt: skip
 OTHERS = {
-    "model": "auto", "colour_match": False, "auto_strength": False, "guard": False, "detector": "retinaface-mobile", "look_closer": True,
+    "model": "auto", "colour_match": False, "auto_strength": "off", "guard": False, "detector": "retinaface-mobile", "look_closer": True,
     "rotations": False, "order": "largest", "faces": "", "mask": "landmarks", "output_size": "keep", "background": "lanczos",
     "aligned": False, "precision": "auto", "device": "auto", "occlusion": "off",
     "mask_regions": "skin,nose,glasses,eyes,brows,ears,mouth,lips,hair,earrings,necklace,neck", "person": "",

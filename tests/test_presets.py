@@ -25,7 +25,7 @@ from gpen_core.presets import NO_PRESET, PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERYWHERE = {option.name for option in RestoreOptions.of("look", "finding", "choosing", "pasting")}
-OTHER: dict[str, Any] = {"threshold": 0.55, "min_size": 33, "order": ORDERS[-1], "max_faces": 7, "detail": 0.35}  # in no preset
+OTHER: dict[str, Any] = {"threshold": 0.55, "min_size": 33, "order": ORDERS[-1], "max_faces": 7, "detail": 0.35, "auto_strength": "off"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

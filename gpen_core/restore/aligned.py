@@ -16,7 +16,7 @@ from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps.align import template_points
 from ..steps.detail import kept_detail
-from ..steps.guards import SHARP, Guards, KeptError
+from ..steps.guards import Guards, KeptError, why_spared
 from .compose import adjust_tone, enlarged
 from .results import FaceResult, RestoreResult, Status
 
@@ -62,7 +62,7 @@ class AlignedFace:
         if not self.cropped and self._progress.stop():
             return self._unchanged("stopped", _STOPPED)
         if not self._share:
-            return self._unchanged("kept", SHARP)
+            return self._unchanged("kept", why_spared(self._face.landmarks, self._template, self._size))
         try:
             made = next(made_faces)
         except Stopped:

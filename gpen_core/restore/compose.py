@@ -19,7 +19,7 @@ from ..progress import Progress, Stopped
 from ..steps import background, tone
 from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points, transform
 from ..steps.detail import detail_of_face
-from ..steps.guards import SHARP, Guards, KeptError
+from ..steps.guards import Guards, KeptError, why_spared
 from ..steps.mask import Mask, Parser, classes_of, clip_to_picture, landmark_mask, parsing_mask
 from ..steps.occlusion import Occluder, changed_beyond_reason, seen_by
 from ..steps.paste import Compositor
@@ -90,7 +90,8 @@ class Composition:
         each = list(zip(faces, sizes, strict=True))
         self._shares = [self._guards.share(source.pixels, face.landmarks, template, size) for face, size in each]  # of the strength
         self._matrices = [
-            _matrix(face, size, template) if share else KeptError(SHARP) for (face, size), share in zip(each, self._shares, strict=True)
+            _matrix(face, size, template) if share else KeptError(why_spared(face.landmarks, template, size))
+            for (face, size), share in zip(each, self._shares, strict=True)
         ]
         self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
         self.put_back()

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 # What restoring does to a face besides pasting it: nothing here.
 NEUTRAL: dict[str, Value] = {
-    "strength": 1.0, "fidelity": 0.0, "detail": 0.0, "colour_match": False, "auto_strength": False, "guard": False, "min_likeness": 0.0,
+    "strength": 1.0, "fidelity": 0.0, "detail": 0.0, "colour_match": False, "auto_strength": "off", "guard": False, "min_likeness": 0.0,
 }  # fmt: skip
 
 

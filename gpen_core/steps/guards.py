@@ -46,9 +46,6 @@ _COARSE_SIGMA = 3.0
 _FINDING = 256  # side at which landmarks are looked for
 
 
-SHARP = "it is sharp already"  # why a face is kept without being restored
-
-
 class KeptError(GpenError):
     """A guard keeps the original face; the message says why."""
 
@@ -57,17 +54,18 @@ class KeptError(GpenError):
 class Guards:
     """The guards that the settings ask for, and what they need; without arguments there are none.
 
-    spare: for `auto_strength`. find: for `guard`. recogniser, least: for `min_likeness`.
+    spare: `auto_strength`. find: for `guard`. recogniser, least: for `min_likeness`.
     """
 
-    spare: bool = False
+    spare: str = "off"
     find: FindLandmarks | None = None
     recogniser: Recogniser | None = None
     least: float = 0.0
 
     def share(self, picture: Pixels, landmarks: ArrayLike, template: str, size: int) -> float:
         """How much of the strength a face gets: 1, or less the sharper it is. Arguments as for sharpness()."""
-        return 1.0 - sharpness(picture, landmarks, template, size) if self.spare else 1.0
+        spares = self.spare == "all" or (self.spare == "large" and _is_large(landmarks, template, size))
+        return 1.0 - sharpness(picture, landmarks, template, size) if spares else 1.0
 
     def check(self, crop: Pixels, made: Pixels, mask: Mask, landmarks: ArrayLike) -> None:
         """Raises KeptError if the restored face is no longer the one in the picture. Arguments as for drift()."""
@@ -116,6 +114,21 @@ def sharpness(picture: Pixels, landmarks: ArrayLike, template: str, size: int) -
     # The more detail than the network can draw a face has, the less a soft one gains.
     lower = _LOWER * (1 - _between(scale, _MUCH_SHRUNK, _SHRUNK))
     return clean * _between((fine / max(coarse, 1e-12)) ** 0.5, _BLURRED - lower, _SHARP - lower)
+
+
+def why_spared(landmarks: ArrayLike, template: str, size: int) -> str:
+    """Why a sharp face is kept without being restored. Arguments as for sharpness()."""
+    if _is_large(landmarks, template, size):
+        return f"it is as sharp already as a model of {size} pixels can draw it; a larger model may improve it"
+    return "it is sharp already"
+
+
+def _is_large(landmarks: ArrayLike, template: str, size: int) -> bool:
+    """True if the face is larger than a network of `size` pixels draws it."""
+    try:
+        return scale_of(similarity(landmarks, template_points(template, size))) < 1
+    except AlignmentError:
+        return False
 
 
 def drift(crop: Pixels, made: Pixels, mask: Mask, landmarks: ArrayLike, find: FindLandmarks) -> str:
