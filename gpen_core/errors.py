@@ -5,6 +5,7 @@ The command line turns each class into an exit code; hosts show the message unch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,3 +137,31 @@ def shown(name: object, most: int = 100) -> str:
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[-(most // 2) :]}"
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+_NO_FOLDERS = re.compile(r"https?://\S+|\bmodels[\\/]GPEN\b(?:[\\/][^\\/'\"(),;:]+)?")
+_FOLDERS = re.compile(
+    r"(?<![\w.])[\\/]\w|[\\/]{2}|\b[a-z]:[\\/]|\bfile:|~\w*[\\/]|\.\.[\\/]"  # beginning at a known place
+    r"|[\w.-]+[\\/][\w.-]+[\\/]|\w[\\/][\w -]*\.\w",  # two folders, or one with a file
+    re.IGNORECASE,
+)
+_KINDS = (
+    (WeightsMissingError, "weights are missing"),
+    (WeightsError, "a weight file cannot be used"),
+    (FeatureMissingError, "a package is missing"),
+    (SettingsError, "a setting cannot be used"),
+    (PictureError, "the picture cannot be used"),
+)
+
+
+def without_folders(error: BaseException | str, models_dir: Path, more: str) -> str:
+    """An error's message without this machine's folders, which can contain the user's name: for pictures and answers that others see.
+
+    models_dir becomes "models". If any other folder remains, only the kind of error is given, and `more`, which says where the rest is.
+    """
+    lines = str(error).splitlines() or [type(error).__name__]
+    text = lines[0].replace(str(models_dir), "models").encode("utf-8", "replace").decode("utf-8")
+    if not _FOLDERS.search(_NO_FOLDERS.sub("", text)):
+        return text.rstrip(":")  # the list of addresses that follows is left out
+    kind = next((words for kind, words in _KINDS if isinstance(error, kind)), "it failed")
+    return f"{kind}; {more}"

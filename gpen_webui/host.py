@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from modules import devices, errors, shared
 from modules.paths import models_path
 
-from gpen_core.errors import FeatureMissingError, PictureError, SettingsError, WeightsError, WeightsMissingError
+from gpen_core.errors import without_folders
 
 log = logging.getLogger(__name__)
 
@@ -70,29 +69,6 @@ def report(message: str, *, traceback: bool = False) -> None:
         log.error("%s: %s", NAME, message, exc_info=traceback)
 
 
-_NO_FOLDERS = re.compile(r"https?://\S+|\bmodels[\\/]GPEN\b(?:[\\/][^\\/'\"(),;:]+)?")
-_FOLDERS = re.compile(
-    r"(?<![\w.])[\\/]\w|[\\/]{2}|\b[a-z]:[\\/]|\bfile:|~\w*[\\/]|\.\.[\\/]"  # beginning at a known place
-    r"|[\w.-]+[\\/][\w.-]+[\\/]|\w[\\/][\w -]*\.\w",  # two folders, or one with a file
-    re.IGNORECASE,
-)
-_KINDS = (
-    (WeightsMissingError, "weights are missing"),
-    (WeightsError, "a weight file cannot be used"),
-    (FeatureMissingError, "a package is missing"),
-    (SettingsError, "a setting cannot be used"),
-    (PictureError, "the picture cannot be used"),
-)
-
-
 def public(error: BaseException | str) -> str:
-    """An error's message without this machine's folders, which can contain the user's name: for pictures and answers that others see.
-
-    The models folder becomes "models". If any other folder remains, only the kind of error is given.
-    """
-    lines = str(error).splitlines() or [type(error).__name__]
-    text = lines[0].replace(str(models_dir()), "models").encode("utf-8", "replace").decode("utf-8")
-    if not _FOLDERS.search(_NO_FOLDERS.sub("", text)):
-        return text.rstrip(":")  # the list of addresses that follows is left out
-    kind = next((words for kind, words in _KINDS if isinstance(error, kind)), "it failed")
-    return f"{kind}; see the WebUI's console for details"
+    """An error's message without this machine's folders: for pictures and answers that others see. The console has the rest."""
+    return without_folders(error, models_dir(), "see the WebUI's console for details")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpen_core.errors import WeightsError
 from gpen_core.options import AUTO
 from gpen_core.weights.catalog import Catalog
-from gpen_core.weights.files import find, identify
-from gpen_core.weights.folders import gpen_folder, weight_files
+from gpen_core.weights.files import find, own_models
 
 from . import host
 
@@ -20,20 +18,7 @@ def choices() -> list[str]:
 
 def own_files() -> list[str]:
     """Names of GPEN files in models/GPEN (and --gpen-models-path) other than the catalogue's own files."""
-    catalog = Catalog.default()
-    known = {name.lower() for entry in catalog for name in entry.filenames}
-    names: list[str] = []
-    for folder in (gpen_folder(host.models_dir()), *host.extra_folders()):
-        for path in weight_files(folder):
-            if path.name.lower() in known or path.name in names:
-                continue
-            try:
-                entry = identify(path)
-            except (WeightsError, OSError):
-                continue  # not a GPEN file: left out of the list without an error
-            if entry is None or entry.task == "restore":
-                names.append(path.name)
-    return names
+    return own_models(host.models_dir(), host.extra_folders())
 
 
 def listing() -> list[dict[str, Any]]:

@@ -171,6 +171,23 @@ def _identify(path: Path, catalog: Catalog) -> WeightFile | None:
     return next((entry for entry in fitting if entry.task == task), None)
 
 
+def own_models(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[str]:
+    """Names of the files in models/GPEN and `extra` that restore faces and are not the catalogue's own. Reads only the heads of files."""
+    known = {name.lower() for entry in Catalog.default() for name in entry.filenames}
+    names: list[str] = []
+    for folder in (gpen_folder(models_dir), *extra):
+        for path in weight_files(folder):
+            if path.name.lower() in known or path.name in names:
+                continue
+            try:
+                entry = identify(path)
+            except (WeightsError, OSError):
+                continue  # not a GPEN file: left out of the list without an error
+            if entry is None or entry.task == "restore":
+                names.append(path.name)
+    return names
+
+
 def _shape(network: WeightFile | Architecture) -> tuple[float, ...]:
     return network.size, network.channel_multiplier, network.narrow
 
