@@ -67,7 +67,7 @@ def test_every_package_is_required_or_documented():
     text = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
     documented = {name.lower() for name in re.findall(r"^\| ([A-Za-z0-9_.-]+) \|", text, re.MULTILINE)}
     # torchvision: asked for by name only, where facexlib and spandrel bring it
-    known = {*sys.stdlib_module_names, "gpen_core", "torchvision"}
+    known = {*sys.stdlib_module_names, "gpen_core", "gpen_page", "torchvision"}
     for path in core_files():
         for name in imported(path) - known:
             package = PACKAGES.get(name, name).lower()

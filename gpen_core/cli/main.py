@@ -1,4 +1,4 @@
-"""The command line: `python -m gpen_core restore|detect|colorize|inpaint|seg2face|models|info`. See docs/command-line.md.
+"""The command line: `python -m gpen_core restore|detect|colorize|inpaint|seg2face|models|page|info`. See docs/command-line.md.
 
 Imports only what the arguments need: `--help` and `models list` work without torch.
 """
@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         else:
             _add_options(task, TaskOptions.table("colorize" if name == "colorize" else "inpaint"))
 
+    _add_page(commands.add_parser)
     text = "list, download, verify and convert weights"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))
 
@@ -134,6 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as one JSON object on stdout")
     _add_models_dir(info)
     return parser
+
+
+def _add_page(add: Callable[..., argparse.ArgumentParser]) -> None:
+    page = _command_parser(add, "page", "page:page", "try everything on a page in the browser (needs gradio)")
+    page.add_argument("--port", type=_whole(1, 65535), metavar="N", help="port of the page (default: 7860 or the next free one)")
+    page.add_argument("--listen", action="store_true", help="let other machines use it, with a password")
+    page.add_argument("--password", metavar="TEXT", help="ask for this password (default with --listen: one is made and printed)")
+    page.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
+    _add_models_dir(page)
 
 
 def _command_parser(add: Callable[..., argparse.ArgumentParser], name: str, run: str, text: str) -> argparse.ArgumentParser:
