@@ -67,15 +67,11 @@ def out_of_memory(error: BaseException) -> bool:
     if known is not Exception and isinstance(error, known):
         return True
     asked = getattr(host, "is_oom", None)  # newer versions, because CUDA may also raise AcceleratorError
-    return (asked is not None and bool(asked(error))) or is_out_of_memory(error)
+    return (asked is not None and known is not Exception and bool(asked(error))) or is_out_of_memory(error)
 
 
-def full_load(patcher: ModelPatcher, needed: float) -> None:
-    """Loads the whole model onto its device. Raises the device's error if memory runs out.
-
-    needed: additional bytes for running it. When memory is short, ComfyUI loads only part of the weights and its own layers fetch the rest
-    when needed; this network's layers cannot.
-    """
+def load(patcher: ModelPatcher, needed: float) -> None:
+    """Has ComfyUI load a model onto its device. Raises the device's error if memory runs out. needed: additional bytes for running it."""
     import inspect
 
     from comfy import model_management as host
@@ -83,6 +79,14 @@ def full_load(patcher: ModelPatcher, needed: float) -> None:
     known = inspect.signature(host.load_models_gpu).parameters
     everything = {"force_full_load": True} if "force_full_load" in known else {}
     host.load_models_gpu([patcher], memory_required=needed, **everything)
+
+
+def full_load(patcher: ModelPatcher, needed: float) -> None:
+    """load(), and whatever of the model ComfyUI left behind.
+
+    When memory is short, ComfyUI loads a part of the weights and its own layers fetch the rest when needed; this network's layers cannot.
+    """
+    load(patcher, needed)
     device = patcher.load_device
     if not all(_same_device(tensor.device, device) for tensor in (*patcher.model.parameters(), *patcher.model.buffers())):
         patcher.model.to(device)

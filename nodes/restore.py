@@ -16,7 +16,7 @@ from .inputs import CHANGING, FINDING, LATER, LATER_CHOOSING, PASTING, option_in
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, failed_line, kept_line, memory_line, none_line, restored_line, shown
-from .tensors import cpu_tensor, frames_of, from_arrays, to_array, where_to_look
+from .tensors import cpu_tensor, frames_of, from_arrays, handed_on, to_array, where_to_look
 from .upscale import upscaler
 
 if TYPE_CHECKING:
@@ -248,9 +248,8 @@ def kept_outside(frame: torch.Tensor, result: RestoreResult) -> torch.Tensor:
 
 def stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
     import torch
-    from comfy.model_management import intermediate_device
 
-    return torch.stack(pictures).to(intermediate_device())
+    return handed_on(torch.stack(pictures))
 
 
 def _scaled(face: Face, frames: torch.Tensor, height: int, width: int) -> Face:

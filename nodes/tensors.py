@@ -43,13 +43,20 @@ def cpu_tensor(array: NDArray[Any]) -> torch.Tensor:
 
 
 def from_arrays(arrays: Sequence[NDArray[np.float32]]) -> torch.Tensor:
-    """Stacks pictures of one shape into a batch on ComfyUI's intermediate device."""
+    """Stacks pictures of one shape into a batch to hand on."""
     import numpy as np
     import torch
-    from comfy import model_management
 
-    batch = torch.stack([cpu_tensor(np.ascontiguousarray(array, np.float32)) for array in arrays])
-    return batch.to(model_management.intermediate_device())
+    return handed_on(torch.stack([cpu_tensor(np.ascontiguousarray(array, np.float32)) for array in arrays]))
+
+
+def handed_on(batch: torch.Tensor) -> torch.Tensor:
+    """A node's output where and how ComfyUI keeps what nodes hand on: newer versions can keep it in half precision."""
+    import torch
+    from comfy import model_management as host
+
+    dtype = getattr(host, "intermediate_dtype", None)
+    return batch.to(host.intermediate_device(), torch.float32 if dtype is None else dtype())
 
 
 def where_to_look(mask: Any, frames: int, height: int, width: int) -> list[NDArray[np.float32] | None]:

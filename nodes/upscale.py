@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .host import interrupted, out_of_memory
+from .host import interrupted, load, out_of_memory
 from .tensors import cpu_tensor
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ _TILE, _SMALLEST_TILE, _OVERLAP = 512, 128, 32
 
 
 def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
-    """A function that enlarges (H, W, 3) float32 RGB 0..1 by model.scale, in tiles. The model is on the device only during a call."""
+    """A function that enlarges (H, W, 3) float32 RGB 0..1 by model.scale, in tiles.
+
+    Newer versions of ComfyUI move the model themselves (model.patcher); in older ones it is on the device only during a call.
+    """
     if model is None:
         return None
 
@@ -30,12 +33,16 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
         from comfy import model_management as host
         from comfy.utils import ProgressBar, get_tiled_scale_steps, tiled_scale
 
-        device = host.get_torch_device()
+        patcher = getattr(model, "patcher", None)
+        device = host.get_torch_device() if patcher is None else patcher.load_device
         x = cpu_tensor(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
         # ComfyUI's own upscaling node uses this estimate; upscalers do not report their need.
-        tile_bytes = _TILE * _TILE * 3 * 4 * max(model.scale, 1.0) * 384.0
-        host.free_memory(host.module_size(model.model) + tile_bytes + x.nelement() * 4, device)
-        model.to(device)
+        needed = _TILE * _TILE * 3 * 4 * max(model.scale, 1.0) * 384.0 + x.nelement() * 4
+        if patcher is None:
+            host.free_memory(host.module_size(model.model) + needed, device)
+            model.to(device)
+        else:  # never moved behind the patcher's back: ComfyUI would take it to be where it left it
+            load(patcher, needed)
         tile = _TILE
         try:
             while True:
@@ -50,7 +57,8 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
                         raise
                 tile //= 2  # outside the handler, because the error's frames keep tensors alive on the device
         finally:
-            model.to("cpu")
+            if patcher is None:
+                model.to("cpu")
         result: NDArray[np.float32] = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
         return result
 

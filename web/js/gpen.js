@@ -3,7 +3,6 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { ComfyWidgets } from "../../../scripts/widgets.js";
 
 const REPORT = "report";
 const WIDTH = 310; // fits the longest title and what the page draws beside it
@@ -30,7 +29,7 @@ function fit(node) {
 function showReport(node, text) {
   let widget = widgetOf(node, REPORT);
   if (!widget) {
-    widget = ComfyWidgets.STRING(node, REPORT, ["STRING", { multiline: true }], app).widget;
+    widget = app.widgets.STRING(node, REPORT, ["STRING", { multiline: true }], app).widget;
     // A result, not a setting: neither saved with the workflow nor sent to the server.
     widget.serialize = false;
     widget.options.serialize = false;
