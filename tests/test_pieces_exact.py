@@ -15,7 +15,7 @@ from gpen_core.faces.face import Face
 from gpen_core.options import RestoreOptions
 from gpen_core.pictures import from_array
 from gpen_core.progress import Progress, Stopped
-from gpen_core.restore.compose import compose
+from gpen_core.restore.compose import Composition
 from gpen_core.restore.pieces import boxes_mask, crop_faces, face_matrices, faces_in_boxes, faces_mask, paste_faces
 
 MARKS = Marks("retinaface-mobile", Face)
@@ -120,13 +120,14 @@ def test_pasting_reports_every_face_and_stops_between_them() -> None:
 
 
 def test_what_is_interrupted_within_its_only_face_says_so() -> None:
-    def interrupted(crops: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
-        next(crops)
+    def interrupted() -> Iterator[np.ndarray]:
+        next(composition.crops())
         raise Stopped
         yield
 
     picture = from_array(noise((90, 90, 3), np.float32))
-    result = compose(picture, [face_at(10, 10, 60)], [32], interrupted, "gpen", RestoreOptions())
+    composition = Composition(picture, [face_at(10, 10, 60)], [32], "gpen", RestoreOptions())
+    result = composition.composed(interrupted())
     assert result.stopped and [face.status for face in result.faces] == ["stopped"] and np.array_equal(result.image.pixels, picture.pixels)
     assert result.mask.shape == (90, 90) and not result.mask.any() and result.scale == 1
 
@@ -174,5 +175,5 @@ def test_a_picture_whose_enlarging_was_stopped_has_its_own_size_and_says_so(time
 
     picture = from_array(noise((40, 60, 3), np.float32))
     options = RestoreOptions(output_size="factor", factor=2)
-    result = compose(picture, [], [], lambda crops: (crop for _, crop in crops), "gpen", options, progress=Later())
+    result = Composition(picture, [], [], "gpen", options, progress=Later()).composed(iter(()))
     assert result.stopped and result.scale == 1 and result.image.pixels.shape == (40, 60, 3)

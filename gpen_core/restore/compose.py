@@ -28,42 +28,14 @@ from .results import FaceResult, RestoreResult
 if TYPE_CHECKING:
     from ..network.fused import Network
 
-# (index, cropped face) of several -> for each, in their order, the new face or why there is none. It takes crops only when it needs
-# them, as many together as it likes, and may raise Stopped. All (S, S, 3) float32 RGB 0..1.
-MakeFaces = Callable[[Iterator[tuple[int, Pixels]]], Iterator[Pixels | GpenError]]
 log = logging.getLogger(__name__)
-
-
-def compose(
-    source: Picture,
-    faces: Sequence[Face],
-    sizes: Sequence[int],
-    make: MakeFaces,
-    template: str,
-    options: RestoreOptions,
-    *,
-    parser: Parser | None = None,
-    occluder: Occluder | None = None,
-    upscaler: Callable[[Pixels], Pixels] | None = None,
-    progress: Progress | None = None,
-    previews: bool = True,
-) -> RestoreResult:
-    """Enlarges the picture as the options say, restores every face and pastes it back. The result's `image` is a Picture.
-
-    sizes: side of each face's crop in pixels. make: the new faces; a face that it gives an error for stays as it was.
-    parser: for the mask or occlusion "parsing". occluder: XSeg, for the occlusion "xseg". upscaler: enlarges the background; None: Lanczos.
-    previews: progress gets each new face.
-    """
-    picture = Composition(
-        source, faces, sizes, template, options, parser=parser, occluder=occluder, upscaler=upscaler, progress=progress, previews=previews
-    )
-    return picture.composed(make(picture.crops()))
 
 
 class Composition:
     """One picture on its way through the steps: crops() are its faces for whoever makes the new ones, composed() takes those.
 
-    The crops of several pictures can be taken before the first is composed (`together`). See compose() for the arguments.
+    It enlarges the picture as the options say and pastes every new face; the result's `image` is a Picture. The crops of several pictures
+    can be taken before the first is composed (`together`).
     """
 
     def __init__(
@@ -81,7 +53,11 @@ class Composition:
         previews: bool = True,
         guards: Guards | None = None,
     ) -> None:
-        """guards: leave faces as they are; None: there are none. The rest: see compose()."""
+        """sizes: side of each face's crop in pixels. parser: for the mask or occlusion "parsing". occluder: XSeg, for the occlusion "xseg".
+
+        upscaler: enlarges the background; None: Lanczos. previews: progress gets each new face. guards: leave faces as they are; None:
+        there are none.
+        """
         self.source = source
         self.faces = faces
         self._sizes, self._template, self._options, self._previews = sizes, template, options, previews

@@ -21,7 +21,7 @@ from ..steps.align import Matrix, crop_face, similarity, template_points
 from ..steps.mask import Parser, landmark_mask, load_parser
 from ..steps.occlusion import Occluder, load_occluder
 from ..steps.paste import Compositor
-from .compose import compose
+from .compose import Composition
 from .results import RestoreResult
 
 log = logging.getLogger(__name__)
@@ -68,11 +68,10 @@ def paste_faces(
     for crop in crops:
         if crop.shape[0] != crop.shape[1]:
             raise SettingsError(f"A cropped face must stay square; this one is {crop.shape[1]}x{crop.shape[0]}.")
-    return compose(
+    pasting = Composition(
         picture,
         faces,
         [crop.shape[0] for crop in crops],
-        lambda cut: (crops[index] for index, _ in cut),
         template,
         replace(options, colour_match=False, fidelity=0.0),  # the caller made these faces
         parser=parser,
@@ -81,6 +80,7 @@ def paste_faces(
         progress=progress,
         previews=False,
     )
+    return pasting.composed(crops[index] for index, _ in pasting.crops())
 
 
 def load_helpers(options: RestoreOptions, folders: Sequence[Path], device: Any = "cpu") -> tuple[Parser | None, Occluder | None]:
