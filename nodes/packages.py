@@ -15,13 +15,15 @@ from ..gpen_core.errors import FeatureMissingError
 
 log = logging.getLogger(__name__)
 INSTALLER = Path(__file__).resolve().parents[1] / "install.py"
+HEADLESS = "opencv-python-headless>=4.8,<4.12"  # as in install.py, which is not in the Comfy Registry's archive
 
 
 def advice() -> str:
-    return (
-        "The GPEN nodes need OpenCV, which is missing or broken in this ComfyUI. "
-        f'Run "{sys.executable}" "{INSTALLER}", which installs it or says what is wrong, then restart ComfyUI.'
-    )
+    if INSTALLER.is_file():
+        how = f'Run "{sys.executable}" "{INSTALLER}", which installs it or says what is wrong'
+    else:
+        how = f'Install it with "{sys.executable}" -m pip install --no-deps "{HEADLESS}"'
+    return f"The GPEN nodes need OpenCV, which is missing or broken in this ComfyUI. {how}, then restart ComfyUI."
 
 
 def say_what_is_missing() -> None:
