@@ -16,6 +16,7 @@ from gpen_core.batch import run as batch
 from gpen_core.batch.job import JobFolder, JobStoppedError, Manifest
 from gpen_core.batch.listing import inputs_of
 from gpen_core.batch.shards import restoring, run_shards
+from gpen_core.batch.tally import tally_of
 from gpen_core.errors import DeviceError
 
 
@@ -174,7 +175,8 @@ def test_bad_inputs_are_recorded_and_the_job_goes_on(tmp_path):
         manifest = folder.make_list(found, settings_for(tmp_path / "out"), WEIGHTS, shard_size=3)
     work(folder, manifest)
     assert [record["error"] is None for record in records(folder, manifest)] == [True, False, False, True]
-    assert folder.counts(manifest, range(manifest.shards)).__dict__ == {"done": 2, "failed": 2, "left": 0}
+    tally = tally_of(folder, range(manifest.shards))
+    assert (tally.done, tally.failed, [Path(path).name for path, _ in tally.errors]) == (2, 2, ["1.png", "none.png"])
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def test_a_job_on_the_command_line(tmp_path, command):
     for number in range(3):
         picture(tmp_path / "in" / str(number) / "a.png")
     code, out, err = command()
-    assert (code, err) == (0, "") and out == "3 of 3 inputs done\n"
+    assert (code, err) == (0, "") and out == f"3 of 3 inputs done; report: {tmp_path / 'job' / 'report.html'}\n"
     assert outputs(tmp_path) == ["0/a.png", "1/a.png", "2/a.png"]
     code, out, _ = command("--json")
     told = json.loads(out)
@@ -275,7 +277,7 @@ def test_shards_and_lists_on_the_command_line(tmp_path, command):
     code, out, _ = command("--list-only")
     assert code == 0 and "25 inputs in 3 shards" in out and not (tmp_path / "out").exists()
     assert command("--shard", "1/2")[1] == "10 of 10 inputs done\n" and len(outputs(tmp_path)) == 10
-    assert command("--shard", "0/2")[1] == "15 of 15 inputs done\n" and len(outputs(tmp_path)) == 25
+    assert command("--shard", "0/2")[1].startswith("15 of 15 inputs done; report: ") and len(outputs(tmp_path)) == 25
 
 
 @pytest.mark.parametrize(

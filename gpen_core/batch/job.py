@@ -88,15 +88,6 @@ def _brief(value: Any) -> str:
     return shown(", ".join(map(str, value)) if isinstance(value, list) else value, 80)  # pyright: ignore[reportUnknownArgumentType]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many inputs are done, failed, and left to do."""
-
-    done: int
-    failed: int
-    left: int
-
-
 class JobFolder:
     """The files of a job in a folder."""
 
@@ -159,6 +150,8 @@ class JobFolder:
                 names.add(root, found)
                 if count % SHARD == 0:
                     listed(count)
+            if not names.count():
+                raise SettingsError("there are no inputs: the lists of paths are empty")
             size = shard_size or max(FEWEST, min(SHARD, names.count() // 100))
             pictures = self._write_list(part, names.ordered(compare), size)
             manifest = Manifest(settings, weights, pictures, size, names.twice)
@@ -217,14 +210,6 @@ class JobFolder:
             if path.exists():
                 yield from (line for line, _ in whole_lines(path) if "input" in line)
                 return
-
-    def counts(self, manifest: Manifest, shards: range) -> Counts:
-        """How far these shards are."""
-        done = failed = 0
-        for shard in shards:
-            for record in self.records(shard):
-                done, failed = done + (record["error"] is None), failed + (record["error"] is not None)
-        return Counts(done, failed, sum(map(manifest.size_of, shards)) - done - failed)
 
     def begun(self, manifest: Manifest, shards: range) -> int:
         """How many inputs of these shards have a record. Reads only unfinished shards."""

@@ -6,18 +6,19 @@ import errno
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DeviceError
+from ..errors import DeviceError, PictureError
+from ..pictures import read_frames
 from .job import JobFolder, JobStoppedError, Manifest, now, whole_lines
 from .listing import Listed
 from .plan import Job, output_name, why_no_file
-from .run import JobResult, run_batch
+from .run import JobResult, run_batch, run_jobs
 
 if TYPE_CHECKING:
     from ..restore.restorer import FaceRestorer
@@ -39,10 +40,27 @@ def restoring(restorer: FaceRestorer, settings: dict[str, Any]) -> Work:
     return work
 
 
+def finding(restorer: FaceRestorer) -> Work:
+    """The work of a dry run: finds the faces of pictures, and writes nothing."""
+
+    def find(result: JobResult, target: Path | None) -> None:
+        if result.job.kind == "video":
+            raise PictureError(f"{result.job.source} is a video; a dry run looks only at pictures")
+        for number, (picture, _) in enumerate(read_frames(result.job.source)):
+            frame = {"frame": number} if picture.form.frames > 1 else {}
+            result.faces += [{**frame, **face.to_json()} for face in restorer.detect(picture)]
+            result.frames = picture.form.frames if picture.form.frames > 1 else None
+
+    def work(jobs: Iterator[Job], records: Records) -> Generator[JobResult, None, None]:
+        yield from run_jobs(jobs, find, prepare=restorer.prepare)
+
+    return work
+
+
 def run_shards(
     folder: JobFolder,
     manifest: Manifest,
-    shards: range,
+    shards: Iterable[int],
     work: Work,
     *,
     finished: Callable[[dict[str, Any]], None] = lambda record: None,
@@ -86,11 +104,16 @@ class Records:
     ) -> None:
         self.path = path
         self.stop: Exception | None = None
+        self._writes = not manifest.settings.get("dry_run")
         self._manifest, self._listed, self._finished = manifest, listed, finished
         self._waiting: deque[Job] = deque()
         lines = list(whole_lines(path)) if path.exists() else []
         self._again = bool(lines)
-        self._there = set(lines[0][0]["there"]) if lines else {n for n, one in enumerate(listed) if self._target(one).exists()}
+        self._there = (
+            set(lines[0][0]["there"])
+            if lines
+            else {number for number, one in enumerate(listed) if self._writes and (manifest.out / one.name).exists()}
+        )
         self.count = sum("input" in line for line, _ in lines)
         self._file = path.open("ab")
         self._file.truncate(lines[-1][1] if lines else 0)  # what follows the last whole line was being written at a kill
@@ -103,9 +126,6 @@ class Records:
         with suppress(OSError):  # of a full disk
             self._file.close()
 
-    def _target(self, one: Listed) -> Path:
-        return self._manifest.out / one.name
-
     def jobs(self) -> Iterator[Job]:
         """A job for every input without a record."""
         for number in range(self.count, len(self._listed)):
@@ -114,7 +134,7 @@ class Records:
             sheet = None if one.sheet is None else self._manifest.out / one.sheet
             redo = self._again and number not in self._there
             kind = output_name(one.source)[0]
-            target = None if error else self._target(one)
+            target = None if error or not self._writes else self._manifest.out / one.name
             job = Job(one.source, target, kind, one.name, sheet, error, redo)
             self._waiting.append(job)
             yield job

@@ -1,24 +1,33 @@
-"""`restore --job DIR`: jobs of many pictures that go on where they were."""
+"""Jobs of many pictures that go on where they were: `restore --job DIR`, and `job check` and `job report`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..batch.check import problems_of
 from ..batch.job import JobChangedError, JobFolder, Manifest
 from ..batch.listing import STDIN, Found, absolute, inputs_of
 from ..batch.plan import output_name
-from ..batch.shards import restoring, run_shards
+from ..batch.report import write_report
+from ..batch.shards import finding, restoring, run_shards
+from ..batch.tally import tally_of
+from ..batch.workers import devices_of, end_with_parent, run_workers
 from ..errors import SettingsError
 from ..options import RestoreOptions
+from ..weights.catalog import Catalog
 from ..weights.sums import sha256_of
 from .console import Bars, Console
 
-# Flags that mean something only with --job, by their names in the arguments.
-JOB_FLAGS = ("list", "list_only", "shard", "job_restart")
+# Flags that mean something only with --job: names in the arguments, and defaults.
+JOB_FLAGS = {"list": None, "list_only": False, "shard": (0, 1), "workers": 1, "dry_run": False, "job_restart": False}
+_PROBLEMS = 1000  # in the JSON of `job check`
 
 
 def check_flags(arguments: argparse.Namespace) -> None:
@@ -26,35 +35,123 @@ def check_flags(arguments: argparse.Namespace) -> None:
     missing = [name for name, is_there in (("IN", arguments.inputs or arguments.list), ("-o/--out", arguments.out)) if not is_there]
     if missing:
         raise SettingsError(f"the following arguments are required: {', '.join(missing)} (see restore --help)")
-    given = [name for name in JOB_FLAGS if getattr(arguments, name) not in (None, False, (0, 1))]
+    given = [name for name, default in JOB_FLAGS.items() if getattr(arguments, name) != default]
     if given and arguments.job is None:
         raise SettingsError(f"--{given[0].replace('_', '-')} works only with --job DIR")
 
 
 def restore_job(arguments: argparse.Namespace, options: RestoreOptions, console: Console) -> int:
     """Restores the pictures of a job, or those of a part of it."""
-    from ..network.load import find_model
-    from ..restore.restorer import FaceRestorer
-
     folder = JobFolder(arguments.job)
     settings = settings_of(arguments, options)
-    weights = sha256_of(find_model(options.model, arguments.models_dir, task="restore").path)
-    manifest = _opened(folder, arguments, settings, weights, console)
+    manifest = _opened(folder, arguments, settings, _weights(arguments, options), console)
     if arguments.list_only:
         return _said(console, folder, f"{manifest.pictures} inputs in {manifest.shards} shards are listed in {folder.path}", manifest, {})
     part, parts = arguments.shard
     shards = range(part, manifest.shards, parts)
-    total = sum(map(manifest.size_of, shards))
-    bars = Bars(console, total, folder.begun(manifest, shards))
+    if arguments.job_worker is not None:
+        end_with_parent()
+        _work(folder, manifest, _begun_at(shards, *arguments.job_worker), arguments, options, lambda record: _tell_parent(record, console))
+        return 0
+    total, done = sum(map(manifest.size_of, shards)), folder.begun(manifest, shards)
+    bars = Bars(console, total, done)
     try:
-        work = restoring(FaceRestorer(options, models_dir=arguments.models_dir), settings)
-        run_shards(folder, manifest, shards, work, finished=lambda record: _finished(record, bars, console))
+        if arguments.workers > 1 and done < total:
+            worst = _run_workers(arguments, bars, console)
+            if worst:
+                return worst
+        else:
+            _work(folder, manifest, shards, arguments, options, lambda record: _finished(record, bars, console))
     finally:
         bars.close()
-    counts = folder.counts(manifest, shards)
-    left = f", {counts.left} left (others work on them, or run it again)" if counts.left else ""
-    text = f"{counts.done} of {total} inputs done" + (f", {counts.failed} failed" if counts.failed else "") + left
-    return _said(console, folder, text, manifest, counts.__dict__) or (1 if counts.failed or counts.left else 0)
+    tally = tally_of(folder, shards)
+    left = total - tally.done - tally.failed
+    more: dict[str, Any] = {}
+    if left == 0 and all(map(folder.is_done, range(manifest.shards))):
+        more = {"report": str(write_report(folder, manifest, tally if parts == 1 else None))}
+    found = sum(tally.faces.values())
+    text = f"{tally.done} of {total} inputs done" + (f", {tally.failed} failed" if tally.failed else "")
+    text += f", {found} faces found" if arguments.dry_run else ""
+    text += f", {left} left (others work on them, or run it again)" if left else ""
+    text += f"; report: {more['report']}" if more else ""
+    counts = {"done": tally.done, "failed": tally.failed, "left": left, "faces": found, **more}
+    return _said(console, folder, text, manifest, counts) or (1 if tally.failed or left else 0)
+
+
+def _weights(arguments: argparse.Namespace, options: RestoreOptions) -> str:
+    """The sha256 of the model's weights; a dry run needs none."""
+    if arguments.dry_run:
+        return ""
+    from ..network.load import find_model
+
+    return sha256_of(find_model(options.model, arguments.models_dir, task="restore").path)
+
+
+def _work(
+    folder: JobFolder,
+    manifest: Manifest,
+    shards: Iterable[int],
+    arguments: argparse.Namespace,
+    options: RestoreOptions,
+    finished: Callable[[dict[str, Any]], None],
+) -> None:
+    """Works on shards in this process."""
+    from ..restore.restorer import FaceRestorer
+
+    if arguments.dry_run:  # only the detector is needed, and the smallest weights are always there
+        options = replace(options, model=next(entry.name for entry in Catalog.default() if entry.embedded))
+    restorer = FaceRestorer(options, models_dir=arguments.models_dir)
+    run_shards(
+        folder, manifest, shards, finding(restorer) if arguments.dry_run else restoring(restorer, manifest.settings), finished=finished
+    )
+
+
+# --- several processes
+
+
+def _begun_at(shards: range, worker: int, workers: int) -> list[int]:
+    """The shards, begun at a place of the worker's own, so that workers seldom ask for the same one."""
+    first = len(shards) * worker // workers
+    return [*shards[first:], *shards[:first]]
+
+
+def worker_commands(arguments: argparse.Namespace) -> list[list[str]]:
+    """This command once for each worker, with a device of its own."""
+    given = [word for word in arguments.argv if word != "--job-restart"]
+    end = given.index("--") if "--" in given else len(given)
+    devices = devices_of(arguments.workers, arguments.device or "auto")
+    return [
+        [sys.executable, "-m", "gpen_core", *given[:end], "--device", device, "--job-worker", f"{number}/{len(devices)}", *given[end:]]
+        for number, device in enumerate(devices)
+    ]
+
+
+def _run_workers(arguments: argparse.Namespace, bars: Bars, console: Console) -> int:
+    """Runs the workers. Returns the exit code of an error that ended one before any work, else 0."""
+
+    def said(line: str) -> None:
+        try:
+            _finished(json.loads(line), bars, console)
+        except (ValueError, TypeError, KeyError):  # something else that a library has printed
+            console.raw_error(line)
+
+    def told(line: str) -> None:
+        if line != "gpen: interrupted":
+            console.raw_error(line)
+
+    codes = run_workers(worker_commands(arguments), said, told)
+    for number, code in enumerate(codes):
+        if code < 0 or code > 3:
+            console.error(f"worker {number} ended unexpectedly (exit code {code}); what it left is done when you run the job again")
+    return next((code for code in (2, 3) if code in codes), 0)
+
+
+def _tell_parent(record: dict[str, Any], console: Console) -> None:
+    console.out.write(json.dumps({"input": record["input"], "error": record["error"]}) + "\n")
+    console.out.flush()
+
+
+# --- the job itself
 
 
 def settings_of(arguments: argparse.Namespace, options: RestoreOptions) -> dict[str, Any]:
@@ -67,6 +164,7 @@ def settings_of(arguments: argparse.Namespace, options: RestoreOptions) -> dict[
     return {
         **table,
         **{name: getattr(arguments, name) for name in names},
+        "dry_run": arguments.dry_run,
         "inputs": [str(absolute(path)) for path in arguments.inputs],
         "list": [str(path if path == STDIN else absolute(path)) for path in lists],
         "out": str(absolute(arguments.out)),
@@ -131,6 +229,35 @@ def check_video(video: Path, compare: bool, output_size: str) -> None:
         raise SettingsError(
             f"{video} is a video, and the output size native would differ from frame to frame; use keep or factor, or remove the video"
         )
+
+
+def check(arguments: argparse.Namespace, console: Console) -> int:
+    """`job check`: names every input without one whole output."""
+    folder, manifest = _existing(arguments)
+    problems: list[str] = []
+    count = 0
+    for problem in problems_of(folder, manifest, quick=arguments.quick):
+        count += 1
+        if console.as_json:
+            problems = [*problems, problem][:_PROBLEMS]
+        console.say(problem)
+    text = f"{manifest.pictures} inputs, {count} problems" if count else f"all {manifest.pictures} inputs have their output"
+    return _said(console, folder, text, manifest, {"problems": count, "first": problems}) or (1 if count else 0)
+
+
+def report(arguments: argparse.Namespace, console: Console) -> int:
+    """`job report`: writes the report of a job, finished or not."""
+    folder, manifest = _existing(arguments)
+    path = write_report(folder, manifest)
+    return _said(console, folder, str(path), manifest, {"report": str(path)})
+
+
+def _existing(arguments: argparse.Namespace) -> tuple[JobFolder, Manifest]:
+    folder = JobFolder(arguments.job)
+    manifest = folder.manifest()
+    if manifest is None:
+        raise SettingsError(f"there is no job in {folder.path}: it has no list/manifest.json")
+    return folder, manifest
 
 
 def _finished(record: dict[str, Any], bars: Bars, console: Console) -> None:

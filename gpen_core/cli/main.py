@@ -1,4 +1,4 @@
-"""The command line: `python -m gpen_core restore|detect|colorize|inpaint|seg2face|models|page|info`. See docs/command-line.md.
+"""The command line: `python -m gpen_core restore|detect|colorize|inpaint|seg2face|job|models|page|info`. See docs/command-line.md.
 
 Imports only what the arguments need: `--help` and `models list` work without torch.
 """
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed its message
         return stop.code if isinstance(stop.code, int) else 2
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
     console = Console(quiet=arguments.quiet, debug=arguments.debug, as_json=getattr(arguments, "json", False))
     with console:
         try:
@@ -131,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "list, download, verify and convert weights"
     _add_models(commands.add_parser("models", help=text, description=text.capitalize() + "."))
 
+    text = "check a job of `restore --job`, or write its report"
+    _add_job_actions(commands.add_parser("job", help=text, description=text[0].upper() + text[1:] + "."))
+
     info = _command_parser(commands.add_parser, "info", "info:info", "show versions, devices, folders and optional packages")
     info.add_argument("--json", action="store_true", help="as one JSON object on stdout")
     _add_models_dir(info)
@@ -184,7 +188,22 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--list-only", action="store_true", help="make the list of inputs and stop, before several machines start")
     group.add_argument("--shard", type=_share, default=(0, 1), metavar="I/N", help="do only part I of N, counted from 0: 0/8 to 7/8")
+    group.add_argument(
+        "--workers", type=_whole(1, 1024), default=1, metavar="N", help="N processes: one a card in turn, or they share the cores"
+    )
+    group.add_argument("--dry-run", action="store_true", help="only find faces: counts, a report, and a sheet of faces in DIR")
+    group.add_argument("--job-worker", type=_share, help=argparse.SUPPRESS)
     group.add_argument("--job-restart", action="store_true", help="forget what was done and begin the job anew, e.g. with other settings")
+
+
+def _add_job_actions(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION", parser_class=_Parser)
+    check = _command_parser(actions.add_parser, "check", "jobs:check", "check that every input has one whole output")
+    check.add_argument("--quick", action="store_true", help="do not decode outputs, only look at their lengths")
+    report = _command_parser(actions.add_parser, "report", "jobs:report", "write report.html into the job's folder")
+    for action in (check, report):
+        action.add_argument("job", type=Path, metavar="DIR", help="the job's folder")
+        action.add_argument("--json", action="store_true", help="as one JSON object on stdout")
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -1,0 +1,124 @@
+"""Sums up the records of a job in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from .job import JobFolder, Manifest, whole_lines
+
+SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # pixels: where a bar of the histogram ends; the last has no end
+SCORES = 20  # bars from 0 to 1
+SHOWN = 6  # pictures that changed the most, and the least
+ERRORS = 200
+SAMPLE = 240  # faces
+
+
+@dataclass
+class Tally:
+    """The sums of a job. seconds: what pictures took, each by itself. hours: what the processes ran. least, most: records by change.
+
+    sample: (record, number of the face) of faces drawn by the sums of their names: the same ones every time, whoever worked on the job.
+    """
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    without_faces: int = 0
+    faces: dict[str, int] = field(default_factory=lambda: {})
+    sizes: list[int] = field(default_factory=lambda: [0] * (len(SIZES) + 1))
+    scores: list[int] = field(default_factory=lambda: [0] * SCORES)
+    seconds: float = 0.0
+    hours: float = 0.0
+    bytes: int = 0
+    begun: float | None = None
+    ended: float | None = None
+    errors: list[tuple[str, str]] = field(default_factory=lambda: [])
+    _changes: list[list[tuple[float, str, dict[str, Any]]]] = field(default_factory=lambda: [[], []])
+    _sample: list[tuple[int, str, int, dict[str, Any]]] = field(default_factory=lambda: [])
+
+    @property
+    def least(self) -> list[dict[str, Any]]:
+        return [record for _, _, record in sorted(self._changes[0], key=lambda item: (-item[0], item[1]))]
+
+    @property
+    def most(self) -> list[dict[str, Any]]:
+        return [record for _, _, record in sorted(self._changes[1], key=lambda item: (-item[0], item[1]))]
+
+    @property
+    def sample(self) -> list[tuple[dict[str, Any], int]]:
+        return [(record, number) for _, _, number, record in sorted(self._sample, key=lambda item: (item[1], item[2]))]
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Adds the record of an input."""
+        self.seconds += record["seconds"]
+        if record["error"] is not None:
+            self.failed += 1
+            if len(self.errors) < ERRORS:
+                self.errors.append((record["input"], record["error"]))
+            return
+        self.done += 1
+        self.skipped += bool(record.get("skipped"))
+        self.bytes += record.get("bytes", 0)
+        self.without_faces += not record["faces"] and not record.get("skipped")
+        for number, face in enumerate(record["faces"]):
+            status = face.get("status", "found")
+            self.faces[status] = self.faces.get(status, 0) + 1
+            size = size_of(face)
+            self.sizes[sum(size >= end for end in SIZES)] += 1
+            self.scores[min(SCORES - 1, int(face["score"] * SCORES))] += 1
+            lot = int.from_bytes(blake2b(f"{record['input']}\n{number}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+            _keep(self._sample, (-lot, record["input"], number, record), SAMPLE)
+        if "change" in record:
+            for changes, sign in zip(self._changes, (-1, 1), strict=True):
+                _keep(changes, (sign * record["change"], record["input"], record), SHOWN)
+
+    def add_run(self, begun: float, ended: float) -> None:
+        """Adds a time in which a process worked on a shard."""
+        self.hours += max(0.0, ended - begun) / 3600
+        self.begun = begun if self.begun is None else min(begun, self.begun)
+        self.ended = ended if self.ended is None else max(ended, self.ended)
+
+
+def size_of(face: dict[str, Any]) -> float:
+    """The shorter side of a face's box, in pixels."""
+    x0, y0, x1, y1 = face["box"]
+    return min(x1 - x0, y1 - y0)
+
+
+def _keep(heap: list[Any], item: tuple[Any, ...], most: int) -> None:
+    """Keeps the `most` largest items. The dict at the end does not count; what is there already is not added again."""
+    if (len(heap) == most and item[:-1] <= heap[0][:-1]) or any(item[:-1] == other[:-1] for other in heap):
+        return
+    if len(heap) < most:
+        heapq.heappush(heap, item)
+    else:
+        heapq.heapreplace(heap, item)
+
+
+def tally_of(folder: JobFolder, shards: Iterable[int]) -> Tally:
+    """The sums of all records of these shards."""
+    tally = Tally()
+    for shard in shards:
+        path = next((path for path in (folder.done_path(shard), folder.part_path(shard)) if path.exists()), None)
+        begun: float | None = None
+        ended = 0.0
+        for line, _ in whole_lines(path) if path is not None else ():
+            if "input" in line:
+                tally.add(line)
+                ended = line["at"]
+                continue
+            if begun is not None:
+                tally.add_run(begun, ended)
+            begun = ended = line["begun"]
+        if begun is not None:
+            tally.add_run(begun, ended)
+    return tally
+
+
+def left_of(tally: Tally, manifest: Manifest, shards: Iterable[int]) -> int:
+    """How many inputs of these shards have no record."""
+    return sum(map(manifest.size_of, shards)) - tally.done - tally.failed
