@@ -95,12 +95,18 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
         gr.Markdown(f"# {TITLE}\nEverything happens on this machine. A small model is included; larger ones are downloaded on first use.")
         with gr.Row():
             with gr.Column(scale=5, min_width=340):
-                files = gr.File(label="Pictures or videos", file_count="multiple", type="filepath", height=160)
+                files = gr.File(label="Pictures or videos", file_count="multiple", type="filepath", height=160, elem_id="gpen-files")
                 if EXAMPLE.is_file():
                     gr.Examples([[[str(EXAMPLE)]]], [files], label="Example", example_labels=["A small, damaged portrait"])
                 preset = gr.Dropdown(preset_choices(), value=NO_PRESET, label=PRESET_CONTROL.label, info="Settings for a kind of picture.")
-                model = gr.Dropdown(_model_choices(engine), value=AUTO, label="Model", info="The larger, the more detail, memory and time.")
-                place = gr.HTML(elem_classes="gpen-lines")
+                model = gr.Dropdown(
+                    _model_choices(engine),
+                    value=AUTO,
+                    label="Model",
+                    info="The larger, the more detail, memory and time.",
+                    elem_id="gpen-model",
+                )
+                place = gr.HTML(elem_classes="gpen-lines", elem_id="gpen-place")
                 download = gr.Button("Download this model now", size="sm", visible=False)
                 with gr.Row():
                     go = gr.Button("Restore", variant="primary", elem_id="gpen-restore")
@@ -109,9 +115,9 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
                 which = gr.Dropdown([], label="Shown", visible=False)
                 with gr.Tabs() as tabs:
                     with gr.Tab("Faces", id="faces"):
-                        picture = gr.Image(label="Faces found", interactive=False, elem_id="gpen-faces", format="png", buttons=_NO_SHARING)
+                        picture = gr.Image(label="Faces found", interactive=False, elem_id="gpen-found", format="png", buttons=_NO_SHARING)
                         switches = gr.CheckboxGroup([], label="Restore these faces", visible=False, elem_id="gpen-switches")
-                        note = gr.HTML(lines(["Choose a picture or take the example."]), elem_classes="gpen-lines")
+                        note = gr.HTML(lines(["Choose a picture or take the example."]), elem_classes="gpen-lines", elem_id="gpen-note")
                     with gr.Tab("Result", id="result"):
                         slider = gr.ImageSlider(
                             label="Before and after", interactive=False, elem_id="gpen-slider", format="png", buttons=_NO_SHARING
