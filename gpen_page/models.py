@@ -33,10 +33,11 @@ class Model:
     @property
     def place(self) -> str:
         """Size and place, for below the list."""
-        parts = [f"Faces of {self.size} pixels" if self.size else "The user's own file"]
+        size = f"Faces of {self.size} pixels" if self.size else "Your own file"
         if self.path is None:
-            return f"{parts[0]}; not on disk: the first restoration downloads it."
-        return f"{parts[0]}; {self.bytes / 1e6:.1f} MB in {self.path}" if self.bytes else f"{parts[0]}; {self.path}"
+            return f"{size}; not on disk: the first restoration downloads it."
+        place = "included" if self.embedded else f"in {self.path}"
+        return f"{size}; {self.bytes / 1e6:.1f} MB, {place}" if self.bytes else f"{size}; {place}"
 
 
 def listing(models_dir: Path | None = None) -> list[Model]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -39,43 +40,50 @@ class Visits:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, list[Job]] = {}
         self._results: dict[str, Path] = {}
 
-    def begin(self, request: Any, progress: Any) -> Job:
-        """A job of this page."""
+    @contextmanager
+    def job(self, request: Any, progress: Any) -> Generator[Job, None, None]:
+        """A job of this page. Settings may be changed while it runs, which looks for faces: there can be two."""
         job = Job(lambda share, text: progress(0 if share is None else share, desc=text))
-        self._jobs[str(request.session_hash)] = job
-        return job
+        mine = self._jobs.setdefault(_page_of(request), [])
+        mine.append(job)
+        try:
+            yield job
+        finally:
+            mine.remove(job)
 
     def cancel(self, request: Any) -> None:
-        """Stops this page's job, if it has one."""
-        job = self._jobs.get(str(request.session_hash))
-        if job is not None:
+        """Stops what this page does."""
+        for job in list(self._jobs.get(_page_of(request), ())):
             job.cancel()
 
     def results(self, request: Any) -> Path:
         """A new folder for this page's results; the ones before are removed."""
-        self._forget(str(request.session_hash))
+        self._forget(_page_of(request))
         made = Path(tempfile.mkdtemp(prefix="results-", dir=self._folder))
-        self._results[str(request.session_hash)] = made
+        self._results[_page_of(request)] = made
         return made
 
     def end(self, request: Any) -> None:
         """The page was closed."""
         self.cancel(request)
-        self._jobs.pop(str(request.session_hash), None)
-        self._forget(str(request.session_hash))
+        self._forget(_page_of(request))
 
     def cancel_all(self) -> None:
         """The server ends."""
-        for job in list(self._jobs.values()):
+        for job in [job for jobs in list(self._jobs.values()) for job in jobs]:
             job.cancel()
 
     def _forget(self, name: str) -> None:
         folder = self._results.pop(name, None)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _page_of(request: Any) -> str:
+    return str(request.session_hash)
 
 
 def lines(texts: Sequence[str], wrong: Sequence[bool] = ()) -> str:
@@ -142,7 +150,9 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
             wrong = ""
             try:
                 if one is not None and one not in known:
-                    known[one] = work.find(engine, Path(one), options_of(values), visits.begin(request, progress))
+                    options = options_of(values)
+                    with visits.job(request, progress) as job:
+                        known[one] = work.find(engine, Path(one), options, job)
             except GpenError as error:
                 wrong = failed(error)
             return [known, *_faces(known, one, wrong)]
@@ -153,14 +163,14 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
             return known
 
         def run(paths: list[str] | None, one: str | None, known: dict[str, work.Found], *values: Any, request: Any, progress: Any) -> Any:
-            job = visits.begin(request, progress)
             made: dict[str, work.Done] = {}
             try:
                 if not paths:
                     raise GpenError("choose a picture or a video first")
                 options = options_of(values)
                 on = {Path(path): face.on for path, face in known.items() if face.faces}
-                finished = work.restore(engine, [Path(path) for path in paths], options, on, visits.results(request), job)
+                with visits.job(request, progress) as job:
+                    finished = work.restore(engine, [Path(path) for path in paths], options, on, visits.results(request), job)
                 made = {str(item.source): item for item in finished}
                 text = lines([item.line for item in finished], [item.failed for item in finished])
                 if len(made) < len(set(paths)):
@@ -173,7 +183,8 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
 
         def fetch(name: str, request: Any, progress: Any) -> Any:
             try:
-                text = lines([work.fetch(engine, name, visits.begin(request, progress))])
+                with visits.job(request, progress) as job:
+                    text = lines([work.fetch(engine, name, job)])
             except Exception as error:
                 text = failed(error)
             return [text, gr.update(choices=_model_choices(engine)), gr.update(visible=_is_missing(engine, name))]
@@ -196,9 +207,8 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
         switches.input(switch, [which, found, switches], [found], show_progress="hidden", queue=False, **private)
         which.input(_asked(find), [which, found, *inputs], [found, *faces], show_progress_on=picture, **busy)
         which.input(_result, [done, which], result, show_progress="hidden", **private)
-        go.click(lambda: gr.update(selected="result"), None, [tabs], show_progress="hidden", queue=False, **private).then(
-            _asked(run), [files, which, found, *inputs], [done, tabs, report, results, *result], show_progress_on=slider, **busy
-        )
+        go.click(lambda: gr.update(selected="result"), None, [tabs], show_progress="hidden", queue=False, **private)
+        go.click(_asked(run), [files, which, found, *inputs], [done, tabs, report, results, *result], show_progress_on=slider, **busy)
         cancel.click(_alone(visits.cancel), None, None, queue=False, show_progress="hidden", **private)
         download.click(_asked(fetch), [model], [place, model, download], show_progress_on=place, **busy)
         model.change(describe, [model], [place, download], show_progress="hidden", **private)

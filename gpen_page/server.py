@@ -46,11 +46,14 @@ def serve(
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     try:
         _need_gradio()
-        if listen and not password:
+        password = password or None
+        if listen and password is None:
             password = secrets.token_urlsafe(12)
             say(f"Name: {NAME}, password: {password}")
         with _bound("0.0.0.0" if listen else "127.0.0.1", port) as bound:  # noqa: S104 - on request, and with a password
             address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            if listen:
+                say(f"Others reach the page at http://{socket.gethostname()}:{bound.getsockname()[1]}")
             say(f"The page is at {address} (Ctrl-C ends it)")
             _run(bound, application(Engine(models_dir), folder, password=password, listen=listen), address if browser else "")
     finally:

@@ -61,7 +61,7 @@ def main() -> None:
         page.click("#gpen-model input")
         seen["models"] = page.locator("ul[role=listbox] li").all_inner_texts()
         page.locator("ul[role=listbox] li", has_text="GPEN-BFR-256-lite").click()
-        seen["place"] = said(page, "#gpen-place", "256-lite.safetensors")
+        seen["place"] = said(page, "#gpen-place", "included").strip()
         seen["portrait"] = restored(page, "restored with")
         page.wait_for_selector("#gpen-slider img", timeout=LONG)
         page.wait_for_timeout(1500)

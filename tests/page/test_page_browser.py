@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from gpen_core.pictures import from_array, read_picture, write_picture
 
 HERE = Path(__file__).resolve().parent
 PASSWORD = "ein Geheimnis ä"
+KNOWN = "Basic " + base64.b64encode(f"anyone:{PASSWORD}".encode()).decode()
 TWO = "two ü हिन्दी.png"
 
 
@@ -103,13 +106,25 @@ def test_nothing_is_there_without_the_password(served, path):
     assert status(served[0] + path) == 401
 
 
-def test_no_other_file_can_be_read(served):
-    import base64
+def test_every_setting_is_on_the_page_with_its_label_and_help(served):
+    with urllib.request.urlopen(urllib.request.Request(served[0] + "/config", headers={"Authorization": KNOWN})) as answer:
+        config = json.load(answer)
+    shown = {part["props"].get("elem_id"): part["props"] for part in config["components"]}
+    texts = [unescape(str(part["props"].get("value", ""))) for part in config["components"]]
+    for option in RestoreOptions.table():
+        control = shown[f"gpen-{option.name}"]
+        assert control["label"] == option.label
+        if option.name != "model":  # whose list says more
+            assert control.get("info") == option.help or any(option.help in text for text in texts)
+        for limit in ("minimum", "maximum", "step") if option.kind in ("int", "float") else ():
+            assert control[limit] == getattr(option, limit)
+    assert not config["analytics_enabled"]
 
-    known = "Basic " + base64.b64encode(f"x:{PASSWORD}".encode()).decode()
-    assert status(served[0] + "/gpen/v1/models", Authorization=known) == 200
+
+def test_no_other_file_can_be_read(served):
+    assert status(served[0] + "/gpen/v1/models", Authorization=KNOWN) == 200
     for path in (page_host.ROOT / "README.md", page_host.ROOT / "gpen_page" / "page.py", Path("/etc/passwd")):
-        assert status(f"{served[0]}/gradio_api/file={path}", Authorization=known) in (403, 404)
+        assert status(f"{served[0]}/gradio_api/file={path}", Authorization=KNOWN) in (403, 404)
 
 
 def test_the_example_is_restored_as_the_core_does(seen, folder):
@@ -122,7 +137,7 @@ def test_the_example_is_restored_as_the_core_does(seen, folder):
 
 def test_models_are_listed_with_their_size_and_place(seen):
     assert any("GPEN-BFR-2048 (a download of 285 MB)" in line for line in seen["models"])
-    assert "15.5 MB in " in seen["place"]
+    assert seen["place"] == "Faces of 256 pixels; 15.5 MB, included"
 
 
 def test_only_the_face_that_is_switched_on_is_restored_with_16_bits_and_alpha(seen, folder):
