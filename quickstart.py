@@ -2,6 +2,7 @@
 
     python quickstart.py            makes .venv, installs what a restoration needs, restores examples/portrait.png
     python quickstart.py PICTURE    the same with your own picture
+    python quickstart.py --page     opens a page in the browser to try everything; arguments after -- go to `gpen_core page`
     python quickstart.py --test     installs the test tools as well, checks style and types, runs all tests
 
 Needs nothing but Python itself. A second run installs nothing. See docs/dependencies.md for what is installed and why.
@@ -32,10 +33,10 @@ CONSTRAINTS = ROOT / "constraints.txt"
 EXAMPLE = ROOT / "examples" / "portrait.png"
 OUT = ROOT / "out"
 MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
-
 OLDEST, NEWEST = (3, 10), (3, 13)
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
 # One feature each, installed by `--full`; everything else works without them. The extras in pyproject.toml match.
+PAGE = "gradio>=6"  # of `--page` only: about 40 packages
 OPTIONAL = {"facexlib": "facexlib>=0.3.0", "spandrel": "spandrel>=0.1.6", "av": "av"}
 TEST_TOOLS = (
     "pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx",
@@ -94,11 +95,7 @@ def pip_install(
 ) -> list[str]:
     """The command that installs packages into the environment."""
     command = [str(venv_python()), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    if quiet:
-        command += ["-qq"]
-    if constraints:
-        command += ["-c", str(constraints)]
-    return command + list(options) + list(packages)
+    return [*command, *(["-qq"] if quiet else []), *(["-c", str(constraints)] if constraints else []), *options, *packages]
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -232,8 +229,7 @@ def install_torch(requirement: str, index: str) -> None:
     """Installs the build of torch that suits this machine."""
     say("Installing torch (the largest part; this can take some minutes) ...")
     if index:
-        error = pip([requirement], options=["--index-url", index])
-        if error:
+        if error := pip([requirement], options=["--index-url", index]):
             raise Trouble(f"torch could not be installed from {index}: {last_line(error)}")
         return
     if sys.platform == "linux" and platform.machine() == "x86_64" and not has_nvidia():
@@ -312,6 +308,10 @@ def install(wanted: Iterable[str], index: str) -> None:
         install_opencv()
         if "full" in groups:
             install_optional()
+        if "page" in groups:
+            say("Installing gradio ...")
+            if error := pip([PAGE], constraints=None):  # it takes a Pillow older than the tested one
+                raise Trouble(f"gradio could not be installed: {last_line(error)}\nCheck the network and the disk space, then start again.")
         check_imports()
     except Trouble:
         write_stamp(stamp)  # a complete environment whose update failed is kept
@@ -366,30 +366,29 @@ def test(pytest_arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Sets up .venv, then restores a picture or runs the tests. Returns the exit code."""
-    trouble = version_trouble(sys.version_info[:2])
-    if trouble:
+    if trouble := version_trouble(sys.version_info[:2]):
         say(trouble)
         return 2
     parser = argparse.ArgumentParser(description="Sets everything up in .venv, then restores a picture or runs the tests.")
     parser.add_argument("picture", nargs="?", type=Path, help="the picture to restore (default: examples/portrait.png)")
     parser.add_argument("--test", action="store_true", help="check style and types, then run all tests; arguments after -- go to pytest")
+    parser.add_argument("--page", action="store_true", help="open the page in the browser; arguments after -- go to it")
     parser.add_argument("--full", action="store_true", help="install the optional packages too: " + ", ".join(OPTIONAL))
     parser.add_argument("--torch-index", default="", metavar="URL", help="the package index to install torch from (see pytorch.org)")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     asked = parser.parse_args(arguments[:cut])
-    groups = [name for name, wanted in (("test", asked.test), ("full", asked.full)) if wanted]
+    groups = [name for name, wanted in (("test", asked.test), ("full", asked.full), ("page", asked.page)) if wanted]
     try:
         with only_one():
             install(groups, asked.torch_index)
         if asked.test:
             return test(arguments[cut + 1 :])
+        if asked.page:
+            return run([str(venv_python()), "-m", "gpen_core", "page", *arguments[cut + 1 :]])
         return restore((asked.picture or EXAMPLE).absolute())
-    except Trouble as trouble:
-        say(str(trouble))
-        return 1
-    except OSError as error:
-        say(f"Failed: {error}")
+    except (Trouble, OSError) as error:
+        say(str(error) if isinstance(error, Trouble) else f"Failed: {error}")
         return 1
     except KeyboardInterrupt:
         say("Stopped. Start again at any time: finished steps are kept.")

@@ -204,6 +204,22 @@ def test_test_tools_come_on_demand_and_stay(quickstart, steps):
     assert len(steps.done) == 5
 
 
+def test_the_page_brings_gradio_alone_and_opens_it(quickstart, steps, monkeypatch):
+    pips, commands = [], []
+    monkeypatch.setattr(quickstart, "pip", lambda packages, **how: pips.append((packages, how)) or "")
+    monkeypatch.setattr(quickstart, "run", lambda command: commands.append(command) or 7)
+    assert quickstart.main(["--page", "--", "--port", "8000"]) == 7
+    assert pips == [(["gradio>=6"], {"constraints": None})]  # the tested Pillow is too new for it
+    assert commands == [[str(quickstart.venv_python()), "-m", "gpen_core", "page", "--port", "8000"]]
+    assert quickstart.main(["--page"]) == 7 and len(pips) == 1
+
+
+def test_a_page_that_cannot_be_installed_is_one_sentence(quickstart, steps, monkeypatch, capsys):
+    monkeypatch.setattr(quickstart, "pip", lambda packages, **how: "ERROR: No matching distribution found for gradio")
+    assert quickstart.main(["--page"]) == 1
+    assert "gradio could not be installed: ERROR: No matching distribution" in capsys.readouterr().out
+
+
 def test_an_interrupted_run_is_made_anew(quickstart, steps, monkeypatch):
     def interrupted(what: str, packages: list[str]) -> None:
         raise KeyboardInterrupt
