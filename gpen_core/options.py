@@ -19,8 +19,8 @@ from .presets import NO_PRESET, PRESETS
 Value = str | int | float | bool
 Kind = Literal["choice", "text", "int", "float", "bool"]
 # What a setting is about: the network, the look of the restored face, finding faces, choosing among them, pasting them, the output size,
-# the input, and the machine. Hosts and the command line group their settings by it.
-Group = Literal["model", "look", "finding", "choosing", "pasting", "size", "input", "machine"]
+# the input, frames that follow each other, and the machine. Hosts and the command line group their settings by it.
+Group = Literal["model", "look", "finding", "choosing", "pasting", "size", "input", "frames", "machine"]
 
 AUTO = "auto"
 DETECTORS = ("retinaface-mobile", "retinaface-r50", "yunet")
@@ -228,6 +228,11 @@ class RestoreOptions:
         "Aligned face",
         "The picture is one face, already cropped to the model's alignment template: restore all of it.",
     )
+    steady: float = _option(
+        "frames", 1.0, "float", "Steady faces",
+        "How much to calm faces that flicker in videos and animations: 0 restores every frame on its own. No effect on single pictures.",
+        minimum=0, maximum=1, step=0.05,
+    )  # fmt: skip
     precision: str = _option(
         "machine", PRECISIONS[0], "choice", "Precision",
         "Number format of the network. auto is bf16 on CPUs that support it, otherwise fp32.",

@@ -74,7 +74,8 @@ def _request(name: str, table: Sequence[Option], **more: Any) -> Any:
     return pydantic.create_model(name, __base__=_Strict, image=image, **more, **fields)
 
 
-RestoreRequest = _request("GpenRestoreRequest", (PRESET, *RestoreOptions.table()))
+_OF_PICTURES = tuple(option for option in RestoreOptions.table() if option not in RestoreOptions.of("frames"))
+RestoreRequest = _request("GpenRestoreRequest", (PRESET, *_OF_PICTURES))
 ColorizeRequest = _request("GpenColorizeRequest", TaskOptions.table("colorize"))
 InpaintRequest = _request(
     "GpenInpaintRequest", TaskOptions.table("inpaint"), hole=(str, Field("", title="Hole mask", description=_HOLE_HELP))

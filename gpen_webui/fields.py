@@ -27,9 +27,9 @@ def settings() -> tuple[Option, ...]:
 
     A picture being generated keeps its size, so the options that enlarge it are in Extras and the API only. So is `aligned`, which is for
     pictures of one cropped face, and the person, who is chosen by a picture: a path would be written into the pictures' parameters, and
-    could be set from outside. The host chooses the device (--use-cpu gpen).
+    could be set from outside. The host chooses the device (--use-cpu gpen), and has no videos.
     """
-    elsewhere = (*(option.name for option in RestoreOptions.of("size", "input")), "device", *_OF_A_PERSON)
+    elsewhere = (*(option.name for option in RestoreOptions.of("size", "input", "frames")), "device", *_OF_A_PERSON)
     return (PRESET_CONTROL, *(option for option in RestoreOptions.table() if option.name not in elsewhere))
 
 

@@ -11,6 +11,8 @@ from ..gpen_core.task_options import FaceTask, TaskOptions
 # Settings added after workflows were saved: a workflow stores values by position, so new ones come last and may be missing.
 LATER = ("detail", "auto_strength", "guard", "min_likeness", "mask_regions", "occlusion")
 LATER_CHOOSING = ("person_likeness",)  # of the nodes that find faces
+LATEST = tuple(option.name for option in RestoreOptions.of("frames"))  # came after the preset
+DEFAULTS: dict[str, Value] = {"steady": 0.0}  # a batch is often of pictures that only look alike
 # Set elsewhere in a workflow: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
 # model, `aligned` by Restore Aligned Faces, the person by a picture.
 ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background", "person")
@@ -40,7 +42,7 @@ def option_inputs(names: Iterable[str]) -> dict[str, tuple[Any, dict[str, Any]]]
 
 
 def preset_input() -> dict[str, tuple[Any, dict[str, Any]]]:
-    """ComfyUI's input for a preset, which stays the last one."""
+    """ComfyUI's input for a preset. Settings that came after it follow it."""
     return {PRESET.name: _input(PRESET_CONTROL)}
 
 
@@ -64,7 +66,7 @@ def task_options_from(task: FaceTask, values: Mapping[str, Any]) -> TaskOptions:
 
 
 def _input(option: Option) -> tuple[Any, dict[str, Any]]:
-    extra: dict[str, Any] = {"default": option.default, "tooltip": option.help}
+    extra: dict[str, Any] = {"default": DEFAULTS.get(option.name, option.default), "tooltip": option.help}
     if option.name in ADVANCED:
         extra["advanced"] = True
     if option.kind == "choice":
@@ -79,7 +81,7 @@ def _input(option: Option) -> tuple[Any, dict[str, Any]]:
 
 def options_from(values: Mapping[str, Any]) -> RestoreOptions:
     """RestoreOptions from a node's inputs; inputs that are not settings are ignored. Raises SettingsError."""
-    chosen: dict[str, Value] = {name: value for name, value in values.items() if name == PRESET.name}
+    chosen: dict[str, Value] = {**DEFAULTS, **{name: value for name, value in values.items() if name == PRESET.name}}
     for option in RestoreOptions.table():
         name = NAMES.get(option.name, option.name)
         if option.name not in ELSEWHERE and name in values:

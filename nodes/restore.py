@@ -12,7 +12,7 @@ from .detectors import PERSON_TIP, detector, person_in
 from .faces import FACES, checked, faces_of
 from .folders import models_dir, search_folders
 from .host import Bar, interrupted
-from .inputs import CHANGING, FINDING, LATER, LATER_CHOOSING, PASTING, option_inputs, options_from, preset_input
+from .inputs import CHANGING, FINDING, LATER, LATER_CHOOSING, LATEST, PASTING, option_inputs, options_from, preset_input
 from .load import CATEGORY
 from .model import GPEN_MODEL, GpenModel, Session, default_model, fingerprint_unless_linked
 from .report import REPORT_TIP, failed_line, kept_line, memory_line, none_line, restored_line, shown
@@ -74,6 +74,7 @@ class RestoreFaces:
                 **option_inputs(LATER_CHOOSING),
                 "person": ("IMAGE", {"tooltip": PERSON_TIP}),
                 **preset_input(),
+                **option_inputs(LATEST),
             },
         }
 
@@ -133,7 +134,7 @@ class RestoreFaces:
             nonlocal results
             if results is None:  # at first, and again after memory ran out
                 first = len(done)
-                results = restorer.each((to_array(frame) for frame in frames[first:]), faces=found[first:])
+                results = restorer.sequence((to_array(frame) for frame in frames[first:]), faces=found[first:])
             try:
                 result = next(results)
                 if isinstance(result, Exception):

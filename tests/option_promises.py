@@ -207,6 +207,12 @@ def _aligned(scene: Scene, images: Sequence[Image]) -> None:
     assert close(whole, RED), "all of the picture is restored"
 
 
+def _same(scene: Scene, images: Sequence[Image]) -> None:
+    """It says nothing of a single picture."""
+    assert close(at(scene, images[0]), RED)
+    assert all(np.array_equal(image, images[0]) for image in images)
+
+
 ONE = draw((90, 90), Drawn("one", (45, 45)))
 LARGE = draw((160, 160), Drawn("one", (80, 80), 128))
 SMALL = draw((60, 80), Drawn("one", (40, 30), 40))
@@ -284,6 +290,7 @@ PROMISES: tuple[Promise, ...] = (
     Promise("factor", (2.0, 1.5, 3.0), SMALL, _factor, {"output_size": "factor"}),
     Promise("background", ("lanczos", "realesrgan"), ONE, _background, {"output_size": "factor", "factor": 2.0}),
     Promise("aligned", (False, True), BLANK, _aligned),
+    Promise("steady", (1.0, 0.0, 0.5), ONE, _same),  # on frames: tests/test_sequence.py
     Promise("precision", ("auto", "bf16", "fp16", "fp32"), ONE, coloured(RED, BLUE, PINK, RED)),
     Promise("device", ("cpu", "cpu:0"), ONE, coloured(RED, YELLOW)),
 )

@@ -49,6 +49,9 @@ class StubRestorer:
                 result = error
             yield result
 
+    def sequence(self, frames, *, faces=None, stop=lambda: False):
+        return self.each(frames, faces=faces)
+
     def __call__(self, picture, *, faces=None):
         call = self.calls
         self.calls += 1

@@ -39,7 +39,7 @@ def test_every_setting_is_a_flag(made, tmp_path, capsys):
         "threshold": "0.6", "min_size": "8", "max_size": "900", "order": "left", "max_faces": "3", "faces": "0,2",
         "person": "p.png", "person_likeness": "0.4", "mask": "parsing",
         "feather": "0.35", "mask_regions": "skin,eyes", "occlusion": "change",
-        "output_size": "factor", "factor": "3", "background": "realesrgan", "precision": "fp32", "device": "cpu",
+        "output_size": "factor", "factor": "3", "background": "realesrgan", "steady": "0.5", "precision": "fp32", "device": "cpu",
     }  # fmt: skip
     switches = {"colour_match": True, "guard": True, "look_closer": False, "rotations": True, "aligned": True}
     assert set(values) | set(switches) == {option.name for option in RestoreOptions.table()}

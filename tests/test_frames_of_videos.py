@@ -96,18 +96,21 @@ def test_frames_of_a_video_go_up_and_come_down_together(
     assert any(frames_differ(there, read_video(tmp_path / "in.mkv")))
 
 
-def test_a_card_that_is_lost_in_a_video_leaves_the_rest_as_it_was(card: Card, room: Callable[[int], OnCard], tmp_path: Path) -> None:
-    _, here = video(tmp_path, OnCard("cpu"))
+@pytest.mark.parametrize(("steady", "lost_at", "settled"), [(0.0, 6, 8), (1.0, 2, 4)])  # 4 frames earlier, 4 more are made
+def test_a_card_that_is_lost_in_a_video_leaves_the_rest_as_it_was(
+    card: Card, room: Callable[[int], OnCard], tmp_path: Path, steady: float, lost_at: int, settled: int
+) -> None:
+    _, here = video(tmp_path, OnCard("cpu"), steady=steady)
     network = room(4)
 
     class Losing(Progress):
         def report(self, done: int, total: int, what: str, preview: np.ndarray | None = None) -> None:
-            if done == 6:
+            if done == lost_at:
                 card.fail_operation = lambda name: RuntimeError(LOST)
 
-    result, there = video(tmp_path, network, Losing())
+    result, there = video(tmp_path, network, Losing(), steady=steady)
     assert (result.frames, result.kept, len(result.faces)) == (FRAMES, 4, 8)
-    assert not any(frames_differ(there, here)[:8]) and all(frames_differ(there, here)[8:])
+    assert not any(frames_differ(there, here)[:settled]) and all(frames_differ(there, here)[8:])
     assert not any(frames_differ(there, read_video(tmp_path / "in.mkv"))[8:])
     with pytest.raises(PictureError, match="no frame could be restored") as caught:
         video(tmp_path, network)
@@ -125,8 +128,11 @@ def test_memory_that_runs_out_in_a_video_halves_a_batch(
     assert caplog.text.count("trying again with 4 at once") == 1
 
 
+@pytest.mark.parametrize("ahead", [0, 4])
 @pytest.mark.parametrize("stop_at", [1, 4, 5])
-def test_a_stop_in_a_video_keeps_frames_that_are_done(room: Callable[[int], OnCard], tmp_path: Path, stop_at: int) -> None:
+def test_a_stop_in_a_video_keeps_frames_that_are_done(room: Callable[[int], OnCard], tmp_path: Path, stop_at: int, ahead: int) -> None:
+    """ahead: frames whose faces are made before one is written."""
+
     class Stopping(Progress):
         done = 0
 
@@ -136,11 +142,15 @@ def test_a_stop_in_a_video_keeps_frames_that_are_done(room: Callable[[int], OnCa
         def stop(self) -> bool:
             return self.done >= stop_at
 
-    _, here = video(tmp_path, OnCard("cpu"))
-    result, there = video(tmp_path, room(4), Stopping())
-    batches = -(-stop_at // 4) * 4
+    steady = 1.0 if ahead else 0.0
+    _, here = video(tmp_path, OnCard("cpu"), steady=steady)
+    result, there = video(tmp_path, room(4), Stopping(), steady=steady)
+    batches = -(-(stop_at + ahead) // 4) * 4
     assert (result.frames, result.kept, len(result.faces)) == (FRAMES, 0, batches)
-    assert frames_differ(there, here) == [False] * batches + [True] * (FRAMES - batches) and there.times == here.times
+    unchanged = [not differs for differs in frames_differ(there, read_video(tmp_path / "in.mkv"))]
+    assert unchanged == [False] * batches + [True] * (FRAMES - batches) and there.times == here.times
+    steadied = batches - ahead if batches < FRAMES else FRAMES  # by all their neighbours
+    assert not any(frames_differ(there, here)[:steadied])
 
 
 def test_one_frame_of_a_video_that_fails_is_unchanged(

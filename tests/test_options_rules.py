@@ -16,7 +16,7 @@ NUMBERS = {
     "strength": (1.0, 0, 1, 0.05), "fidelity": (0.0, 0, 1, 0.05), "detail": (1.0, 0, 1, 0.05), "min_likeness": (0.0, 0, 1, 0.05),
     "threshold": (0.9, 0.05, 1, 0.01),
     "min_size": (0, 0, 16384, 1), "max_size": (0, 0, 16384, 1), "max_faces": (0, 0, 1000, 1), "feather": (0.5, 0, 1, 0.05),
-    "factor": (2.0, 1, 8, 0.25), "person_likeness": (0.3, 0, 1, 0.05),
+    "factor": (2.0, 1, 8, 0.25), "steady": (1.0, 0, 1, 0.05), "person_likeness": (0.3, 0, 1, 0.05),
 }  # fmt: skip
 OTHERS = {
     "model": "auto", "colour_match": False, "auto_strength": "off", "guard": False, "detector": "retinaface-mobile", "look_closer": True,

@@ -220,7 +220,8 @@ class _Restoration:
             raise PictureError("the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for animations")
 
     def _restore_frames(self, form: Form, target: Path) -> None:
-        """Restores all frames or pages. Only one is in memory, on a device as many as FaceRestorer.each() holds."""
+        """Restores all frames or pages. In memory are as many as FaceRestorer.sequence() holds; of pages, which are pictures of their own,
+        as many as each() does."""
         run, result = self.run, self.result
         with ExitStack() as files:
             add = files.enter_context(frame_file(form, target, overwrite=self.overwrite, quality=run.quality))
@@ -247,7 +248,8 @@ class _Restoration:
                 add(restored.image, milliseconds)
                 return number + 1
 
-            for written in map(write, count(), run.restorer.each(pictures())):  # a result is in no variable: it holds every face
+            restore = run.restorer.each if form.format == "TIFF" else run.restorer.sequence
+            for written in map(write, count(), restore(pictures())):  # a result is in no variable: it holds every face
                 if run.progress is not None:
                     run.progress.report(written, form.frames, "frame")
         result.output, result.frames = target, form.frames

@@ -72,11 +72,16 @@ class Composition:
         self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
         self.put_back()
 
+    @property
+    def fitting(self) -> list[int]:
+        """The numbers of the faces that are cropped."""
+        return [index for index, matrix in enumerate(self._matrices) if not isinstance(matrix, GpenError)]
+
     def put_back(self) -> None:
         """Forgets the crops that were taken. Only before composed()."""
         self.cropped.clear()
         self._next = 0  # the face to crop next
-        self.left = sum(not isinstance(matrix, GpenError) for matrix in self._matrices)  # crops that nobody has taken yet
+        self.left = len(self.fitting)  # crops that nobody has taken yet
 
     def crops(self) -> Iterator[tuple[int, Pixels]]:
         """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once.
@@ -93,8 +98,19 @@ class Composition:
             if not isinstance(matrix, GpenError):
                 yield index, self.cropped[-1]
 
-    def composed(self, made_faces: Iterator[Pixels | GpenError]) -> RestoreResult:
-        """Enlarges the picture, and pastes each new face, or leaves it where there is an error instead. made_faces: one for each crop."""
+    def checked(self, index: int, crop: Pixels, made: Pixels) -> Pixels | KeptError:
+        """The new face, or why a guard keeps the original."""
+        try:
+            self._check(index, crop, made, self._soft(index))
+        except KeptError as error:
+            return error
+        return made
+
+    def composed(self, made_faces: Iterator[Pixels | GpenError], *, checked: bool = False) -> RestoreResult:
+        """Enlarges the picture, and pastes each new face, or leaves it where there is an error instead.
+
+        made_faces: one for each crop. checked: they went through checked() already.
+        """
         progress, source = self._progress, self.source
         base, alpha, scale, stopped = self._enlarged()
         result = RestoreResult(None, [], np.zeros(base.shape[:2], np.float32), "", 0.0, scale, stopped=stopped)
@@ -107,7 +123,7 @@ class Composition:
                 continue
             progress.report(index, len(self.faces), f"face {index + 1}/{len(self.faces)}")
             try:
-                crop, made = self._pasted(index, made_faces, compositor, base.shape)
+                crop, made = self._pasted(index, made_faces, compositor, base.shape, checked)
             except Stopped:
                 result.stopped = True
                 result.faces.append(FaceResult(face, index, "stopped", "interrupted while this face was restored"))
@@ -131,18 +147,19 @@ class Composition:
         return result
 
     def _pasted(
-        self, index: int, made_faces: Iterator[Pixels | GpenError], compositor: Compositor, shape: Sequence[int]
+        self, index: int, made_faces: Iterator[Pixels | GpenError], compositor: Compositor, shape: Sequence[int], checked: bool
     ) -> tuple[Pixels, Pixels]:
         """Takes one new face and pastes it. Returns (crop, new face). shape: of the picture that it is pasted into."""
-        source, size, matrix, options = self.source.pixels, self._sizes[index], self._matrices[index], self._options
+        source, matrix, options = self.source.pixels, self._matrices[index], self._options
         if isinstance(matrix, GpenError):
             raise matrix
         made = next(made_faces)
         crop = self.cropped.popleft()
         if isinstance(made, GpenError):
             raise made
-        soft = landmark_mask(template_points(self._template, size), size, feather=options.feather)
-        self._guards.check(crop, made, soft, transform(self.faces[index].landmarks, matrix))
+        soft = self._soft(index)
+        if not checked:
+            self._check(index, crop, made, soft)
         measures = options.colour_match or options.occlusion != "off"
         inside = clip_to_picture(soft, matrix, source.shape) if measures else soft
         made = adjust_tone(made, crop, inside, options)
@@ -150,6 +167,14 @@ class Composition:
         detail = detail_of_face(source, crop, made, mask, matrix, options.detail, shape)
         compositor.add(made, mask, rescale_matrix(matrix, source.shape, shape), strength=self._strength(index), detail=detail)
         return crop, made
+
+    def _soft(self, index: int) -> Mask:
+        size = self._sizes[index]
+        return landmark_mask(template_points(self._template, size), size, feather=self._options.feather)
+
+    def _check(self, index: int, crop: Pixels, made: Pixels, soft: Mask) -> None:
+        """Raises KeptError if a guard keeps the original face."""
+        self._guards.check(crop, made, soft, transform(self.faces[index].landmarks, cast(Matrix, self._matrices[index])))
 
     def _strength(self, index: int) -> float:
         return self._options.strength * self._shares[index]

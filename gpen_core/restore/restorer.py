@@ -35,6 +35,7 @@ from .aligned import AlignedFace
 from .compose import Composition, restored_faces
 from .person import Person
 from .results import RestoreResult
+from .sequence import Steps, restore_sequence
 from .together import Begun, compose_each
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class FaceRestorer:
         self.prepare()
         given: deque[Any] = deque()  # begun, and not finished yet
 
-        def begin(picture: Any, chosen: Sequence[Face] | None = None) -> Begun | Exception:
+        def begin(picture: Any, chosen: Sequence[Face] | None = None) -> Begun[RestoreResult] | Exception:
             given.append(picture)
             try:
                 return self._begin(picture, chosen)
@@ -257,12 +258,39 @@ class FaceRestorer:
 
         return iter(outcome, None)  # no generator: its variables would keep pictures alive
 
-    def _begin(self, picture: Any, faces: Sequence[Face] | None) -> Begun:
+    def sequence(
+        self, frames: Iterable[Any], *, faces: Iterable[Sequence[Face]] | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[RestoreResult | Exception]:
+        """each() for pictures that follow each other: faces are steadied over time by the setting `steady` (0, or `aligned`: as each()).
+
+        Looks ahead: takes up to 12 frames more than each() before the first result, fewer if they are large (together at most 64
+        megapixels, held as they were given). Pictures that show different scenes have no effect on each other. stop: once it is true, no
+        other frame is begun; the results of those that were taken but not begun are missing at the end.
+        """
+        o = self.options
+        if o.steady == 0 or o.aligned:
+            return self.each(frames, faces=faces)
+        self.prepare()
+        started = time.perf_counter()
+
+        def finish(result: RestoreResult, picture: Any) -> RestoreResult:
+            nonlocal started
+            done = self._finished(result, picture, started)
+            started = time.perf_counter()
+            return done
+
+        steps = Steps(self._choose, self._composition, self._make, lambda: run.batch_size(self.loaded_network), finish)
+        most = 0 if o.faces.strip() else o.max_faces or float("inf")  # numbers mean the faces that the detector finds
+        return restore_sequence(frames, faces, steps, o.steady, self.progress, most_faces=most, stop=stop)
+
+    def _begin(self, picture: Any, faces: Sequence[Face] | None) -> Begun[RestoreResult]:
         source = picture if isinstance(picture, Picture) else from_array(picture)
         if self.options.aligned:
             also: Any = {"upscaler": self._upscaler, "progress": self.progress, "guards": self._guards}
             return AlignedFace(source, self.size, self.template, self.options, **also)
-        chosen = self._choose(source.pixels) if faces is None else list(faces)
+        return self._composition(source, self._choose(source.pixels) if faces is None else list(faces))
+
+    def _composition(self, source: Picture, chosen: Sequence[Face]) -> Composition:
         return Composition(
             source,
             chosen,

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Protocol, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from ..errors import PICTURE_ERRORS, DeviceError, GpenError
 from ..network.run import MOST_PICTURES, MOST_PIXELS
@@ -14,17 +14,23 @@ from ..pictures import Picture
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..runtime import is_out_of_memory
-from .results import RestoreResult
 
 log = logging.getLogger(__name__)
+Outcome = TypeVar("Outcome")
+Composed = TypeVar("Composed", covariant=True)
 
 
-class Begun(Protocol):
+class Begun(Protocol[Composed]):
     """A picture whose faces can be cropped before it is composed. left: crops that nobody took yet. cropped: taken, and not pasted yet."""
 
-    source: Picture
-    left: int
-    cropped: deque[Pixels]
+    @property
+    def source(self) -> Picture: ...
+
+    @property
+    def left(self) -> int: ...
+
+    @property
+    def cropped(self) -> deque[Pixels]: ...
 
     def crops(self) -> Iterator[tuple[int, Pixels]]:
         """The crops that are left, each with its face's number."""
@@ -34,17 +40,17 @@ class Begun(Protocol):
         """Forgets the crops, so that they can be taken again."""
         ...
 
-    def composed(self, made_faces: Iterator[Pixels | GpenError]) -> RestoreResult:
+    def composed(self, made_faces: Iterator[Pixels | GpenError]) -> Composed:
         """The result. made_faces: a new face for each crop, or why there is none."""
         ...
 
 
 def compose_each(
-    begun: Iterator[Begun | Exception],
+    begun: Iterator[Begun[Outcome] | Exception],
     make: Callable[[Iterator[Pixels]], Iterator[Pixels | GpenError]],
     at_once: Callable[[], int],
     progress: Progress,
-) -> Iterator[RestoreResult | Exception]:
+) -> Iterator[Outcome | Exception]:
     """Composes the pictures in their order; yields the result of each, or the error that it alone has (PICTURE_ERRORS).
 
     begun: the pictures; an error stands for one that could not be begun. If the iterator itself raises one of PICTURE_ERRORS, that is
@@ -59,21 +65,21 @@ def compose_each(
         yield together.outcome()  # in no variable: it holds pictures
 
 
-class _Together(Iterator[Pixels | GpenError]):
+class _Together(Iterator["Pixels | GpenError"], Generic[Outcome]):
     """The new faces of the first picture that is not finished; and, made with them, those of the pictures after it."""
 
     def __init__(
         self,
-        begun: Iterator[Begun | Exception],
+        begun: Iterator[Begun[Outcome] | Exception],
         make: Callable[[Iterator[Pixels]], Iterator[Pixels | GpenError]],
         at_once: Callable[[], int],
         progress: Progress,
     ) -> None:
         self._begun, self._make, self._at_once, self._progress = begun, make, at_once, progress
-        self._held: deque[Begun | Exception] = deque()  # taken, and not finished yet
+        self._held: deque[Begun[Outcome] | Exception] = deque()  # taken, and not finished yet
         self._broken: Exception | None = None  # raised by `begun`
         self._making: Iterator[Pixels | GpenError] | None = None
-        self._owners: deque[Begun] = deque()  # whose crops `_making` has taken, and not made yet
+        self._owners: deque[Begun[Outcome]] = deque()  # whose crops `_making` has taken, and not made yet
 
     def has_next(self) -> bool:
         """Whether there is another picture. Raises what `begun` raised."""
@@ -83,7 +89,7 @@ class _Together(Iterator[Pixels | GpenError]):
             raise self._broken
         return False
 
-    def outcome(self) -> RestoreResult | Exception:
+    def outcome(self) -> Outcome | Exception:
         """The result of the next picture, or its error."""
         first = self._held[0]
         try:
@@ -96,7 +102,7 @@ class _Together(Iterator[Pixels | GpenError]):
                 self._making = None  # it holds its last batch
 
     def __next__(self) -> Pixels | GpenError:
-        first = cast(Begun, self._held[0])
+        first = cast("Begun[Outcome]", self._held[0])
         while True:
             try:
                 if self._making is None:
@@ -123,13 +129,13 @@ class _Together(Iterator[Pixels | GpenError]):
             elif self._owners.popleft() is first:  # a picture that failed leaves faces behind
                 return made
 
-    def _again(self, first: Begun) -> Iterator[Pixels]:
+    def _again(self, first: Begun[Outcome]) -> Iterator[Pixels]:
         """The crops of the picture whose batch failed."""
         for crop in tuple(first.cropped):
             self._owners.append(first)
             yield crop
 
-    def _batch(self, first: Begun) -> Iterator[Pixels]:
+    def _batch(self, first: Begun[Outcome]) -> Iterator[Pixels]:
         """The picture's crops, and of those after it as many as fill the last batch."""
         most = self._at_once()
         return islice(self._crops(), -(-first.left // most) * most)

@@ -46,16 +46,18 @@ class RestoredFrames:
     def each(self, frames: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
         """Yields every frame in its order with its upright restored RGB array, or None if it stays unchanged.
 
-        Frames are read ahead as FaceRestorer.each() takes pictures: only on a device, and few. Once the progress says stop, no other frame
-        is restored; those that are being restored then are finished.
+        Frames are read ahead as FaceRestorer.sequence() takes pictures. Once the progress says stop, no other frame is begun; those that
+        the network has begun then are finished.
         """
         first = True
         while True:
             aside: list[Exception | None] = []  # why the last frame taken is not to be restored; None: stopped
-            done = self._restorer.each(self._pictures(frames, first, aside))
+            done = self._restorer.sequence(self._pictures(frames, first, aside), stop=self._progress.stop)
             for pixels in map(self._pixels, done):  # a result itself is in no variable: it holds every face
                 yield self._taken.popleft(), pixels
             first = False
+            while len(self._taken) > len(aside):  # only after a stop
+                yield self._taken.popleft(), None
             if not aside:
                 return
             yield self._taken.popleft(), None if aside[0] is None else self._pixels(aside[0])

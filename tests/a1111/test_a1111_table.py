@@ -32,7 +32,7 @@ def expected(option, choices):
 
 def test_settings_agree_with_the_table(host):
     fields, labels = host.ours("fields"), ours(host)
-    hidden = {"output_size", "factor", "background", "aligned", "device", "person", "person_likeness"}
+    hidden = {"output_size", "factor", "background", "aligned", "device", "person", "person_likeness", "steady"}
     assert {option.name for option in fields.settings()} == set(TABLE) - hidden
     assert set(labels) == {f"gpen_{name}" for name in TABLE if name not in hidden}
     for key, info in labels.items():
@@ -59,8 +59,8 @@ def test_extras_agree_with_the_table(host):
         assert option.kind == "bool" or control.arguments["info"] == option.help
         assert limits(control.arguments) == expected(option, host.ours("models").choices())
         assert "elem_id" not in control.arguments
-    # Nothing is out of reach: what is not in Settings is in Extras, but the device, which is the host's.
-    assert set(TABLE) - {option.name for option in host.ours("fields").settings()} - set(controls) == {"device"}
+    # Nothing is out of reach: what is not in Settings is in Extras, but the device, which is the host's, and what only videos need.
+    assert set(TABLE) - {option.name for option in host.ours("fields").settings()} - set(controls) == {"device", "steady"}
 
 
 def test_axes_agree_with_the_table(host):
@@ -73,10 +73,11 @@ def test_axes_agree_with_the_table(host):
 def test_api_agrees_with_the_table(host):
     pytest.importorskip("fastapi", reason="the WebUI brings fastapi; test_real_webui.py asks the real one")
     schema = host.ours("api").RestoreRequest.schema()["properties"]
-    assert set(schema) == {"image", *TABLE}
+    table = {name: option for name, option in TABLE.items() if name != "steady"}  # there are no videos
+    assert set(schema) == {"image", *table}
     assert tuple(schema["preset"]["enum"]) == ("none", *PRESETS)
     types = {"int": "integer", "float": "number", "bool": "boolean", "text": "string", "choice": "string"}
-    for name, option in {**TABLE, "preset": PRESET}.items():
+    for name, option in {**table, "preset": PRESET}.items():
         field = schema[name]
         assert (field["default"], field["title"]) == (option.default, option.label)
         assert field["description"] == option.help if name != "person" else "never a path" in field["description"]

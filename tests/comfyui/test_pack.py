@@ -28,7 +28,7 @@ def test_inputs_are_those_of_the_table():
             assert not pages.is_setting(RESTORE.get(key, (None,))[0]), f"{option.name} is said elsewhere in a graph"
             continue
         kind, extra = RESTORE[key]
-        assert extra["default"] == option.default and extra["tooltip"] == option.help
+        assert extra["default"] == names.DEFAULTS.get(option.name, option.default) and extra["tooltip"] == option.help
         if option.kind == "choice":
             assert tuple(kind) == option.choices
         elif option.kind in ("int", "float"):
@@ -38,19 +38,19 @@ def test_inputs_are_those_of_the_table():
 def test_defaults_make_default_options():
     names = sys.modules[f"{pages.PACK}.nodes.inputs"]
     values = {key: extra["default"] for key, (kind, extra) in RESTORE.items() if pages.is_setting(kind)}
-    assert names.options_from(values).changed() == {}
+    assert names.options_from(values).changed() == names.options_from({}).changed() == names.DEFAULTS == {"steady": 0.0}
     changed = names.options_from({**values, "mask_kind": "parsing", "strength": 0.25, "model": object(), "mask": object()})
-    assert changed.changed() == {"mask": "parsing", "strength": 0.25}
+    assert changed.changed() == {"mask": "parsing", "strength": 0.25, **names.DEFAULTS}
 
 
 def test_a_preset_changes_what_is_at_its_default():
     names = sys.modules[f"{pages.PACK}.nodes.inputs"]
-    assert list(RESTORE)[-1] == "preset" and RESTORE["preset"][0] == ["none", *PRESETS]
+    assert list(RESTORE)[-2:] == ["preset", "steady"] and RESTORE["preset"][0] == ["none", *PRESETS]
     assert RESTORE["preset"][1]["tooltip"] == PRESET_CONTROL.help
     values = {key: extra["default"] for key, (kind, extra) in RESTORE.items() if pages.is_setting(kind)}
     for preset in PRESETS:
         made = names.options_from({**values, "preset": preset, "feather": 0.25})
-        assert made.changed() == RestoreOptions.preset(preset, feather=0.25).changed()
+        assert made.changed() == RestoreOptions.preset(preset, feather=0.25, steady=0.0).changed()
         assert set(PRESETS[preset].values) <= {option.name for option in RestoreOptions.table()} - set(names.ELSEWHERE)
 
 
