@@ -11,6 +11,7 @@ from .load import LoadModel
 from .packages import say_what_is_missing, with_opencv
 from .photo import ColorizeFacesInPhoto, InpaintFacesInPhoto
 from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
+from .replaces import offer_replacements
 from .restore import RestoreFaces
 from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
 
@@ -39,4 +40,5 @@ for _node in NODE_CLASS_MAPPINGS.values():
     setattr(_node, _node.FUNCTION, with_opencv(getattr(_node, _node.FUNCTION)))
 
 register_folder()
+offer_replacements(NODE_CLASS_MAPPINGS)
 say_what_is_missing()

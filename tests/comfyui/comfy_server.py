@@ -122,6 +122,14 @@ class ComfyServer:
             status, body = error.code, error.read()
         return status, json.loads(body) if body else None
 
+    def offers(self, path: str) -> bool:
+        """Whether the server has something at this path."""
+        try:
+            self.get(path, raw=True)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
     def queue(self, prompt: Mapping[str, Any]) -> tuple[int, Any]:
         return self.post("/prompt", {"prompt": prompt, "client_id": self.client})
 

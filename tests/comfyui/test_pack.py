@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import host
 import pages
@@ -52,6 +53,45 @@ def test_a_preset_changes_what_is_at_its_default():
         made = names.options_from({**values, "preset": preset, "feather": 0.25})
         assert made.changed() == RestoreOptions.preset(preset, feather=0.25, steady=0.0).changed()
         assert set(PRESETS[preset].values) <= {option.name for option in RestoreOptions.table()} - set(names.ELSEWHERE)
+
+
+class NodeReplace:
+    def __init__(self, *given):
+        self.new, self.old, self.widgets, self.inputs, self.outputs = given
+
+
+@pytest.mark.parametrize("able", [True, False], ids=["a ComfyUI that replaces nodes", "an older one"])
+def test_replacements_say_all_that_the_new_node_needs(monkeypatch, able):
+    """With ComfyUI's API as it is called in 0.33; the real one does it in test_server.py."""
+    seen = []
+    replacement = SimpleNamespace(register=seen.append)
+    api = SimpleNamespace(
+        io=SimpleNamespace(**({"NodeReplace": NodeReplace} if able else {})),
+        ComfyAPISync=lambda: SimpleNamespace(node_replacement=replacement),
+    )
+    monkeypatch.setitem(sys.modules, "comfy_api", SimpleNamespace(latest=api))
+    monkeypatch.setitem(sys.modules, "comfy_api.latest", api)
+    replaces = sys.modules[f"{pages.PACK}.nodes.replaces"]
+    replaces.offer_replacements({name: _Known(name) for name in NODES})
+    assert [one.old for one in seen] == (list(replaces.STAND_INS) if able else [])
+    for one in seen:
+        new = pages.inputs(PACK, one.new)
+        given = {entry["new_id"]: entry for entry in one.inputs}
+        assert set(PACK.INPUTS[one.new]["required"]) <= set(given) <= set(new) and len(given) == len(one.inputs)
+        for name, entry in given.items():
+            assert "old_id" in entry or entry["set_value"] == new[name][1]["default"]
+            assert "old_id" not in entry or entry["old_id"] in one.widgets or not pages.is_setting(new[name][0])
+        assert one.outputs == [{"new_idx": 0, "old_idx": 0}]
+
+
+class _Known:
+    """A node whose inputs were asked for while there was a list of folders."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def INPUT_TYPES(self):
+        return PACK.INPUTS[self.name]
 
 
 @pytest.mark.parametrize("name", NODES)

@@ -97,6 +97,33 @@ def test_every_example_workflow_restores_a_face_as_shipped(server, path, tmp_pat
         assert path.stem != "Pick faces by number" or not face[:, mask.shape[1] // 2 :].any()
 
 
+def test_our_nodes_stand_in_for_those_of_missing_packs(server, restoring, tmp_path):
+    """Where ComfyUI can replace nodes (0.13 and later), prompts with ReActor's and facerestore_cf's nodes run."""
+    reactor = {"facedetection": "YOLOv5n", "model": "codeformer.pth", "visibility": 0.5, "codeformer_weight": 0.3}
+    other = {"facerestore_model": ["2", 0], "facedetection": "YOLOv5l", "codeformer_fidelity": 0.3}
+    theirs = {
+        **restoring,
+        "2": {"class_type": "FaceRestoreModelLoader", "inputs": {"model_name": "codeformer.pth"}, "_meta": {}},
+        "3": {"class_type": "FaceRestoreCFWithModel", "inputs": {"image": ["1", 0], **other}, "_meta": {}},
+        "5": {"class_type": "ReActorRestoreFace", "inputs": {"image": ["1", 0], **reactor}, "_meta": {}},
+        "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "half"}},
+    }
+    result = server.run(theirs)
+    if not server.offers("/node_replacements"):
+        assert result["state"] == "invalid"
+        return
+    assert result["state"] == "success", result
+    (whole,), (half,) = (pictures(server, result, tmp_path / name, name) for name in ("restored", "half"))
+    before = portrait_of(server)
+    assert np.abs(half - (before + whole) / 2).max() <= 2 < np.abs(whole - before).max()
+
+
+def portrait_of(server):
+    from PIL import Image
+
+    return np.asarray(Image.open(Path(server.base) / "input" / "mine.png").convert("RGB")).astype(int)
+
+
 def test_a_second_run_is_cached_and_a_changed_setting_is_not(server, restoring, tmp_path):
     restoring["3"]["inputs"]["strength"] = 0.9
     first = server.run(restoring)
