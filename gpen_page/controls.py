@@ -19,6 +19,7 @@ TITLES: Mapping[Group, str] = {
     "pasting": "Masks and edges",
     "size": "Output size",
     "input": "Input",
+    "frames": "Videos and animations",
     "machine": "Machine",
 }
 _LONG = 1000  # a slider of more steps cannot be aimed at
