@@ -17,6 +17,7 @@ from test_faces_together import SIZE, Tinter
 from test_frames_together import TEN, all_same, alone, restorer, results
 from test_fused import lively
 from test_restorer import face_at
+from test_sequence import clip, flicker
 from video_files import FRAMES, make_video, read_video
 
 from gpen_core import Progress
@@ -25,6 +26,8 @@ from gpen_core.errors import DeviceError, PictureError
 from gpen_core.network import run
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.place import place
+from gpen_core.pictures import read_frames
+from gpen_core.steps.guards import Guards, KeptError
 from gpen_core.video import restored
 from gpen_core.video.restore import restore_video
 from gpen_core.weights.architecture import Architecture
@@ -170,6 +173,43 @@ def test_one_frame_of_a_video_that_fails_is_unchanged(
     assert (result.frames, result.kept) == (FRAMES, 2)
     assert [face["frame"] for face in result.faces] == [n for n in range(FRAMES) if n not in (0, 4)]
     assert [not changed for changed in frames_differ(there, read_video(tmp_path / "in.mkv"))] == [n in (0, 4) for n in range(FRAMES)]
+
+
+def test_the_json_of_a_video_counts_frames_that_failed_and_those_with_a_kept_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video(tmp_path / "in.mkv", size=(128, 96))
+    real, read = restored.upright, []
+
+    def upright(*given: Any) -> Any:
+        read.append(1)
+        if len(read) == 5:
+            raise ValueError("no such layout")
+        return real(*given)
+
+    class Strict(Guards):
+        def check(self, *given: Any) -> None:
+            if len(read) % 3 == 0:
+                raise KeptError("another face")
+
+    monkeypatch.setattr(restored, "upright", upright)
+    of = restorer(Tinter(), finds=[face_at(30, 10, 56), face_at(40, 12, 56)], steady=0.0)
+    of.prepare()
+    of._guards = Strict()
+    (result,) = run_batch(plan_outputs([tmp_path / "in.mkv"], tmp_path / "out.mkv"), of)
+    said = result.to_json()
+    assert (said["frames"], said["frames_failed"], said["frames_kept"], said["cut"]) == (FRAMES, 1, 4, False)
+
+
+@pytest.mark.parametrize(("name", "steadied"), [("a.webp", True), ("a.png", True), ("a.tiff", False)])
+def test_animations_are_steadied_and_pages_are_not(tmp_path: Path, name: str, steadied: bool) -> None:
+    frames = [Image.fromarray((picture * 255).astype(np.uint8)) for picture in clip(6)]
+    more: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **more)
+    made = []
+    for steady in (0.0, 1.0):
+        (result,) = run_batch(plan_outputs([tmp_path / name], tmp_path / f"out{steady:g}"), restorer(Tinter(), steady=steady))
+        assert result.error is None and result.frames == 6 and result.output
+        made.append(np.stack([picture.pixels for picture, _ in read_frames(result.output)]))
+    assert flicker(made[1]) < 0.5 * flicker(made[0]) if steadied else np.array_equal(*made)
 
 
 def animation(path: Path) -> Path:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 class JobResult:
     """The result of a job. output: the written file, or None. faces: `FaceResult.to_json()` of each face, with its frame number for
     videos and animations (page number for multi-page TIFFs). frames: number of frames or pages. cut: the video is cut short.
+    frames_failed: frames of a video that could not be restored and are unchanged.
     skipped: the output already existed. failure: the exception behind `error`, if any."""
 
     job: Job
@@ -47,6 +48,7 @@ class JobResult:
     scale: float | None = None
     frames: int | None = None
     cut: bool = False
+    frames_failed: int = 0
     skipped: bool = False
     error: str | None = None
     failure: Exception | None = None
@@ -67,6 +69,8 @@ class JobResult:
             values["frames"] = self.frames
         if self.frames is not None and self.job.kind == "video":
             values["cut"] = self.cut
+            values["frames_failed"] = self.frames_failed
+            values["frames_kept"] = len({face["frame"] for face in self.faces if face["status"] == "kept"})
         return values
 
 
@@ -192,7 +196,7 @@ class _Restoration:
                     on_card=run.video_on_card,
                 )
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
-                result.cut = video.cut
+                result.cut, result.frames_failed = video.cut, video.kept
                 return
             if self._picture is not None and self._picture.form.frames > 1:
                 form, self._picture = self._picture.form, None
