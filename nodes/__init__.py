@@ -13,6 +13,7 @@ from .photo import ColorizeFacesInPhoto, InpaintFacesInPhoto
 from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
 from .replaces import offer_replacements
 from .restore import RestoreFaces
+from .segs import FacesFromSegs, FacesToSegs
 from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
 
 # Saved workflows contain the keys, so they never change.
@@ -33,6 +34,8 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "GPENExamplePicture": ExamplePicture,
     "GPENColorizeFacesInPhoto": ColorizeFacesInPhoto,
     "GPENInpaintFacesInPhoto": InpaintFacesInPhoto,
+    "GPENFacesToSEGS": FacesToSegs,
+    "GPENFacesFromSEGS": FacesFromSegs,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMS = ("x, y, width, height", "left, top, right, bottom")
 SIDES = ("x", "y", "width", "height")  # of a box that is a dict
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 _FORM_TIP = "Order of the numbers in a box. KJNodes and most others use x, y, width, height."
 
 
@@ -108,20 +109,24 @@ class FacesFromBoxes:
         }
 
     def convert(self, image: torch.Tensor, bboxes: Any, form: str, **settings: Any) -> dict[str, Any]:
-        from ..gpen_core.restore.pieces import faces_in_boxes
-
         frames = frames_of(image)
-        per_frame = _boxes(bboxes, frames.shape[0], form)
-        bar = Bar(frames.shape[0])
-        finder = detector(settings["detector"])
-        found: list[list[Face]] = []
-        for frame, boxes in zip(frames, per_frame, strict=True):
-            found.append(faces_in_boxes(to_array(frame)[..., :3], boxes, finder, settings["threshold"], progress=bar))
-            bar.step()
-        faces = faces_of(frames, found)
-        total, count = sum(map(len, per_frame)), len(faces)
-        lines = [f"{count} of {total} boxes contain a face", "" if count == total else f"(threshold {settings['threshold']:g})"]
-        return shown([" ".join(line for line in lines if line)], (faces, count))
+        return faces_in_boxes_of(frames, _boxes(bboxes, frames.shape[0], form), settings["detector"], settings["threshold"])
+
+
+def faces_in_boxes_of(frames: torch.Tensor, per_frame: Sequence[Sequence[Box]], name: str, threshold: float) -> dict[str, Any]:
+    """A node's return value: FACES, their number and the report. per_frame: the boxes of each picture. name: of the detector."""
+    from ..gpen_core.restore.pieces import faces_in_boxes
+
+    bar = Bar(frames.shape[0])
+    finder = detector(name)
+    found: list[list[Face]] = []
+    for frame, boxes in zip(frames, per_frame, strict=True):
+        found.append(faces_in_boxes(to_array(frame)[..., :3], boxes, finder, threshold, progress=bar))
+        bar.step()
+    faces = faces_of(frames, found)
+    total, count = sum(map(len, per_frame)), len(faces)
+    lines = [f"{count} of {total} boxes contain a face", "" if count == total else f"(threshold {threshold:g})"]
+    return shown([" ".join(line for line in lines if line)], (faces, count))
 
 
 def _written(face: Face, form: str) -> tuple[int, int, int, int]:
@@ -129,7 +134,7 @@ def _written(face: Face, form: str) -> tuple[int, int, int, int]:
     return (x0, y0, x1 - x0, y1 - y0) if form == FORMS[0] else (x0, y0, x1, y1)
 
 
-def _boxes(value: Any, frames: int, form: str) -> list[list[tuple[float, float, float, float]]]:
+def _boxes(value: Any, frames: int, form: str) -> list[list[Box]]:
     """Any pack's BBOX as lists of (left, top, right, bottom), one list per frame. Raises SettingsError."""
     items = _plain(value)
     if _is_box(items):

@@ -6,6 +6,7 @@ keeps its nodes.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import Any
 
@@ -33,9 +34,8 @@ STAND_INS: dict[str, tuple[str, dict[str, str], list[str]]] = {
 def offer_replacements(nodes: dict[str, Any]) -> None:
     """Registers STAND_INS with ComfyUI. Does nothing where it cannot replace nodes, or has no server. nodes: ours, by their names."""
     try:
-        from comfy_api.latest import ComfyAPISync, io
-
-        make, register = io.NodeReplace, ComfyAPISync().node_replacement.register
+        api: Any = importlib.import_module("comfy_api.latest")
+        make, register = api.io.NodeReplace, api.ComfyAPISync().node_replacement.register
         for old, (new, taken, widgets) in STAND_INS.items():
             register(make(new, old, widgets, mapping(nodes[new], taken), [{"new_idx": 0, "old_idx": 0}]))
     except (ImportError, AttributeError) as error:

@@ -160,6 +160,47 @@ def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
     assert said == f"0 of 1 faces restored with {MODEL}\n1 face not restored: its landmarks fit no face"
 
 
+def test_segs_of_the_impact_pack(comfy, torch, portrait):
+    """In the form of its SEGS: what its detailers read of ours, and what ours reads of its detectors'."""
+    from collections import namedtuple
+
+    pair = side_by_side(portrait)
+    faces, _ = node(comfy, "GPENDetectFaces").detect(pair, **settings(comfy, "GPENDetectFaces", order="left"))
+    to_segs, from_segs = node(comfy, "GPENFacesToSEGS"), node(comfy, "GPENFacesFromSEGS")
+    given = settings(comfy, "GPENFacesToSEGS")
+    (size, segs), count = to_segs.convert(faces, **given)
+    assert count == len(segs) == 2 and size == (320, 640)
+    whole = node(comfy, "GPENFacesToMask").convert(faces, "face", 0.5, 0.0)[0][0].numpy()
+    put = np.zeros(size, np.float32)
+    for seg, face in zip(segs, faces.frames[0], strict=True):
+        x0, y0, x1, y1 = seg.crop_region
+        assert 0 <= x0 < seg.bbox[0] < seg.bbox[2] < x1 <= 640 and 0 <= y0 < seg.bbox[1] < seg.bbox[3] < y1 <= 320
+        assert seg.cropped_mask.shape == (y1 - y0, x1 - x0) and seg.confidence == face.score and seg.label == "face"
+        assert seg._replace(label="other").label == "other"  # as Impact's nodes do
+        np.maximum(put[y0:y1, x0:x1], seg.cropped_mask, out=put[y0:y1, x0:x1])
+    assert np.abs(put - whole).max() < 0.02
+    boxes, _ = to_segs.convert(faces, **{**given, "shape": "box", "crop_factor": 1.0})
+    assert all(seg.cropped_mask.mean() > 0.97 for seg in boxes[1])
+    theirs = namedtuple("SEG", "cropped_image cropped_mask confidence crop_region bbox label control_net_wrapper", defaults=[None])
+    found = (size, [theirs(None, seg.cropped_mask, np.array([0.5]), tuple(seg.crop_region), np.float32(seg.bbox), "f") for seg in segs])
+    for one in ((size, segs), found):
+        back, number = from_segs.convert(pair, one, **settings(comfy, "GPENFacesFromSEGS"))
+        assert number == 2
+        for mine, face in zip(back.frames[0], faces.frames[0], strict=True):
+            assert np.abs(mine.landmarks - face.landmarks).max() < 2
+    assert (
+        to_segs.convert(node(comfy, "GPENDetectFaces").detect(portrait * 0, **settings(comfy, "GPENDetectFaces"))[0], **given)[0][1] == []
+    )
+    with refused("SettingsError", "one picture"):
+        both, _ = node(comfy, "GPENDetectFaces").detect(torch.cat([portrait, portrait]), **settings(comfy, "GPENDetectFaces"))
+        to_segs.convert(both, **given)
+    with refused("SettingsError", "640x320"):
+        from_segs.convert(portrait, (size, segs), **settings(comfy, "GPENFacesFromSEGS"))
+    for wrong in ("boxes", (size, [(1, 2)]), None):
+        with refused("SettingsError", "must be SEGS"):
+            from_segs.convert(pair, wrong, **settings(comfy, "GPENFacesFromSEGS"))
+
+
 def test_boxes_and_masks_of_other_packs(comfy, torch, portrait):
     faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
     to_boxes, from_boxes = node(comfy, "GPENFacesToBBox"), node(comfy, "GPENFacesFromBBox")
