@@ -50,12 +50,14 @@ def serve(
         if listen and password is None:
             password = secrets.token_urlsafe(12)
             say(f"Name: {NAME}, password: {password}")
+        app = application(Engine(models_dir), folder, password=password, listen=listen)
         with _bound("0.0.0.0" if listen else "127.0.0.1", port) as bound:  # noqa: S104 - on request, and with a password
-            address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            bound.listen()  # whoever comes from now on waits, and is not turned away
+            number = bound.getsockname()[1]
             if listen:
-                say(f"Others reach the page at http://{socket.gethostname()}:{bound.getsockname()[1]}")
-            say(f"The page is at {address} (Ctrl-C ends it)")
-            _run(bound, application(Engine(models_dir), folder, password=password, listen=listen), address if browser else "")
+                say(f"Others reach the page at http://{socket.gethostname()}:{number}")
+            say(f"The page is at http://127.0.0.1:{number} (Ctrl-C ends it)")
+            _run(bound, app, f"http://127.0.0.1:{number}" if browser else "")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -198,11 +198,12 @@ def test_the_list_of_models_says_size_and_place(tmp_path):
     listed = {model.name: model for model in models.listing(tmp_path)}
     assert "download of 285 MB" in listed["GPEN-BFR-2048"].label and "not on disk" in listed["GPEN-BFR-2048"].place
     assert listed[LITE].label == f"{LITE} (on disk)" and listed[LITE].place == "Faces of 256 pixels; 15.5 MB, included"
-    own = tmp_path / "GPEN" / "GPEN-BFR-512.pth"
+    own = tmp_path / "GPEN" / "mine.safetensors"
     own.parent.mkdir()
-    own.write_bytes(bytes(3_000_000))
-    assert {model.name: model for model in models.listing(tmp_path)}["GPEN-BFR-512"].place == f"Faces of 512 pixels; 3.0 MB, in {own}"
-    assert models.names(tmp_path) == ["auto", *listed]
+    shutil.copy(listed[LITE].path, own)
+    (mine,) = [model for model in models.listing(tmp_path) if model.name == own.name]
+    assert mine.place == f"Your own file; 15.5 MB, in {own}" and mine.label == "mine.safetensors (on disk)"
+    assert models.names(tmp_path) == ["auto", *listed, own.name]
     assert "285 MB" in models.auto(tmp_path)
 
 
