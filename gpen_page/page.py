@@ -42,6 +42,7 @@ class Visits:
         self._folder = folder
         self._jobs: dict[str, list[Job]] = {}
         self._results: dict[str, Path] = {}
+        self._closed: set[str] = set()
 
     @contextmanager
     def job(self, request: Any, progress: Any) -> Generator[Job, None, None]:
@@ -53,6 +54,7 @@ class Visits:
             yield job
         finally:
             mine.remove(job)
+            self._tidy(_page_of(request))
 
     def cancel(self, request: Any) -> None:
         """Stops what this page does."""
@@ -61,6 +63,7 @@ class Visits:
 
     def results(self, request: Any) -> Path:
         """A new folder for this page's results; the ones before are removed."""
+        self._closed.discard(_page_of(request))  # a page that slept comes back
         self._forget(_page_of(request))
         made = Path(tempfile.mkdtemp(prefix="results-", dir=self._folder))
         self._results[_page_of(request)] = made
@@ -69,12 +72,17 @@ class Visits:
     def end(self, request: Any) -> None:
         """The page was closed."""
         self.cancel(request)
-        self._forget(_page_of(request))
+        self._closed.add(_page_of(request))
+        self._tidy(_page_of(request))
 
     def cancel_all(self) -> None:
         """The server ends."""
         for job in [job for jobs in list(self._jobs.values()) for job in jobs]:
             job.cancel()
+
+    def _tidy(self, name: str) -> None:
+        if name in self._closed and not self._jobs.get(name):  # else the job would write its results again
+            self._forget(name)
 
     def _forget(self, name: str) -> None:
         folder = self._results.pop(name, None)
@@ -200,12 +208,13 @@ def build(engine: Engine, visits: Visits, devices: Sequence[str]) -> Any:
         result = [slider, video]
         private: dict[str, Any] = {"api_visibility": "private"}
         busy: dict[str, Any] = {**private, "concurrency_limit": _AT_ONCE}
+        in_turn: dict[str, Any] = {**private, "concurrency_limit": 1, "concurrency_id": "faces"}  # or an older answer could come last
         gr.on(
             [files.change, *(item.change for item in settings_of_faces)], _asked(look), [files, *inputs], [which, tabs, found, *faces],
-            show_progress_on=picture, trigger_mode="always_last", **busy,
+            show_progress_on=picture, trigger_mode="always_last", **in_turn,
         )  # fmt: skip
         switches.input(switch, [which, found, switches], [found], show_progress="hidden", queue=False, **private)
-        which.input(_asked(find), [which, found, *inputs], [found, *faces], show_progress_on=picture, **busy)
+        which.input(_asked(find), [which, found, *inputs], [found, *faces], show_progress_on=picture, **in_turn)
         which.input(_result, [done, which], result, show_progress="hidden", **private)
         go.click(lambda: gr.update(selected="result"), None, [tabs], show_progress="hidden", queue=False, **private)
         go.click(_asked(run), [files, which, found, *inputs], [done, tabs, report, results, *result], show_progress_on=slider, **busy)

@@ -33,13 +33,13 @@ TWO = "two ü हिन्दी.png"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The inputs: 16-bit with alpha, broken, 29 faces, a video."""
+    """The inputs: 16-bit with alpha, broken, 87 faces, a video."""
     made = tmp_path_factory.mktemp("page")
     face = np.asarray(Image.open(page_host.ROOT / "examples" / "portrait.png"))[20:180, 100:260].astype(np.uint16) * 257
     alpha = np.tile(np.arange(320, dtype=np.uint16) * 100 + 30_007, (160, 1))
     write_picture(from_array(np.dstack([np.concatenate([face, face], axis=1), alpha])), made / TWO)
     (made / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
-    write_picture(from_array(np.rint(composed().pixels * 255).astype(np.uint8)), made / "crowd.png")
+    write_picture(from_array(np.rint(np.concatenate([composed().pixels] * 3) * 255).astype(np.uint8)), made / "crowd.png")
     make_video(made / "clip.mp4")
     return made
 
@@ -156,7 +156,7 @@ def test_a_broken_file_is_one_line_and_stops_no_other(seen):
 
 def test_cancel_keeps_what_is_done(seen):
     done, of = seen["cancelled"].split(": ")[1].split(" faces")[0].split(" of ")
-    assert 0 <= int(done) < int(of) == 29
+    assert 0 <= int(done) < int(of) == 87
 
 
 def test_a_video_is_restored(seen):
@@ -172,6 +172,17 @@ def test_errors_are_said_on_the_page(seen):
 
 def test_the_browser_asks_nobody_else(seen):
     assert seen["asked"] > 50 and seen["elsewhere"] == []
+
+
+def test_a_page_that_is_closed_stops_its_work_and_leaves_no_results(seen, served):
+    """The browser closed it in the middle of a restoration."""
+    for _ in range(100):
+        left = list(served[1].glob("gpen-page-*/results-*"))
+        if not left:
+            break
+        time.sleep(0.2)
+    time.sleep(1)  # what was being written
+    assert left == list(served[1].glob("gpen-page-*/results-*")) == []
 
 
 def test_everything_fits_a_phone(seen):
