@@ -1,10 +1,10 @@
 """Measures the memory and time of jobs with few and with many pictures, each in a fresh process:
 
-    python -m benchmarks.jobs [--pictures 10 1000 100000] [--side 16]
+    python -m benchmarks.jobs [--pictures 10 1000 10000] [--side 16] [--lines 1000000]
 
 The pictures are tiny (BMP) and the network is left out: a restorer that returns the picture stands in its place, so that what is measured
 is the job's own work: the list, reading, writing (each output and record is flushed to the disk), the records, the report. The peak is that
-of the resident memory of the process that does one of these three.
+of the resident memory of the process that does one of these three. --lines: only the list, of that many paths in a text file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Restorer:
     def prepare(self): pass
     def __call__(self, picture, faces=None):
         return SimpleNamespace(image=picture, faces=[face], crops=[crop], restored=[crop], scale=1.0)
-if what == "list":
+if what == "lines":
+    folder.make_list(inputs_of([], [root / "list.txt"], out), settings, "0" * 64)
+elif what == "list":
     folder.make_list(inputs_of([root / "in"], [], out), settings, "0" * 64)
 elif what == "work":
     manifest = folder.manifest()
@@ -87,8 +89,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the memory and time of jobs with few and with many pictures.")
     parser.add_argument("--pictures", type=int, nargs="+", default=[10, 1000, 10000])
     parser.add_argument("--side", type=int, default=16)
+    parser.add_argument("--lines", type=int, nargs="*", default=[])
     arguments = parser.parse_args()
     print(f"{processor()}, Python {platform.python_version()}, {platform.system()}\n")
+    for count in arguments.lines:
+        with tempfile.TemporaryDirectory() as name:
+            with (Path(name) / "list.txt").open("w", encoding="utf-8") as file:
+                file.writelines(f"/archive/{number * 7919 % count // 1000:06}/{number:08}.jpg\n" for number in range(count))
+            seconds, peak = measured("lines", Path(name))
+            print(f"{count:,} lines: {seconds:.0f} s, peak {peak / 2**20:.0f} MiB", flush=True)
     heads = "".join(f" {what}, s | {what}, peak MiB |" for what in WHATS)
     print(f"| pictures |{heads} job's folder, MB |\n|---|{'---|' * (2 * len(WHATS) + 1)}", flush=True)
     for count in arguments.pictures:

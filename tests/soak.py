@@ -3,7 +3,8 @@
     python -m tests.soak jobs [--kills 50] [--workers 1] [--pictures 600] [--seed 1]
 
 jobs: kills the processes of a job at random moments (while Python starts, while the list is made, most often at work), runs it again
-until it is done, and prints what was lost, doubled and repeated. Exit code 1 if anything was, except one repeated picture a process and kill.
+until it is done, and prints what was lost, doubled and repeated.
+Exit code 1 if anything was, except one picture repeated a process and kill.
 """
 
 from __future__ import annotations

@@ -204,12 +204,15 @@ class JobFolder:
         """Whether every input of a shard has a record."""
         return self.done_path(shard).exists()
 
+    def lines(self, shard: int) -> Iterator[dict[str, Any]]:
+        """The lines of a shard's records, finished or not: notes, and a record for each input in the order of the list."""
+        path = next((path for path in (self.done_path(shard), self.part_path(shard)) if path.exists()), None)
+        if path is not None:
+            yield from (line for line, _ in whole_lines(path))
+
     def records(self, shard: int) -> Iterator[dict[str, Any]]:
-        """The records of a shard, finished or not, in the order of its list."""
-        for path in (self.done_path(shard), self.part_path(shard)):
-            if path.exists():
-                yield from (line for line, _ in whole_lines(path) if "input" in line)
-                return
+        """The records of a shard, without the notes."""
+        return (line for line in self.lines(shard) if "input" in line)
 
     def begun(self, manifest: Manifest, shards: range) -> int:
         """How many inputs of these shards have a record. Reads only unfinished shards."""
@@ -243,8 +246,11 @@ class JobFolder:
 
 
 def whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """(object, where it ends) for the lines of a file up to the first that is half or damaged, which a kill or a power cut left."""
-    end = 0
+    """(object, where it ends) for the lines of a file up to the first that is half or damaged, which a kill or a power cut left.
+
+    Records count up. One that does not fit is left out: it is a second one of its input, by a machine that was thought lost.
+    """
+    end = expected = 0
     with path.open("rb") as lines:
         for line in lines:
             try:
@@ -254,6 +260,10 @@ def whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             if not line.endswith(b"\n"):
                 return
             end += len(line)
+            if "input" in value:
+                if value["number"] != expected:
+                    continue
+                expected += 1
             yield value, end
 
 

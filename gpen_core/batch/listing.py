@@ -58,8 +58,9 @@ def inputs_of(inputs: Sequence[Path], lists: Sequence[Path], out: Path, *, hidde
     from the root of the drive, so that no folder of outputs gets them all. Raises SettingsError for an input inside the output folder
     (it could be an output), and for a list that cannot be read.
     """
-    outs, several = {Path(os.path.realpath(out)), absolute(out)}, len(inputs) + len(lists) > 1
-    away = [*outs, *(Path(os.path.realpath(item)) for item in hidden)]
+    several = len(inputs) + len(lists) > 1
+    away = [Path(os.path.realpath(item)) for item in (out, *hidden)]
+    outs = tuple(os.path.normcase(Path(path) / "_")[:-1] for path in (away[0], absolute(out)))  # each with a slash at its end
     for number, path in enumerate(inputs):
         for one in _matching(path):
             below = Path(os.path.realpath(one)).name if several or one != path else ""
@@ -77,8 +78,8 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.normpath(Path(path).absolute()))
 
 
-def _outside(found: Found, outs: set[Path]) -> Found:
-    if not outs.isdisjoint(found.real.parents):
+def _outside(found: Found, outs: tuple[str, ...]) -> Found:
+    if os.path.normcase(found.real).startswith(outs):
         raise SettingsError(f"{found.source} is inside the output folder; a job needs an output folder without inputs")
     return found
 

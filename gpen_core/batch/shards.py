@@ -89,7 +89,11 @@ def run_shard(folder: JobFolder, manifest: Manifest, shard: int, work: Work, fin
         if records.stop is not None:
             raise records.stop
     if len(listed) == records.count:
-        records.path.replace(folder.done_path(shard))
+        try:
+            records.path.replace(folder.done_path(shard))
+        except FileNotFoundError:
+            if not folder.is_done(shard):  # by another machine, which thought this one lost
+                raise
 
 
 class Records:
@@ -161,7 +165,13 @@ class Records:
         self._finished(record)
 
     def _record(self, result: JobResult, restored: RestoreResult | None) -> dict[str, Any]:
-        record = {**result.to_json(), "settings": self._manifest.sum, "weights": self._manifest.weights[:16], "at": now()}
+        record = {
+            "number": self.count,
+            **result.to_json(),
+            "settings": self._manifest.sum,
+            "weights": self._manifest.weights[:16],
+            "at": now(),
+        }
         if result.output is not None:
             if not result.skipped:
                 _flush(result.output)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from .job import JobFolder, Manifest, whole_lines
+from .job import JobFolder, Manifest
 
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # pixels: where a bar of the histogram ends; the last has no end
 SCORES = 20  # bars from 0 to 1
@@ -103,10 +103,9 @@ def tally_of(folder: JobFolder, shards: Iterable[int]) -> Tally:
     """The sums of all records of these shards."""
     tally = Tally()
     for shard in shards:
-        path = next((path for path in (folder.done_path(shard), folder.part_path(shard)) if path.exists()), None)
         begun: float | None = None
         ended = 0.0
-        for line, _ in whole_lines(path) if path is not None else ():
+        for line in folder.lines(shard):
             if "input" in line:
                 tally.add(line)
                 ended = line["at"]

@@ -143,6 +143,11 @@ class Bars:
         if self._inputs is not None:
             self._inputs.update(count - self._inputs.n)
 
+    def inputs_more(self, count: int) -> None:
+        """Shows that `count` more inputs are finished."""
+        if self._inputs is not None:
+            self._inputs.update(count)
+
     def step(self, done: int, total: int, unit: str, what: str) -> None:
         """Shows that `done` of `total` steps are finished. what: the kind of step."""
         if unit != self._unit or not self._console.shows_bars:

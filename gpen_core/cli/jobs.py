@@ -15,6 +15,7 @@ from ..batch.check import problems_of
 from ..batch.job import JobChangedError, JobFolder, Manifest
 from ..batch.listing import STDIN, Found, absolute, inputs_of
 from ..batch.plan import output_name
+from ..batch.ray import run_on_ray
 from ..batch.report import write_report
 from ..batch.shards import finding, restoring, run_shards
 from ..batch.tally import tally_of
@@ -26,7 +27,7 @@ from ..weights.sums import sha256_of
 from .console import Bars, Console
 
 # Flags that mean something only with --job: names in the arguments, and defaults.
-JOB_FLAGS = {"list": None, "list_only": False, "shard": (0, 1), "workers": 1, "dry_run": False, "job_restart": False}
+JOB_FLAGS = {"list": None, "list_only": False, "shard": (0, 1), "workers": 1, "dry_run": False, "ray": None, "job_restart": False}
 _PROBLEMS = 1000  # in the JSON of `job check`
 
 
@@ -56,7 +57,9 @@ def restore_job(arguments: argparse.Namespace, options: RestoreOptions, console:
     total, done = sum(map(manifest.size_of, shards)), folder.begun(manifest, shards)
     bars = Bars(console, total, done)
     try:
-        if arguments.workers > 1 and done < total:
+        if arguments.ray is not None:
+            _run_on_ray(folder, shards, arguments, bars, console)
+        elif arguments.workers > 1 and done < total:
             worst = _run_workers(arguments, bars, console)
             if worst:
                 return worst
@@ -144,6 +147,27 @@ def _run_workers(arguments: argparse.Namespace, bars: Bars, console: Console) ->
         if code < 0 or code > 3:
             console.error(f"worker {number} ended unexpectedly (exit code {code}); what it left is done when you run the job again")
     return next((code for code in (2, 3) if code in codes), 0)
+
+
+def _run_on_ray(folder: JobFolder, shards: Iterable[int], arguments: argparse.Namespace, bars: Bars, console: Console) -> None:
+    if arguments.dry_run:
+        raise SettingsError("--dry-run cannot go with --ray; use --workers")
+
+    def finished(told: dict[str, Any]) -> None:
+        for name, error in told["errors"]:
+            _tell_error(name, error, console)
+        bars.inputs_more(told["count"])
+
+    run_on_ray(
+        folder,
+        [shard for shard in shards if not folder.is_done(shard)],
+        address=arguments.ray,
+        workers=arguments.workers if arguments.workers > 1 else 0,
+        given=None if arguments.models_dir is None else str(absolute(arguments.models_dir)),
+        use_cards=arguments.device != "cpu",
+        finished=finished,
+        warn=console.warn,
+    )
 
 
 def _tell_parent(record: dict[str, Any], console: Console) -> None:
@@ -263,8 +287,11 @@ def _existing(arguments: argparse.Namespace) -> tuple[JobFolder, Manifest]:
 def _finished(record: dict[str, Any], bars: Bars, console: Console) -> None:
     bars.end()
     if record["error"] is not None:
-        text = str(record["error"])
-        console.error(text if record["input"] in text else f"{record['input']}: {text}")
+        _tell_error(record["input"], record["error"], console)
+
+
+def _tell_error(name: str, error: str, console: Console) -> None:
+    console.error(error if name in error else f"{name}: {error}")
 
 
 def _said(console: Console, folder: JobFolder, text: str, manifest: Manifest, more: dict[str, Any]) -> int:

@@ -192,6 +192,8 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         "--workers", type=_whole(1, 1024), default=1, metavar="N", help="N processes: one a card in turn, or they share the cores"
     )
     group.add_argument("--dry-run", action="store_true", help="only find faces: counts, a report, and a sheet of faces in DIR")
+    text = "spread the job over a Ray cluster (default: a running one); see docs/scale.md"
+    group.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=text)
     group.add_argument("--job-worker", type=_share, help=argparse.SUPPRESS)
     group.add_argument("--job-restart", action="store_true", help="forget what was done and begin the job anew, e.g. with other settings")
 
