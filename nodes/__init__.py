@@ -14,6 +14,7 @@ from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAli
 from .replaces import offer_replacements
 from .restore import RestoreFaces
 from .segs import FacesFromSegs, FacesToSegs
+from .strengths import StrengthPerFace
 from .tasks import ColorizeFace, InpaintFace, SegmentationToFace
 
 # Saved workflows contain the keys, so they never change.
@@ -36,6 +37,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "GPENInpaintFacesInPhoto": InpaintFacesInPhoto,
     "GPENFacesToSEGS": FacesToSegs,
     "GPENFacesFromSEGS": FacesFromSegs,
+    "GPENStrengthPerFace": StrengthPerFace,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
 

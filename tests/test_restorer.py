@@ -115,6 +115,17 @@ def test_strength_0_is_the_identity_and_half_is_between() -> None:
     assert np.allclose(half, (picture + whole) / 2, atol=1e-6)
 
 
+def test_a_face_can_have_a_strength_of_its_own() -> None:
+    """A share of the option's, also after the face was moved to another size."""
+    picture = noise((90, 120, 3), np.float32)
+    face = face_at(20, 10, 60)
+    kept, weak = (replace(face, strength=share) for share in (0, 0.25))
+    assert np.array_equal(restore(picture, [kept]).image, picture)
+    result = restore(picture, [weak], strength=0.8)
+    assert result.faces[0].strength == 0.2 and np.array_equal(result.image, restore(picture, [face], strength=0.2).image)
+    assert weak.scaled(2, 2).strength == 0.25
+
+
 def test_no_face_is_the_identity() -> None:
     picture = noise((60, 50, 4))
     result = restorer()(picture)

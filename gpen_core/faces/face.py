@@ -21,13 +21,15 @@ class Face:
 
     box: (x0, y0, x1, y1) in pixels; may extend beyond the picture. landmarks: (5, 2) float32, x and y in pixels: the eye on the left of
     the picture, the other eye, nose, left and right corner of the mouth (for an upright face). score: the detector's confidence, 0..1.
-    angle: anticlockwise rotation of the picture in degrees (0, 90, 180, 270) when the face was found.
+    angle: anticlockwise rotation of the picture in degrees (0, 90, 180, 270) when the face was found. strength: how much of the option
+    `strength` this face gets, 0..1.
     """
 
     box: Box
     landmarks: Pixels
     score: float
     angle: int = 0
+    strength: float = 1.0
 
     @property
     def width(self) -> float:

@@ -177,7 +177,7 @@ class Composition:
         self._guards.check(crop, made, soft, transform(self.faces[index].landmarks, cast(Matrix, self._matrices[index])))
 
     def _strength(self, index: int) -> float:
-        return self._options.strength * self._shares[index]
+        return self._options.strength * self._shares[index] * self.faces[index].strength
 
     def _enlarged(self) -> tuple[Pixels, Pixels | None, float, bool]:
         o = self._options

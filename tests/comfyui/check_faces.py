@@ -160,6 +160,29 @@ def test_a_face_that_fails_is_said(comfy, torch, portrait, model, monkeypatch):
     assert said == f"0 of 1 faces restored with {MODEL}\n1 face not restored: its landmarks fit no face"
 
 
+def test_each_face_can_have_its_own_strength(comfy, torch, portrait, model):
+    pair = side_by_side(portrait)
+    wide = portrait.shape[2]
+    faces, _ = node(comfy, "GPENDetectFaces").detect(pair, **settings(comfy, "GPENDetectFaces", order="left"))
+    give = node(comfy, "GPENStrengthPerFace").give
+    whole = restore(comfy, pair, model=model, detected_faces=faces)[0]
+    image = restore(comfy, pair, model=model, detected_faces=give(faces, "0.5, 0")[0])[0]
+    assert torch.equal(image[:, :, wide:], pair[:, :, wide:])
+    assert (image - (pair + whole) / 2)[:, :, :wide].abs().max() < 1e-5 < (whole - pair)[:, :, :wide].abs().max()
+    # Multiplied by the setting, the last one for all that follow, and through the pieces.
+    half = restore(comfy, pair, model=model, detected_faces=faces, strength=0.5)[0]
+    assert (restore(comfy, pair, model=model, detected_faces=give(faces, "1 0.5")[0], strength=0.5)[0] - half)[
+        :, :, :wide
+    ].abs().max() < 1e-5
+    assert (restore(comfy, pair, model=model, detected_faces=give(faces, "0.5")[0])[0] - half).abs().max() < 1e-5
+    crops, cropped = node(comfy, "GPENCropFaces").crop(pair, give(faces, "1, 0")[0], size=0, model=model)
+    pasted = node(comfy, "GPENPasteFaces").paste(pair, cropped, 1 - crops, **settings(comfy, "GPENPasteFaces"))[0]
+    assert torch.equal(pasted[:, :, wide:], pair[:, :, wide:]) and not torch.equal(pasted[:, :, :wide], pair[:, :, :wide])
+    for wrong in ("", "one", "1, 2", "-1", "nan"):
+        with refused("SettingsError", "numbers from 0 to 1"):
+            give(faces, wrong)
+
+
 def test_segs_of_the_impact_pack(comfy, torch, portrait):
     """In the form of its SEGS: what its detailers read of ours, and what ours reads of its detectors'."""
     from collections import namedtuple
