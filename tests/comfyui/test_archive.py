@@ -56,6 +56,17 @@ def test_only_what_runs_is_published(files):
     assert sum(map(len, files.values())) < 25_000_000
 
 
+def test_no_module_asks_for_one_that_is_left_out(files):
+    """Most are imported only when a node runs, so that the nodes load without them."""
+    known = {name.removesuffix(".py").removesuffix("/__init__") for name in files if name.endswith(".py")}
+    for name in (name for name in files if name.endswith(".py")):
+        for node in ast.walk(ast.parse(files[name])):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                place = "/".join(name.split("/")[: -node.level])
+                asked = "/".join(filter(None, (place, (node.module or "").replace(".", "/"))))
+                assert asked in known or all(f"{asked}/{alias.name}" in known for alias in node.names), f"{name}: {asked}"
+
+
 def test_the_scanner_finds_no_program_that_is_started(files):
     """The registry's scanner reports every subprocess, os.system, eval and exec, and asks a person to look at network access."""
     network = set()
