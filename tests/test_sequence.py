@@ -16,6 +16,7 @@ from test_tracks import scene
 from gpen_core import FaceRestorer
 from gpen_core.errors import PictureError
 from gpen_core.faces.face import Face
+from gpen_core.pictures import from_array
 from gpen_core.restore import sequence, tracks
 from gpen_core.steps import steady
 from gpen_core.steps.guards import KeptError
@@ -54,6 +55,16 @@ def test_nothing_but_faces_changes_and_their_mean_stays() -> None:
     assert all(np.array_equal(result.image[result.mask == 0], frame[result.mask == 0]) for result, frame in zip(calm, frames, strict=True))
     plain = np.stack([result.restored[0] for result in restorer(Tinter()).each(frames)])
     assert np.abs(np.stack([result.restored[0] for result in calm]).mean(axis=0) - plain.mean(axis=0)).max() < 0.03
+
+
+def test_nearer_frames_count_more() -> None:
+    asked = iter(range(10))
+
+    def fifth(x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([next(asked) == 4])
+
+    there = [float(result.restored[0][5, 7, 1]) for result in results(restorer(Tinter(nan=fifth, value=1.0)), clip(10, 0.0))]
+    assert there[4] > there[3] > there[2] > there[1] > there[9], "the last is more than four frames away"
 
 
 @pytest.mark.parametrize("options", [{"steady": 0.0}, {"aligned": True}])
@@ -208,6 +219,19 @@ def test_no_more_frames_are_held_than_it_looks_ahead(monkeypatch: pytest.MonkeyP
         done += 1
         assert frames.alive() <= most + 1, "those that wait, and the one before"
     assert done == 40 and held == most
+
+
+def test_frames_that_wait_are_held_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[weakref.ref[np.ndarray]] = []
+
+    def picture_of(given: Any) -> Any:
+        picture = from_array(given)
+        seen.append(weakref.ref(picture.pixels))
+        return picture
+
+    monkeypatch.setattr(sequence, "picture_of", picture_of)
+    for _ in restorer(Tinter()).sequence([np.rint(frame * 255).astype(np.uint8) for frame in clip(20)]):
+        assert sum(ref() is not None for ref in seen) <= 2, "in floats"
 
 
 def test_of_large_faces_fewer_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

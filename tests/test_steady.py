@@ -35,6 +35,11 @@ def test_where_the_face_itself_changed_nothing_is_taken_from_other_frames() -> N
     assert np.abs(calm - made)[:, SIZE // 2 + 8 :].mean() > 0.03, "the other half is still averaged"
 
 
+def test_another_light_all_over_the_face_is_a_change() -> None:
+    made = noisy(99)
+    assert np.abs(steadied(made, guide_of(STILL), neighbours(8, STILL + np.float32(0.2)), 1.0) - made).max() < 1e-3
+
+
 def test_noise_of_the_input_is_no_change() -> None:
     made, crops = noisy(99), [noisy(1000 + n, 0.04) for n in range(9)]  # 10 grey levels
     near = [Neighbour(1 + n // 2, noisy(n), guide_of(crops[n])) for n in range(8)]

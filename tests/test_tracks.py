@@ -167,6 +167,15 @@ def test_a_track_ends_at_a_cut_and_leaves_nothing_behind() -> None:
         assert np.array_equal(one[0].face.landmarks, other[0].face.landmarks) and one[0].face.box == other[0].face.box
 
 
+def test_the_same_face_in_another_place_has_a_new_track() -> None:
+    here, there = scene(1), 1 - 0.8 * scene(2)
+    there[70:130, 80:140] = here[70:130, 80:140]
+    looks = look_of(FACE, here), look_of(FACE, there)
+    assert alike(*looks) > 0.9
+    found = follow([here] * 3 + [there] * 3, [[face_from(FACE.landmarks)]] * 6)
+    assert [frame[0].track for frame in found] == [0] * 3 + [1] * 3
+
+
 def test_someone_else_in_the_same_place_has_a_track_of_their_own() -> None:
     other = scene()
     other[40:160, 50:170] = scene(7)[40:160, 50:170]
