@@ -36,7 +36,7 @@ MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
 OLDEST, NEWEST = (3, 10), (3, 13)
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
 # One feature each, installed by `--full`; everything else works without them. The extras in pyproject.toml match.
-PAGE = "gradio>=6"  # of `--page` only: about 40 packages
+PAGE = ("gradio>=6", "av")  # of `--page` only: about 40 packages
 OPTIONAL = {"facexlib": "facexlib>=0.3.0", "spandrel": "spandrel>=0.1.6", "av": "av"}
 TEST_TOOLS = (
     "pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx",
@@ -309,8 +309,8 @@ def install(wanted: Iterable[str], index: str) -> None:
         if "full" in groups:
             install_optional()
         if "page" in groups:
-            say("Installing gradio ...")
-            if error := pip([PAGE], constraints=None):  # it takes a Pillow older than the tested one
+            say("Installing gradio and av ...")
+            if error := pip(PAGE, constraints=None):  # it takes a Pillow older than the tested one
                 raise Trouble(f"gradio could not be installed: {last_line(error)}\nCheck the network and the disk space, then start again.")
         check_imports()
     except Trouble:

@@ -22,7 +22,6 @@ TITLES: Mapping[Group, str] = {
     "frames": "Videos and animations",
     "machine": "Machine",
 }
-_LONG = 1000  # a slider of more steps cannot be aimed at
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ def control(option: Option, devices: Sequence[str] = (AUTO, "cpu")) -> Control:
     if option.kind == "choice":
         return Control(option, "dropdown", option.default, option.choices)
     if option.kind in ("int", "float"):
-        steps = ((option.maximum or 0) - (option.minimum or 0)) / (option.step or 1)
-        return Control(option, "slider" if steps < _LONG else "number", option.default)
+        return Control(option, "slider" if option.kind == "float" else "number", option.default)  # of pixels, a slider cannot be aimed at
     return Control(option, "checkbox" if option.kind == "bool" else "text", option.default)
 
 

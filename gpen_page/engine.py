@@ -46,7 +46,7 @@ class Job(Progress):
         return self._cancelled.is_set()
 
     def say(self, share: float | None, text: str) -> None:
-        """Tells whoever waits. Raises Cancelled where nothing was done yet: see check()."""
+        """Tells whoever waits."""
         self._show(share, text)
 
     def check(self) -> None:

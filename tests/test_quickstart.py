@@ -209,7 +209,7 @@ def test_the_page_brings_gradio_alone_and_opens_it(quickstart, steps, monkeypatc
     monkeypatch.setattr(quickstart, "pip", lambda packages, **how: pips.append((packages, how)) or "")
     monkeypatch.setattr(quickstart, "run", lambda command: commands.append(command) or 7)
     assert quickstart.main(["--page", "--", "--port", "8000"]) == 7
-    assert pips == [(["gradio>=6"], {"constraints": None})]  # the tested Pillow is too new for it
+    assert pips == [(("gradio>=6", "av"), {"constraints": None})]  # the tested Pillow is too new for it
     assert commands == [[str(quickstart.venv_python()), "-m", "gpen_core", "page", "--port", "8000"]]
     assert quickstart.main(["--page"]) == 7 and len(pips) == 1
 

@@ -48,7 +48,7 @@ def test_a_control_allows_what_the_setting_allows(name):
     for choice in shown.choices:
         value = [choice] if shown.look == "several" else choice
         assert getattr(options_of(changed(**{name: value})), name) == choice
-    looks = {"bool": {"checkbox"}, "int": {"number", "slider"}, "float": {"slider"}, "choice": {"dropdown"}}
+    looks = {"bool": {"checkbox"}, "int": {"number"}, "float": {"slider"}, "choice": {"dropdown"}}
     assert shown.look in looks.get(option.kind, {"text", "dropdown", "several", "picture"})
 
 
@@ -76,6 +76,13 @@ def test_what_the_user_has_set_stays():
     values["threshold"] = 0.55
     filled = dict(zip(set_by_presets(), after_preset("group", NO_PRESET, list(values.values())), strict=True))
     assert filled["threshold"] == 0.55 and filled["guard"] is True
+
+
+def test_a_control_too_few_is_noticed():
+    with pytest.raises(ValueError, match="zip"):
+        options_of(defaults()[:-1])
+    with pytest.raises(ValueError, match="zip"):
+        after_preset("group", NO_PRESET, [])
 
 
 def test_numbers_become_the_setting_faces():

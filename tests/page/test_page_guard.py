@@ -85,6 +85,16 @@ def test_the_browser_is_told_to_ask_nobody_else():
     assert "default-src 'self'" in policy and "http" not in policy and "*" not in policy
 
 
+def test_the_start_of_the_server_passes_through():
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(Guard(app, password="x")({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]
+
+
 def test_a_web_socket_is_refused_alike():
     sent = []
 
