@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,23 @@ def test_the_one_picture_without_a_record_is_made_again(tmp_path, monkeypatch, a
     assert restorer.calls == 2 and outputs(tmp_path) == [f"{number}.png" for number in range(5)]
     assert [Path(record["input"]).name for record in records(folder, manifest)] == [f"{number}.png" for number in range(5)]
     assert all(record["error"] is None and record["bytes"] for record in records(folder, manifest))
+
+
+def test_a_picture_is_recorded_while_the_next_is_in_work(tmp_path):
+    """Not when the next is finished: a kill meanwhile would leave two outputs without a record."""
+    folder, manifest = job(tmp_path, 2)
+    seen: list[int] = []
+
+    class Waiting(StubRestorer):
+        def __call__(self, picture, *, faces=None):
+            end = time.monotonic() + 10
+            while self.calls == 1 and not records(folder, manifest) and time.monotonic() < end:
+                time.sleep(0.001)
+            seen.append(len(records(folder, manifest)))
+            return super().__call__(picture, faces=faces)
+
+    work(folder, manifest, Waiting())
+    assert seen == [0, 1]
 
 
 def test_a_job_that_is_done_does_nothing_more(tmp_path):

@@ -57,6 +57,16 @@ def test_the_report_holds_everything_and_asks_no_network(tmp_path, finished):
     assert len(links) == 6 and all(link.startswith("data:image/jpeg;base64,") for link in links)
     assert not re.search(r"https?:|url\(|@import|<script", text)
     assert page.after("inputs") == "4" and page.after("failed") == "1"
+    assert any(word.endswith("<b>.png") for word in page.words) and "b" not in {tag for tag, _ in page.tags}
+    assert [attributes["height"] for tag, attributes in page.tags if tag == "rect"].count("120") == 2  # one bar of each histogram
+
+
+def test_a_report_of_an_unfinished_job_says_what_is_left(tmp_path, finished):
+    next((tmp_path / "job" / "records").glob("*.done.jsonl")).unlink()
+    code, out, _ = finished("report")
+    assert code == 0 and out == f"{tmp_path / 'job' / 'report.html'}\n"
+    page = Page((tmp_path / "job" / "report.html").read_text("utf-8"))
+    assert page.after("left") == "4"
 
 
 def record(number: int, change: float) -> dict:
@@ -97,6 +107,14 @@ def test_a_crop_is_a_square_that_shows_the_faces_middle(box):
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     if 0 <= x < 69 and 0 <= y < 69 and box[2] > box[0]:
         assert square[32, 32, :2] * 255 / 3 == pytest.approx([x, y], abs=1.5)
+
+
+@pytest.mark.parametrize("box", [(25, 25, 45, 45), (30, 25, 40, 45), (25, 30, 45, 40)])
+def test_a_crop_shows_a_third_more_than_the_faces_longer_side(box):
+    pixels = np.zeros((70, 70, 3), np.uint8)
+    pixels[..., 0] = np.arange(70)[None, :] * 3
+    row = crop(from_array(pixels), box, 68)[34, :, 0] * 255 / 3
+    assert row[[0, -1]] == pytest.approx([35 - 17, 35 + 17], abs=1.5)
 
 
 # --- check -----------------------------------------------------------------------------------------------------------
