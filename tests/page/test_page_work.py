@@ -82,6 +82,22 @@ def test_a_preview_is_not_larger_than_a_page(monkeypatch):
     assert work.preview(from_array(np.zeros((400, 200, 4), np.uint8))).shape == (100, 50, 3)
 
 
+def test_a_preview_shows_the_pixels_on_grey_where_they_are_transparent():
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(work.preview(from_array(pixels)), pixels)
+    half = np.full((20, 30, 1), 51, np.uint8)  # a fifth
+    expected = np.rint((pixels / 255 * 0.2 + 0.5 * 0.8) * 255)
+    np.testing.assert_allclose(work.preview(from_array(np.dstack([pixels, half]))), expected, atol=1)
+    assert work.preview(from_array(pixels), like=from_array(np.zeros((40, 60, 3), np.uint8))).shape == (40, 60, 3)
+
+
+def test_no_face_is_said_and_the_picture_shown(engine, tmp_path):
+    path = write_picture(from_array(np.full((64, 64, 3), 90, np.uint8)), tmp_path / "empty.png")
+    found = work.find(engine, path, OPTIONS, Job())
+    assert (found.faces, found.on, found.failed) == (0, [], False) and found.note.startswith("No face was found.")
+    np.testing.assert_array_equal(found.picture, np.full((64, 64, 3), 90))
+
+
 def test_files_of_one_name_do_not_replace_each_other(engine, portrait, tmp_path):
     paths = [tmp_path / name / "a.png" for name in ("one", "two")]
     for path in paths:
@@ -160,6 +176,16 @@ def test_whoever_waits_can_cancel(engine, portrait, tmp_path):
         thread.join(20)
     assert set(said) == {"Waiting for another restoration"} and len(ended) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_cancelled_before_its_turn_is_not_begun(engine, portrait, tmp_path):
+    job = Job()
+    job.cancel()
+    with pytest.raises(Cancelled):
+        work.restore(engine, [portrait], OPTIONS, {}, tmp_path / "out", job)
+    assert not (tmp_path / "out").exists()
+    with engine.turn(Job()):  # the next one's turn comes
+        pass
 
 
 def test_a_download_tells_how_far_it_is_and_can_be_cancelled(monkeypatch, tmp_path):
