@@ -314,6 +314,20 @@ def test_after_a_stop_all_that_is_made_is_pasted_and_nothing_else(at_once: Calla
     assert all(np.array_equal(result.image, picture) for result, picture in zip(made[4:], TEN[4:], strict=True))
 
 
+def test_after_a_stop_no_other_picture_is_taken(at_once: Callable[[int], None]) -> None:
+    at_once(4)
+    taken: list[int] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number, picture in enumerate(TEN):
+            taken.append(number)
+            yield picture
+
+    made = restorer(Tinter(), Told(lambda said: len(taken) >= 3)).each(pictures(), faces=[[FACE]] * 10)
+    next(made)
+    assert taken == [0, 1, 2], "a fourth would have filled the batch"
+
+
 def test_a_stop_in_the_network_says_of_each_face_where_it_was(small: FusedGenerator, at_once: Callable[[int], None]) -> None:
     at_once(4)
     asked = count()

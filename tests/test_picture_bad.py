@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -383,3 +384,15 @@ def test_targets_that_make_no_sense(tmp_path, picture):
         with pytest.raises(PictureError):
             write_picture(wide, tmp_path / f"wide{suffix}")
     assert left_in(tmp_path) == ["folder.png"]
+
+
+def test_a_decoders_words_are_one_short_line(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def fails(*_):
+        raise cv2.error("OpenCV(5.0.0) loadsave.cpp:77: error: (-215:Assertion failed)\n in function 'validate'\n" + "x" * 5000)
+
+    monkeypatch.setattr(cv2, "imdecode", fails)
+    with pytest.raises(PictureError) as caught:
+        read_picture(tmp_path / "a.png")
+    assert "\ufffd" not in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 600

@@ -345,3 +345,10 @@ def test_a_colourised_face_is_pasted_as_the_settings_say(monkeypatch: pytest.Mon
     monkeypatch.setattr("gpen_core.steps.mask.need_parsing_package", lambda: None)
     monkeypatch.setattr("gpen_core.steps.mask.load_parsenet", lambda *_: lambda face: np.zeros((512, 512), np.uint8))
     assert worker("colorize", mask="parsing")(picture).mask.max() == 0, "ParseNet sees only background"
+
+
+@pytest.mark.parametrize(("task", "name"), [("colorize", "GPEN-Colorization-1024"), ("inpaint", "GPEN-Inpainting-1024")])
+def test_a_restorer_asks_for_its_tasks_own_model(task: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPEN_OFFLINE", "1")
+    with pytest.raises(WeightsMissingError, match=name):
+        TaskRestorer(TaskOptions(task), models_dir=tmp_path).prepare()

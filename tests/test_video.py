@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from video_files import FRAMES, make_video, read_video
 from gpen_core.errors import FeatureMissingError, PictureError, SettingsError
 from gpen_core.progress import Progress
 from gpen_core.video.restore import container_suffix, is_video_path, restore_video
+from gpen_core.video.restored import RestoredFrames, VideoResult
 
 
 def test_names():
@@ -89,6 +91,18 @@ def test_factor(tmp_path, first_fails):
     result = restore_video(make_video(tmp_path / "a.mp4"), tmp_path / "b.mp4", restorer)
     after = read_video(tmp_path / "b.mp4")
     assert result.scale == 2 and len(after.pixels) == FRAMES and all(frame.shape == (128, 192, 3) for frame in after.pixels)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_when_enlarging_frames_without_a_face_are_the_restorers_too(scale):
+    """Or their background would look different from that of the others."""
+    restorer = StubRestorer(SimpleNamespace(output_size="factor", factor=scale))
+    restorer.no_faces_at = {1}
+    av = pytest.importorskip("av")
+    frames = [av.VideoFrame.from_ndarray(np.full((16, 16, 3), 50, np.uint8), "rgb24") for _ in range(3)]
+    made = [pixels for _, pixels in RestoredFrames(Path("a.mp4"), restorer, VideoResult(), Progress()).each(iter(frames))]
+    assert [pixels is None for pixels in made] == [False, scale == 1, False]
+    assert all(pixels is None or pixels.shape == (16 * scale, 16 * scale, 3) for pixels in made)
 
 
 @pytest.mark.parametrize("turn", [90, -90, 180])

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from ..errors import PictureError
+from ..errors import PictureError, shown
 from .form import AnyArray, Form, Picture, build
 from .libraries import Decoded, check_size, frames_by_pillow, from_pillow, load, open_image
 from .metadata import COMMENT, TextChunk, turn
@@ -119,7 +119,7 @@ def _explained(path: Path) -> Generator[None, None, None]:
 
 
 def _damage(error: Exception) -> str:
-    text = str(error)
+    text = shown(" ".join(str(error).split()), 200)  # OpenCV's end in a line break
     cut = "truncated" in text.lower() or isinstance(error, EOFError)
     return "the file is cut short" if cut else f"the file is damaged ({text or type(error).__name__})"
 
