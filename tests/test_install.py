@@ -149,7 +149,7 @@ def test_the_metadata_that_a_registry_reads_is_made(tmp_path):
     listed = [line for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines() if line and not line.startswith("#")]
     assert sorted(line.replace(" ", "") for line in always) == sorted(line.replace(" ", "") for line in listed)
     extras = {line.split("extra ==")[1].strip(" \"'") for line in wanted if "extra ==" in line}
-    assert extras == {"opencv", "facexlib", "realesrgan", "video", "page"}
+    assert extras == {"opencv", "facexlib", "realesrgan", "video", "page", "ray"}
     assert "MIT License" in text and "Python :: 3.13" in text
 
 

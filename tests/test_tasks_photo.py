@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_faces_together import Told
 from test_restorer import Finder, face_at, noise
 
 from gpen_core import Progress
 from gpen_core.errors import PictureError, SettingsError, WeightsMissingError
+from gpen_core.faces.face import Face
 from gpen_core.network.load import find_model
 from gpen_core.options import RestoreOptions
 from gpen_core.pictures import read_picture
@@ -250,6 +252,7 @@ def test_who_stops_keeps_the_picture(task: Any, aligned: bool) -> None:
     picture = noise((100, 160, 3))
     result = worker(task, progress=Stop(), aligned=aligned)(picture, faces=FACES, hole=hole_in((100, 160), (30, 40, 30, 50)))
     assert result.stopped and np.array_equal(result.image, picture) and result.faces[0].status == "stopped"
+    assert result.faces[0].index == 0 and result.mask.shape == (100, 160) and not result.mask.any()
 
 
 @pytest.mark.parametrize("task", FACE_TASKS)
@@ -260,9 +263,13 @@ def test_an_aligned_face_is_not_looked_for(task: Any) -> None:
 
     options = TaskOptions.from_mapping(task, {"device": "cpu", "aligned": True})
     picture, hole = noise((100, 160, 3), np.float32) * np.float32(0.9), hole_in((100, 160), (2, 10, 2, 10))
-    result = TaskRestorer(options, network=Network(), detector=Nobody([]))(picture, hole=hole if task == "inpaint" else None)
-    assert result.faces[0].face.box == (0, 0, 160, 100) and result.faces[0].status == "restored"
+    told = Told()
+    result = TaskRestorer(options, network=Network(), detector=Nobody([]), progress=told)(picture, hole=hole if task == "inpaint" else None)
+    only = result.faces[0]
+    assert (only.face.box, only.index, only.status, only.strength) == ((0, 0, 160, 100), 0, "restored", 1.0)
+    assert told.said[-1] == (1, 1, "face 1/1", True), "with a preview"
     changed = (result.image != picture).any(axis=2)
+    assert np.array_equal(result.mask, changed)
     assert changed[2:10, 2:10].all() and changed.all() == (task == "colorize")
 
 
@@ -352,3 +359,26 @@ def test_a_restorer_asks_for_its_tasks_own_model(task: Any, name: str, tmp_path:
     monkeypatch.setenv("GPEN_OFFLINE", "1")
     with pytest.raises(WeightsMissingError, match=name):
         TaskRestorer(TaskOptions(task), models_dir=tmp_path).prepare()
+
+
+@pytest.mark.parametrize("task", FACE_TASKS)
+def test_nothing_of_the_old_face_comes_back(task: Any) -> None:
+    """Neither its coarse tone nor its detail, as some settings of restoring would bring back."""
+    picture = np.clip(noise((200, 200, 3), np.float32) * np.linspace(0.2, 1, 200, dtype=np.float32)[:, None, None], 0, 0.9)
+    hole = np.ones((200, 200), np.float32)
+    result = worker(task, Network(paint=(0.5, 0.4, 0.3)), official=True)(
+        picture, faces=[face_at(30, 30, 140)], hole=hole if task == "inpaint" else None
+    )
+    inside = result.mask > 0.999
+    assert inside.sum() > 1000 and np.abs(result.image[inside] - (0.5, 0.4, 0.3)).max() < 0.01
+
+
+@pytest.mark.parametrize("hole", [True, False])
+def test_a_face_with_landmarks_that_no_head_has_fails_alone(hole: bool) -> None:
+    odd = Face((100, 20, 150, 70), np.zeros((5, 2), np.float32) + 125, 0.95)
+    picture = noise((100, 160, 3)) // 2
+    picture[30:40, 35:45] = 255
+    given = hole_in((100, 160), (30, 40, 35, 45)) if hole else None
+    result = worker("inpaint", there=())(picture, faces=[FACES[0], odd], hole=given)
+    assert [face.status for face in result.faces] == ["restored", "failed"] and result.faces[1].reason
+    assert (result.image[31:39, 36:44] != picture[31:39, 36:44]).any() and np.array_equal(result.image[:, 100:], picture[:, 100:])

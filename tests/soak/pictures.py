@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
+import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +52,30 @@ def good_pictures() -> dict[str, bytes]:
     return files
 
 
+@contextmanager
+def quiet() -> Generator[None, None, None]:
+    """Without the complaints of decoders, of which damaged pictures give thousands; libtiff writes its own to the program's stderr."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    logging.disable(logging.WARNING)
+    os.dup2(nothing, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+        logging.disable(logging.NOTSET)
+
+
 def run(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    with quiet():
+        lines = list(read_all(given))
+    yield from lines
+
+
+def read_all(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
     rng = random.Random(given.seed)
     start, read, refused, longest = peak(), 0, 0, 0.0
     odd: dict[str, str] = {}
@@ -69,8 +96,9 @@ def run(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
                     assert picture.pixels.dtype == np.float32 and np.isfinite(picture.pixels).all()
                     read += 1
                 except PictureError as error:
-                    assert str(error).isprintable() and "\n" not in str(error), error
                     refused += 1
+                    if not str(error).isprintable() or len(str(error)) > 1200:
+                        odd[f"{kind} {number}"] = f"a message of {len(str(error))} characters: {str(error)[:100]!r}"
                 except Exception as error:  # counted and shown
                     odd[f"{kind} {number}"] = f"{type(error).__name__}: {error}"
                 longest = max(longest, time.perf_counter() - began)
