@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from weights_help import tiny_state
 
 READER = Path(__file__).with_name("guarded_reading.py")
+FOUND = Path(__file__).parent / "soak" / "corpus.zip"  # by the fuzzer of tests/soak
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
@@ -40,6 +42,9 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     good_files(folder)
     for name, content in corpus():
         (folder / name).write_bytes(content)
+    with zipfile.ZipFile(FOUND) as archive:
+        for name in archive.namelist():
+            (folder / f"found-{Path(name).name}").write_bytes(archive.read(name))
     lines = read_all(folder)
     left = {path.name for path in folder.iterdir()} - {line["name"] for line in lines}
     assert all(name.startswith("warm-up") for name in left), "something was written beside the files"

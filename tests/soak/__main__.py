@@ -1,7 +1,8 @@
 """The long tests of what README promises: hours of use, faults and hostile files in minutes. CI runs short forms of them.
 
-    python -m tests.soak                        everything, about 40 minutes
+    python -m tests.soak                        everything, about half an hour
     python -m tests.soak weights downloads      some of it
+    python -m tests.soak jobs --kills 50 --workers 2
     python -m tests.soak fuzz --seconds 200     libFuzzer for so long on each of the three weight readers (needs: pip install atheris)
 
 Prints a line for each, as in docs/reliability.md. Exit code 1 if a promise was broken.
@@ -16,9 +17,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from tests.soak import downloads, fuzz, load, pictures, weights  # noqa: E402 - they import the tests' own modules by name
+from tests.soak import downloads, fuzz, jobs, load, pictures, weights  # noqa: E402 - they import the tests' own modules by name
 
-PARTS = {"weights": weights.run, "fuzz": fuzz.run, "downloads": downloads.run, "pictures": pictures.run, "load": load.run}
+PARTS = {"weights": weights.run, "fuzz": fuzz.run, "downloads": downloads.run, "pictures": pictures.run, "load": load.run, "jobs": jobs.run}
 
 
 def main() -> int:
@@ -26,6 +27,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--seconds", type=int, default=200, help="how long each weight reader is fuzzed (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments and the damage (default: 1)")
+    parser.add_argument("--kills", type=int, default=50, help="of downloads and of jobs (default: 50)")
+    parser.add_argument("--workers", type=int, default=1, help="processes of a job that is killed (default: 1)")
+    parser.add_argument("--pictures", type=int, default=600, help="of that job (default: 600)")
     parser.add_argument("--corpus", type=Path, help="folder that keeps the fuzzer's corpus from run to run")
     given = parser.parse_args()
     unknown = set(given.parts) - set(PARTS)

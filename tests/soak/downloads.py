@@ -17,7 +17,6 @@ import torch
 from download_server import FILE, Handler, Server
 from weights_help import tiny_state
 
-KILLS = 50
 PIECES = 40  # in which the server sends a file, 5 ms apart
 
 CODE = """
@@ -73,7 +72,7 @@ def run(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
     half = whole = kills = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "GPEN"
-        for _ in range(KILLS):
+        for _ in range(given.kills):
             if (folder / FILE).exists():
                 (folder / FILE).unlink()
             process = start(server, folder)
@@ -89,7 +88,9 @@ def run(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
         _, errors = process.communicate(timeout=120)
         good = process.returncode == 0 and (folder / FILE).read_bytes() == data
         resumed = sum(span is not None for _, span in server.seen)
-        said = f"{kills} of {KILLS} killed at a random moment, {resumed} went on where it was; under its name {whole} whole, {half} half"
+        said = (
+            f"{kills} of {given.kills} killed at a random moment, {resumed} went on where it was; under its name {whole} whole, {half} half"
+        )
         yield f"{said}; the last run {'ended with the right file' if good else errors}", good and not half
         for count in (2, 10):
             folder, before = Path(name) / f"together-{count}", len(server.seen)
