@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_weights import field, varint
 from weights_help import MIB, refusal
 
 from gpen_core.errors import DamagedWeightsError, WeightsError
@@ -15,21 +16,6 @@ from gpen_core.weights.checkpoint import read_shapes
 from gpen_core.weights.formats import onnx_graph
 from gpen_core.weights.formats.onnx_constants import Constants
 from gpen_core.weights.formats.onnx_graph import Graph, read_graph
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(number: int, value: int | bytes | str) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value % (1 << 64))
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def node(op: str, inputs: list[str], outputs: list[str], **attributes: int | bytes) -> bytes:
