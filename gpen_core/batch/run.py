@@ -19,6 +19,7 @@ from ..pictures import Form, Picture, check_frames, frame_file, read_frames, rea
 from ..pictures.disk import remove_abandoned_parts
 from ..progress import Progress
 from ..runtime import device_error, pick_device
+from ..video.codecs import DEFAULT
 from ..video.restore import CRF, restore_video
 from .overlap import about, overlapped
 from .plan import Job, all_keys, plan_outputs
@@ -83,6 +84,8 @@ def run_batch(
     quality: int = 95,
     crf: int = CRF,
     video_on_card: bool = False,
+    trim: str | None = None,
+    codec: str = DEFAULT,
     faces_dir: Path | None = None,
     progress: Progress | None = None,
     started: Callable[[Job], None] = lambda job: None,
@@ -92,7 +95,7 @@ def run_batch(
 
     overwrite: replace existing outputs; skip_existing: skip them (an existing output is complete, because files appear whole);
     otherwise an existing output is an error of that job, before any work. The picture is written last, so if it exists, its sheet and
-    faces do too. quality: for JPEG and WebP. crf, video_on_card: for videos (see restore_video). faces_dir: folder for each
+    faces do too. quality: for JPEG and WebP. crf to codec: for videos (see restore_video). faces_dir: folder for each
     face before and after. progress: receives the frames of videos and animations. started: called when each job starts. written: called
     in the writing thread as soon as a job with work has its files or its error, in order; restored: None for videos, animations, errors.
     Raises the errors of `restorer.prepare()`, before the first job that has work. A job that fails because its device stopped working is
@@ -103,7 +106,7 @@ def run_batch(
     one alone, plus the bytes of two files. `seconds` of a result counts its own work, even parallel to others. After an interrupt or a
     closed iterator, restored pictures are written before the threads end.
     """
-    run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, faces_dir, progress, started, written)
+    run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, trim, codec, faces_dir, progress, started, written)
     for done in overlapped(_Restoration(job, run) for job in jobs):
         if not done.is_left_out:
             yield done.result
@@ -119,6 +122,8 @@ class _Run:
     quality: int
     crf: int
     video_on_card: bool
+    trim: str | None
+    codec: str
     faces_dir: Path | None
     progress: Progress | None
     started: Callable[[Job], None]
@@ -194,6 +199,8 @@ class _Restoration:
                     crf=run.crf,
                     progress=run.progress,
                     on_card=run.video_on_card,
+                    trim=run.trim,
+                    codec=run.codec,
                 )
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
                 result.cut, result.frames_failed = video.cut, video.kept

@@ -33,6 +33,7 @@ def restoring(restorer: FaceRestorer, settings: dict[str, Any]) -> Work:
     """The work of restoring, with a job's settings."""
     faces_dir = settings["faces_dir"]
     more: dict[str, Any] = {name: settings[name] for name in ("overwrite", "skip_existing", "quality", "crf", "video_on_card")}
+    more.update({name: settings[name] for name in ("trim", "codec") if name in settings})
 
     def work(jobs: Iterator[Job], records: Records) -> Generator[JobResult, None, None]:
         yield from run_batch(jobs, restorer, **more, faces_dir=None if faces_dir is None else Path(faces_dir), written=records.add)

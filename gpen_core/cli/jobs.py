@@ -22,6 +22,8 @@ from ..batch.tally import tally_of
 from ..batch.workers import devices_of, end_with_parent, run_workers
 from ..errors import SettingsError
 from ..options import RestoreOptions
+from ..video.codecs import DEFAULT, check_codec, check_encoder
+from ..video.restore import load_av
 from ..weights.catalog import Catalog
 from ..weights.sums import sha256_of
 from .console import Bars, Console
@@ -188,6 +190,9 @@ def settings_of(arguments: argparse.Namespace, options: RestoreOptions) -> dict[
     return {
         **table,
         **{name: getattr(arguments, name) for name in names},
+        # Only where they are given, so that jobs begun before these flags go on.
+        **({} if arguments.trim is None else {"trim": str(arguments.trim)}),
+        **({} if arguments.codec == DEFAULT else {"codec": arguments.codec}),
         "dry_run": arguments.dry_run,
         "inputs": [str(absolute(path)) for path in arguments.inputs],
         "list": [str(path if path == STDIN else absolute(path)) for path in lists],
@@ -228,7 +233,7 @@ def _listed(folder: JobFolder, arguments: argparse.Namespace, settings: dict[str
     found = inputs_of(arguments.inputs, arguments.list or [], Path(arguments.out), hidden=hidden)
     bars = Bars(console, 0, 0)
     try:
-        checked = _checked(found, arguments.compare, settings["output_size"])
+        checked = _checked(found, arguments.compare, settings["output_size"], arguments.codec)
         manifest = folder.make_list(checked, settings, weights, compare=arguments.compare, listed=bars.inputs_at)
     finally:
         bars.close()
@@ -237,16 +242,20 @@ def _listed(folder: JobFolder, arguments: argparse.Namespace, settings: dict[str
     return manifest
 
 
-def _checked(found: Iterator[tuple[int, Found]], compare: bool, output_size: str) -> Iterator[tuple[int, Found]]:
+def _checked(found: Iterator[tuple[int, Found]], compare: bool, output_size: str, codec: str) -> Iterator[tuple[int, Found]]:
     """Raises SettingsError for settings that a video among the inputs does not allow."""
     for number, one in found:
-        if (compare or output_size == "native") and output_name(one.source)[0] == "video":
-            check_video(one.source, compare, output_size)
+        if compare or output_size == "native" or codec != DEFAULT:
+            kind, name = output_name(one.source)
+            if kind == "video":
+                check_video(one.source, name, compare, output_size, codec)
         yield number, one
 
 
-def check_video(video: Path, compare: bool, output_size: str) -> None:
-    """Raises SettingsError for settings that a video does not allow."""
+def check_video(video: Path, target: Path, compare: bool, output_size: str, codec: str) -> None:
+    """Raises SettingsError for settings that a video does not allow, FeatureMissingError for a codec that PyAV lacks."""
+    if codec != DEFAULT:
+        check_encoder(load_av(), check_codec(codec, target))
     if compare:
         raise SettingsError(f"--compare works for pictures only, and {video} is a video; remove one of them")
     if output_size == "native":

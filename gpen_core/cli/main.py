@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ from .. import __version__
 from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError
 from ..options import PRESET, Option, RestoreOptions
 from ..task_options import TaskOptions
+from ..video.codecs import CODECS, DEFAULT
+from ..video.span import Span
 from .console import ELSEWHERE, Console
 
 PROGRAM = "python -m gpen_core"
@@ -29,7 +32,7 @@ _EXIT_CODES = "exit codes: 0 done, 1 some inputs failed, 2 wrong usage or settin
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Raises nothing, not even SystemExit."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     except SystemExit as stop:  # argparse has printed its message
         return stop.code if isinstance(stop.code, int) else 2
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
@@ -55,6 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.error(f"unexpected {type(error).__name__}: {text}" + ("" if console.debug else " (--debug shows where)"))
             _show_traceback(console)
             return 1
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`--trim -1:05` as `--trim=-1:05`: argparse takes a word that begins with a minus for a flag."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--trim" and re.match(r"-\d", word):
+            word = f"{joined.pop()}={word}"
+        joined.append(word)
+    return joined
 
 
 def _show_traceback(console: Console) -> None:
@@ -98,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_inputs(restore, "pictures, videos and folders (including sub-folders)", out_needed=True, checked_later=True)
     _add_writing(restore)
     restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="video quality: 0 (lossless) to 51 (default: 18)")
+    text = "restore only this part of videos: seconds or h:mm:ss, such as 10-20, 1:05- or -30"
+    restore.add_argument("--trim", type=_span, metavar="START-END", help=text)
+    restore.add_argument("--codec", choices=CODECS, default=DEFAULT, help=f"codec of videos (default: {DEFAULT}; ffv1 is lossless)")
     restore.add_argument("--video-on-card", action="store_true", help="decode and encode videos on an NVIDIA card, if it can")
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
     restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")
@@ -214,6 +230,14 @@ def _share(text: str) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1, such as 0/8 to 7/8")
     return int(part), int(parts)
+
+
+def _span(text: str) -> Span:
+    """A type for argparse: "10-20"."""
+    try:
+        return Span.parse(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_models_dir(parser: argparse.ArgumentParser) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.run import Job, JobResult, exit_code, plan_outputs, run_batch, run_jobs
 from ..batch.sheet import eight_bits
-from ..errors import GpenError, OutputExistsError, PictureError
+from ..errors import FeatureMissingError, GpenError, OutputExistsError, PictureError
 from ..options import AUTO, PRESET, Option, RestoreOptions
 from ..pictures import Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pixels import Pixels
 from ..runtime import pick_device, pick_dtype
 from ..task_options import FaceTask, TaskOptions
 from ..video.restore import load_av
+from ..video.span import Span, check_span
 from ..weights.catalog import Catalog
 from ..weights.files import check_name
 from .console import Bars, Console
@@ -38,9 +40,11 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     leave_out = [arguments.faces_dir] if arguments.faces_dir else []
     jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
     todo = [job for job in jobs if job.error is None]
-    _check_videos(todo, arguments.compare, options)
+    _check_videos(todo, arguments.compare, options, arguments.codec)
     if todo and all(job.kind == "video" for job in todo):
         load_av()  # fails now rather than after downloading weights
+    if arguments.trim is not None:
+        jobs = [_with_span(job, arguments.trim) for job in jobs]
     bars = Bars(console, len(jobs))
     restorer = FaceRestorer(options, models_dir=arguments.models_dir, progress=bars.faces)
     results = run_batch(
@@ -51,6 +55,8 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
         quality=arguments.quality,
         crf=arguments.crf,
         video_on_card=arguments.video_on_card,
+        trim=None if arguments.trim is None else str(arguments.trim),
+        codec=arguments.codec,
         faces_dir=arguments.faces_dir,
         progress=bars.frames,
         started=lambda job: _announce(job, bars),
@@ -59,11 +65,23 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     return _finished(done, console, restorer.model_name)
 
 
-def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions) -> None:
+def _check_videos(jobs: list[Job], compare: bool, options: RestoreOptions, codec: str) -> None:
     """Raises SettingsError for settings that videos do not allow, before any picture is processed."""
-    video = next((job.source for job in jobs if job.kind == "video"), None)
-    if video is not None:
-        check_video(video, compare, options.output_size)
+    for job in jobs:
+        if job.kind == "video" and job.target is not None:
+            check_video(job.source, job.target, compare, options.output_size, codec)
+
+
+def _with_span(job: Job, span: Span) -> Job:
+    """The job, with an error if its video ends before the span begins: now, rather than after downloading weights."""
+    if job.kind == "video" and job.error is None:
+        try:
+            check_span(load_av(), job.source, span)
+        except PictureError as error:
+            return replace(job, error=str(error))
+        except FeatureMissingError:
+            pass  # the job itself says so, and the others go on
+    return job
 
 
 def detect(arguments: argparse.Namespace, console: Console) -> int:

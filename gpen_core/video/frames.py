@@ -14,7 +14,6 @@ _LIMITED, _FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
 _UNSPECIFIED = 2  # AVCOL_SPC_, AVCOL_PRI_ and AVCOL_TRC_UNSPECIFIED
 # AVCOL_SPC_* to SWS_CS_*: how YUV is computed from RGB.
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-_KEPT_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
 
 
 @dataclass(frozen=True)
@@ -72,29 +71,30 @@ def from_rgb(av: Any, pixels: Any, colours: Colours) -> Any:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb48le" if colours.deep else "rgb24")
 
 
-def pixel_format(form: Any, width: int, height: int) -> str:
-    """The H.264 pixel format nearest to a frame's. Subsampling that would halve an odd side becomes 4:4:4."""
+def pixel_format(form: Any, width: int, height: int, kept: tuple[str, ...]) -> str:
+    """The pixel format nearest to a frame's, of those that the codec keeps. Subsampling that would halve an odd side becomes 4:4:4."""
     deep = form.components[0].bits > 8
     name = _plain(form.name)
-    if name not in _KEPT_FORMATS:
-        name = ("yuv444p" if form.is_rgb else "yuv420p") + ("10le" if deep else "")
+    if name not in kept:
+        name = ("yuv444p" if form.is_rgb and "yuv444p" in kept else "yuv420p") + ("10le" if deep else "")
     odd = (width % 2 and "444" not in name) or (height % 2 and "420" in name)
-    return name.replace("420", "444").replace("422", "444") if odd else name
+    whole = name.replace("420", "444").replace("422", "444")
+    return whole if odd and whole in kept else name
 
 
-def format_change(form: Any, name: str) -> str:
+def format_change(form: Any, name: str, codec: str) -> str:
     """A message for users about storing frames of the format `form` as `name`; empty if nothing changes."""
     before = _plain(form.name)
     if before == name:
         return ""
     alpha = "; its transparency is left out" if _has_alpha(form) else ""
     if before.replace("420", "444").replace("422", "444") == name:
-        return f"the pixel format {before} needs even sides in H.264: the frames are stored as {name}, with their colours at full size"
-    return f"the pixel format {before} cannot be kept in H.264: the frames are stored as {name}{alpha}"
+        return f"the pixel format {before} needs even sides in {codec}: the frames are stored as {name}, with their colours at full size"
+    return f"the pixel format {before} cannot be kept in {codec}: the frames are stored as {name}{alpha}"
 
 
 def _plain(name: str) -> str:
-    """The H.264 encoder's name for the pixel format with the same values."""
+    """The encoders' name for the pixel format with the same values."""
     same = {"nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le"}
     name = name.replace("yuvj", "yuv")
     return same.get(name, name[:-2] + "le" if name.endswith("10be") else name)

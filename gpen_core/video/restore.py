@@ -20,9 +20,11 @@ from ..errors import FeatureMissingError, OutputExistsError, PictureError, Setti
 from ..pictures.disk import part_beside
 from ..progress import Progress
 from . import card
+from .codecs import DEFAULT, VideoCodec, check_codec, check_encoder
 from .cut import is_cut_short
 from .frames import format_change, from_rgb, pixel_format
 from .restored import RestoredFrames, VideoResult, turns_of, upright
+from .span import Cut, Span, check_span
 
 if TYPE_CHECKING:
     from ..restore.restorer import FaceRestorer
@@ -65,17 +67,21 @@ def restore_video(
     crf: int = CRF,
     progress: Progress | None = None,
     on_card: bool = False,
+    trim: str | None = None,
+    codec: str = DEFAULT,
 ) -> VideoResult:
     """Restores all frames of a video; the target appears whole or not at all.
 
     target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: receives every frame; once its `stop` returns True, the
     remaining frames are written unchanged. on_card: decode and encode on an NVIDIA card; what it cannot do, the CPU does, and the log says
-    so. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
+    so. trim: START-END (see `Span.parse`): only these frames are restored and written, with their sound and subtitles. codec: of CODECS;
+    crf is on its encoder's own scale. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
     and the result says so. Raises PictureError, SettingsError or FeatureMissingError.
     """
     source, target = Path(source), Path(target)
     if not 0 <= crf <= 51:
         raise SettingsError(f"crf must be between 0 (lossless) and 51; {crf} is not")
+    span = None if trim is None else Span.parse(trim)
     av = load_av()
     if restorer.options.output_size == "native":
         raise PictureError(f"{source}: the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for videos")
@@ -83,6 +89,10 @@ def restore_video(
         raise PictureError(f"cannot write the video {target}: its name must end with {', '.join(_MUXERS)}")
     if target.exists() and not overwrite:
         raise OutputExistsError(target)
+    chosen = check_codec(codec, target)
+    check_encoder(av, chosen)
+    if span is not None:
+        check_span(av, source, span)
     restorer.prepare()
     part = part_beside(target)
     try:
@@ -90,7 +100,8 @@ def restore_video(
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
-                    result = _Work(av, source, reading, writing, restorer, crf, progress or Progress(), on_card).run()
+                    work = _Work(av, source, reading, writing, restorer, crf, progress or Progress(), on_card, chosen, span)
+                    result = work.run()
                 if target.exists() and not overwrite:  # another program wrote it meanwhile
                     raise OutputExistsError(target)
                 part.replace(target)
@@ -140,10 +151,20 @@ class _Work:
     """Transfers one video from the input container to the output container."""
 
     def __init__(
-        self, av: Any, source: Path, reading: Any, writing: Any, restorer: FaceRestorer, crf: int, progress: Progress, on_card: bool
+        self,
+        av: Any,
+        source: Path,
+        reading: Any,
+        writing: Any,
+        restorer: FaceRestorer,
+        crf: int,
+        progress: Progress,
+        on_card: bool,
+        codec: VideoCodec,
+        span: Span | None,
     ) -> None:
         self.av, self.source, self.reading, self.writing = av, source, reading, writing
-        self.restorer, self.crf, self.progress, self.on_card = restorer, crf, progress, on_card
+        self.restorer, self.crf, self.progress, self.on_card, self.codec = restorer, crf, progress, on_card, codec
         pictures = [stream for stream in reading.streams.video if not _is_cover(stream)]
         if not pictures:
             raise PictureError(f"cannot read the video {source}: {_CUT if is_cut_short(source) else 'it contains no video track'}")
@@ -154,6 +175,7 @@ class _Work:
         self.encoder: Any = None  # the output's picture track
         self.begun = False  # True once the first frame has set the encoder's size
         self.copies: dict[int, Any] = {}  # output tracks by index of the input track
+        self.cut = None if span is None else Cut(span, reading, self.video)
         self._add_tracks()
         self.restored = RestoredFrames(source, restorer, self.result, self.progress)
         self.waiting: list[Any] = []  # packets to copy that came before the first frame
@@ -166,6 +188,8 @@ class _Work:
             self._encode(self._fitted(frame, pixels))
             self.result.frames += 1
             self.progress.report(self.result.frames, total, "frame")
+        if not self.begun and self.cut is not None and self.cut.has_read:
+            raise PictureError(f"{self.source}: no frame lies in the span {self.cut.span}")
         if not self.begun:
             raise PictureError(f"cannot read the video {self.source}: {_CUT if self.result.cut else 'no frame can be decoded'}")
         if self.result.kept == self.result.frames:
@@ -183,6 +207,17 @@ class _Work:
 
     def _frames(self) -> Generator[Any, None, None]:
         """Yields the readable frames of the picture track, and copies the packets of other tracks on the way."""
+        if self.cut is None:
+            yield from self._read()
+            return
+        self.cut.waits = {index for index, copy in self.copies.items() if copy.type == "audio"}
+        self.cut.seek(self.av, self.source, self.reading)
+        yield from filter(self.cut.has_frame, self._read())
+        if self.cut.over:
+            self.result.cut = False  # the file may be cut short, but not the span
+
+    def _read(self) -> Generator[Any, None, None]:
+        """As _frames, of all that is read."""
         packets = self.reading.demux([self.video, *(self.reading.streams[index] for index in self.copies)])
         while True:
             try:
@@ -194,9 +229,11 @@ class _Work:
                 return
             except (self.av.FFmpegError, OSError) as error:
                 raise PictureError(f"cannot read the video {self.source}: {getattr(error, 'strerror', None) or error}") from error
-            if packet is None:
+            if packet is None or (self.cut is not None and self.cut.ends_with(packet)):
                 return
             if packet.stream.index == self.video.index:
+                if self.cut is not None and self.cut.over:
+                    continue  # only sound is still to come
                 yield from self._decoded(packet.decode)
             else:
                 self._copy(packet)
@@ -240,7 +277,7 @@ class _Work:
         if self.last_pts is not None:
             pts = max(pts, self.last_pts + 1)
         duration = getattr(frame, "duration", 0)
-        fitted.pts, fitted.time_base, self.last_pts = pts, base, pts
+        fitted.pts, fitted.time_base, self.last_pts = pts if self.cut is None else self.cut.moved(pts, base), base, pts
         if duration and hasattr(fitted, "duration"):
             fitted.duration = duration
 
@@ -248,8 +285,8 @@ class _Work:
         """Sets up the encoder from the first frame."""
         encoder, source = self.encoder, self.video.codec_context
         encoder.width, encoder.height = width, height
-        encoder.pix_fmt = pixel_format(frame.format, width, height)
-        change = format_change(frame.format, encoder.pix_fmt)
+        encoder.pix_fmt = pixel_format(frame.format, width, height, self.codec.formats)
+        change = format_change(frame.format, encoder.pix_fmt, self.codec.label)
         if change:
             log.warning("%s: %s", self.source, change)
         encoder.time_base = encoder.codec_context.time_base = frame.time_base or self.video.time_base
@@ -265,7 +302,7 @@ class _Work:
     def _encode(self, frame: Any) -> None:
         self._mux(self.encoder.encode(frame))
         for packet in self.waiting:
-            self.writing.mux(packet)
+            self._mux_copy(packet)
         self.waiting.clear()
 
     def _mux(self, packets: Any) -> None:
@@ -275,6 +312,8 @@ class _Work:
 
     def _expected_frames(self) -> int:
         """The expected number of frames, from the file's header; 0: unknown."""
+        if self.cut is not None:
+            return self.cut.frames(Fraction(self.reading.duration or 0, 1_000_000))
         if self.video.frames:
             return self.video.frames
         seconds = self.reading.duration and self.reading.duration / 1_000_000
@@ -286,7 +325,8 @@ class _Work:
         """Adds the output tracks in the input's order: the picture, and all sound and subtitles that the container supports."""
         self.writing.metadata.update(self.reading.metadata)
         if hasattr(self.writing, "set_chapters") and self.reading.chapters():
-            self.writing.set_chapters(self.reading.chapters())
+            chapters = self.reading.chapters()
+            self.writing.set_chapters(chapters if self.cut is None else self.cut.chapters(chapters))
         for stream in self.reading.streams:
             if stream.index == self.video.index:
                 self.encoder = self._new_encoder()
@@ -295,13 +335,14 @@ class _Work:
 
     def _new_encoder(self) -> Any:
         rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
-        chosen = self._card_options(rate) if self.on_card else None
+        if self.on_card and self.codec.encoder != "libx264":
+            log.warning("the graphics card encodes only H.264 here; the CPU encodes %s", self.codec.label)
+        chosen = self._card_options(rate) if self.on_card and self.codec.encoder == "libx264" else None
         if chosen is not None:
             return self.writing.add_stream(card.ENCODER, rate=rate, options=chosen)
-        try:
-            return self.writing.add_stream("libx264", rate=rate, options={"crf": str(self.crf)})
-        except ValueError as error:
-            raise FeatureMissingError("this PyAV has no H.264 encoder (x264); install the usual PyAV with: pip install av") from error
+        stream = self.writing.add_stream(self.codec.encoder, rate=rate, options=self.codec.options(self.crf))
+        self.codec.tag(stream, self.writing.format.name)
+        return stream
 
     def _card_options(self, rate: Fraction) -> dict[str, str] | None:
         """The options for encoding on the card; None if it cannot."""
@@ -309,7 +350,7 @@ class _Work:
         with self.av.open(str(self.source), metadata_errors="replace") as again:
             source = again.streams[self.video.index].codec_context
             width, height = round(source.width * self._scale()), round(source.height * self._scale())
-            form = pixel_format(source.format, width, height) if source.format else "unknown"
+            form = pixel_format(source.format, width, height, self.codec.formats) if source.format else "unknown"
         return card.encoder_options(self.av, self.crf, width, height, form, rate)
 
     def _add_copy(self, stream: Any) -> None:
@@ -329,10 +370,16 @@ class _Work:
     def _copy(self, packet: Any) -> None:
         if packet.dts is None and packet.pts is None:  # the empty packet that ends a stream
             return
+        if self.cut is not None and not self.cut.might_need(packet):
+            return
         packet.stream = self.copies[packet.stream.index]
         if not self.begun:
             self.waiting.append(packet)
         else:
+            self._mux_copy(packet)
+
+    def _mux_copy(self, packet: Any) -> None:
+        if self.cut is None or self.cut.take(packet, packet.stream.type):
             self.writing.mux(packet)
 
 

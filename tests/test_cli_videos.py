@@ -1,0 +1,112 @@
+"""The flags for videos on the command line, in process, with a restorer that needs no weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli_help import picture, run, stub_restorers
+from video_files import FRAMES, make_video, read_video
+
+from gpen_core.batch.job import JobFolder
+from gpen_core.video.codecs import CODECS
+
+av = pytest.importorskip("av")
+LITE = ["--model", "GPEN-BFR-256-lite"]
+
+
+@pytest.fixture
+def made(monkeypatch):
+    return stub_restorers(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("flags", "frames"),
+    [([], FRAMES), (["--trim", "0.2-0.36"], 4), (["--trim", "-0:00.2"], 5), (["--trim", "-.2"], None), (["--trim=0:00:00.2-"], FRAMES - 5)],
+)
+def test_a_part_of_a_video(made, tmp_path, capsys, flags, frames):
+    source, a = make_video(tmp_path / "v.mp4"), picture(tmp_path / "a.png")
+    code, out, err = run(capsys, "restore", source, a, "-o", tmp_path / "out", *flags, "--json")
+    if frames is None:
+        assert code == 2 and "'.2' in the span '-.2' is not a time" in err and err.count("\n") == 1
+        return
+    assert code == 0 and [one.get("frames") for one in json.loads(out)["inputs"]] == [frames, None]
+    assert len(read_video(tmp_path / "out" / "v.mp4").times) == frames
+
+
+def test_a_flag_is_not_taken_for_a_span(made, tmp_path, capsys):
+    code, _, err = run(capsys, "restore", make_video(tmp_path / "v.mp4"), "-o", tmp_path / "out", "--trim", "--overwrite")
+    assert code == 2 and "--trim: expected one argument" in err
+
+
+def test_without_flags_nothing_changes(made, tmp_path, capsys):
+    source = make_video(tmp_path / "v.mp4")
+    assert run(capsys, "restore", source, "-o", tmp_path / "a.mp4")[0] == 0
+    assert run(capsys, "restore", source, "-o", tmp_path / "b.mp4", "--codec", "h264", "--trim", "0-")[0] == 0
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    before, after = read_video(source), read_video(tmp_path / "a.mp4")
+    assert after.codec == "h264" and after.times == before.times and after.streams == before.streams
+
+
+def test_a_video_that_ends_before_the_span_fails_before_any_work_and_alone(made, tmp_path, capsys):
+    source, a = make_video(tmp_path / "v.mp4"), picture(tmp_path / "a.png")
+    code, _, err = run(capsys, "restore", source, "-o", tmp_path / "out", "--trim", "1:00-")
+    assert code == 1 and err == f"gpen: {source}: the span 60- begins after the end of the video, which is 0.50 seconds long\n"
+    assert made[0].prepared == 0
+    code, _, err = run(capsys, "restore", source, a, "-o", tmp_path / "out", "--trim", "1:00-")
+    assert code == 1 and (tmp_path / "out" / "a.png").is_file() and not (tmp_path / "out" / "v.mp4").exists()
+
+
+@pytest.mark.parametrize("job", [False, True])
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--codec", "ffv1"], "v.mp4 cannot store FFV1: its name must end with .mkv"),
+        (["--codec", "vp9"], "vp9"),
+        (["--trim", "20-10"], "empty"),
+        (["--trim", "x"], "START-END"),
+    ],
+)
+def test_what_cannot_be_is_wrong_usage_and_makes_nothing(made, tmp_path, capsys, flags, says, job):
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in" / "v.mp4")
+    more = ["--job", tmp_path / "job", *LITE] if job else []
+    code, out, err = run(capsys, "restore", tmp_path / "in", "-o", tmp_path / "out", *flags, *more)
+    assert code == 2 and out == "" and says in err and err.count("\n") == 1
+    assert not made and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["one", "job"])
+def test_an_encoder_that_is_missing_is_named_before_any_work(made, tmp_path, capsys, monkeypatch, command):
+    hevc = CODECS["hevc"]
+    monkeypatch.setitem(CODECS, "hevc", type(hevc)(hevc.label, "no_such_encoder", hevc.formats, hevc.suffixes))
+    more = ["--job", tmp_path / "job", *LITE] if command == "job" else []
+    code, _, err = run(capsys, "restore", make_video(tmp_path / "v.mkv"), "-o", tmp_path / "out", "--codec", "hevc", *more)
+    assert code == 2 and "has no HEVC encoder" in err and "it has: h264" in err and not made
+
+
+def test_a_job_keeps_its_span_and_codec(made, tmp_path, capsys):
+    def command(*more: str) -> tuple[int, str, str]:
+        return run(capsys, "restore", tmp_path / "in", "-o", tmp_path / "out", "--job", tmp_path / "job", *LITE, *more)
+
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in" / "v.mkv")
+    given = ["--trim", "-0:00.2", "--codec", "ffv1"]
+    assert command(*given)[0] == 0
+    after = read_video(tmp_path / "out" / "v.mkv")
+    assert after.codec == "ffv1" and len(after.times) == 5
+    assert command("--trim", "0-0.20", "--codec", "ffv1")[0] == 0  # the same span, written in another way
+    for others, says in (
+        (["--trim", "-0.2"], "codec ffv1 (now None)"),
+        (["--codec", "ffv1"], "trim 0-0.2 (now None)"),
+        ([*given[:1], "1-", *given[2:]], "now 1-"),
+    ):
+        code, _, err = command(*others)
+        assert code == 2 and says in err and err.count("\n") == 1
+
+
+def test_a_job_begun_before_there_were_these_flags_goes_on(made, tmp_path, capsys):
+    picture(tmp_path / "in" / "a.png")
+    assert run(capsys, "restore", tmp_path / "in", "-o", tmp_path / "out", "--job", tmp_path / "job", *LITE)[0] == 0
+    manifest = JobFolder(tmp_path / "job").manifest()
+    assert manifest is not None and not {"trim", "codec"} & manifest.settings.keys()
