@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-BINARY = (*PICTURES, ".gif", ".ico", ".onnx", ".safetensors", ".npz", ".npy", ".ttf", ".woff2", ".mp4", ".pth", ".icc")
+BINARY = (*PICTURES, ".gif", ".ico", ".onnx", ".safetensors", ".npz", ".npy", ".ttf", ".woff2", ".mp4", ".pth", ".icc", ".zip")
 CODE = (".py", ".js", ".mjs", ".css", ".sh")
 
 # import name -> the package that brings it
