@@ -102,13 +102,17 @@ def restore_video(
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
                     work = _Work(av, source, reading, writing, restorer, crf, progress or Progress(), on_card, chosen, span)
                     result = work.run()
-                if target.exists() and not overwrite:  # another program wrote it meanwhile
-                    raise OutputExistsError(target)
-                part.replace(target)
             except OSError as error:  # FFmpeg's disk errors are OSErrors too
                 raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
             except av.FFmpegError as error:
                 raise PictureError(f"cannot create the video {target} from {source}: {error}") from error
+        # The source is closed before: it may be the target, and Windows replaces no open file.
+        if target.exists() and not overwrite:  # another program wrote it meanwhile
+            raise OutputExistsError(target)
+        try:
+            part.replace(target)
+        except OSError as error:
+            raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
     finally:  # also after Ctrl-C; after success there is nothing left to remove
         part.unlink(missing_ok=True)
     return result
