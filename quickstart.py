@@ -158,7 +158,12 @@ def only_one() -> Generator[None, None, None]:
             import msvcrt
 
             file.seek(0)
-            held = False
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                held = True
+            except OSError:
+                say("Another quickstart is running here; waiting for it ...")
+                held = False
             while not held:
                 with contextlib.suppress(OSError):  # raised after waiting ten seconds
                     msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)

@@ -104,7 +104,7 @@ def machine_code(kernel: Any, number: str, width: int, target: int) -> tuple[int
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(code.asm["cubin"])
-        said = subprocess.run([tool, "--dump-resource-usage", file], check=True, capture_output=True, text=True).stdout  # noqa: S603
+        said = subprocess.run([tool, "--dump-resource-usage", file], check=True, capture_output=True, encoding="utf-8").stdout  # noqa: S603
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", said)}
     return used["REG"], used["STACK"] + used["LOCAL"]
 

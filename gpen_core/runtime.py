@@ -198,6 +198,10 @@ _DEVICE_TROUBLES = (
         f"this torch was not built for this graphics card: install a torch that supports it{_OR_CPU}",
     ),
     (
+        ("is not currently implemented for the", "is only available for these backends"),  # by MPS, XPU; by DirectML and other backends
+        f"this torch lacks an operation for this device: install a newer torch{_OR_CPU}",
+    ),
+    (
         (
             *("unspecified launch failure", "device-side assert", "illegal memory access", "illegal instruction", "misaligned address"),
             *("launch timed out", "uncorrectable ecc", "unrecoverable error"),

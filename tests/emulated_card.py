@@ -54,6 +54,7 @@ class Card:
         self.capacity: int | None = None  # bytes: more are out of memory
         self.fail_allocation: Callable[[int], bool] = lambda number: False  # the how manieth, from 0
         self.fail_operation: Callable[[str], BaseException | None] = lambda name: None  # of aten, without its overload
+        self.no_float64 = False  # True: as Apple's MPS
 
     @contextmanager
     def out_of_memory_at(self, *numbers: int, always_after: bool = False) -> Iterator[None]:
@@ -143,6 +144,8 @@ class EmulatedTensor(Tensor):
     @staticmethod
     def __new__(cls, tensor: Tensor, requires_grad: bool = False) -> EmulatedTensor:
         assert _card is not None
+        if _card.no_float64 and tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
         memory = _Memory(tensor, _card.hold(tensor.untyped_storage()))
         # What was made in inference mode, and what looks into it, is of another kind than what was made outside and looked into there.
         with torch.inference_mode(tensor.is_inference()):

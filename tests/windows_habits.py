@@ -11,17 +11,22 @@
 - For our code, `os.name` is "nt"; what only POSIX has is missing from `os` and `signal`, and `fcntl`, `resource`, `pwd` cannot be imported.
 """
 
+# Path calls what is replaced here:
+# ruff: noqa: PTH100, PTH110, PTH112, PTH114, PTH115, PTH118, PTH121
+
 from __future__ import annotations
 
 import builtins
 import errno
 import io
 import os
+import pathlib
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -179,13 +184,21 @@ def _renaming(work: Callable[..., Any]) -> Callable[..., Any]:
 
 def _opening(work: Callable[..., Any]) -> Callable[..., Any]:
     def opened(
-        file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None, newline: Any = None, *more: Any, **rest: Any
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: Any = None,
+        errors: Any = None,
+        newline: Any = None,
+        *more: Any,
+        **rest: Any,
     ) -> Any:
         if "b" not in mode:
             encoding = "cp1252" if encoding in (None, "locale") else encoding
             newline = "\r\n" if newline is None and not set(mode).isdisjoint("wxa+") else newline
         return work(actual(file), mode, buffering, encoding, errors, newline, *more, **rest)
 
+    opened.__module__, opened.__qualname__ = "io", "open"  # so that it can be pickled, as some tests do
     return opened
 
 
@@ -230,6 +243,23 @@ def _importing(work: Callable[..., Any]) -> Callable[..., Any]:
     return imported
 
 
+class _Msvcrt(ModuleType):
+    """Locks for whom Windows has them in another module than POSIX."""
+
+    LK_UNLCK, LK_LOCK, LK_NBLCK, LK_RLCK, LK_NBRLCK = range(5)
+
+    @staticmethod
+    def locking(number: int, mode: int, count: int) -> None:
+        import fcntl
+
+        for _ in range(20 if mode == 1 else 1):  # LK_LOCK tries ten times, a second apart; nobody waits that long here
+            with suppress(BlockingIOError):
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB if mode else fcntl.LOCK_UN)
+                return
+            time.sleep(0.01)
+        raise OSError(errno.EDEADLK if mode == 1 else errno.EACCES, "Resource deadlock avoided")
+
+
 # --- on and off --------------------------------------------------------------------------------------------------------
 
 
@@ -243,14 +273,19 @@ def emulated() -> Iterator[None]:
         sys.addaudithook(_audit)  # it stays for the process, and does nothing outside of the block
         _hooked = True
     with pytest.MonkeyPatch.context() as patch:
-        for name, paths in (("stat", 1), ("lstat", 1), ("unlink", 1), ("remove", 1), ("mkdir", 1), ("rmdir", 1), ("open", 1), ("utime", 1)):
-            patch.setattr(os, name, _folding(getattr(os, name), paths))
+        for name in ("stat", "lstat", "unlink", "remove", "mkdir", "rmdir", "open", "utime", "listdir"):
+            patch.setattr(os, name, _folding(getattr(os, name), 1))
         for name in ("replace", "link"):
             patch.setattr(os, name, _folding(getattr(os, name), 2))
         patch.setattr(os, "rename", _folding(_renaming(os.rename), 2))
         patch.setattr(os.path, "normcase", lambda path: os.fspath(path).lower())
         patch.setattr(io, "open", _opening(io.open))
         patch.setattr(builtins, "open", io.open)
+        accessor = getattr(pathlib, "_NormalAccessor", None)
+        if accessor is not None:  # Python 3.10's Path keeps its own references
+            for name in ("open", "stat", "unlink", "mkdir", "rmdir", "listdir", "rename", "replace", "link"):
+                patch.setattr(accessor, name, staticmethod(getattr(io if name == "open" else os, name)))
+        patch.setitem(sys.modules, "msvcrt", _Msvcrt("msvcrt"))
         patch.setattr(builtins, "__import__", _importing(builtins.__import__))
         undo = [_lacking(module, names) for module, names in _POSIX_ONLY.items()]
         _active += 1
