@@ -158,16 +158,13 @@ def only_one() -> Generator[None, None, None]:
             import msvcrt
 
             file.seek(0)
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                held = True
-            except OSError:
+            how = msvcrt.LK_NBLCK
+            while True:
+                with contextlib.suppress(OSError):  # LK_LOCK raises it after ten seconds
+                    msvcrt.locking(file.fileno(), how, 1)
+                    break
                 say("Another quickstart is running here; waiting for it ...")
-                held = False
-            while not held:
-                with contextlib.suppress(OSError):  # raised after waiting ten seconds
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                    held = True
+                how = msvcrt.LK_LOCK
         else:
             import fcntl
 
