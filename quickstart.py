@@ -102,8 +102,7 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables for child processes: nothing that points Python or pip elsewhere, and UTF-8 everywhere."""
     away = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__")
     kept = {name: value for name, value in environment.items() if name not in away}
-    kept.update(PYTHONUTF8="1", PYTHONNOUSERSITE="1")
-    return kept
+    return {**kept, "PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
 
 
 def say(text: str) -> None:
