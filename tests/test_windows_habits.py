@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import errno
 import json
 import os
 import re
@@ -28,7 +29,9 @@ from test_quickstart import elsewhere, quickstart
 from video_files import FRAMES, make_video, read_video
 from weights_help import tiny_catalog, tiny_state
 
-from gpen_core.batch.job import JobFolder
+from gpen_core.batch import job
+from gpen_core.batch.job import JobFolder, JobStoppedError
+from gpen_core.batch.listing import Found, Names
 from gpen_core.batch.run import plan_outputs, run_batch
 from gpen_core.batch.shards import restoring, run_shards
 from gpen_core.errors import DeviceError, OutputExistsError, PictureError
@@ -184,12 +187,38 @@ def test_a_job_is_run_and_goes_on(windows, tmp_path):
     assert names(tmp_path / "job") == ["list.lock"]
 
 
-def test_a_list_of_paths_as_windows_programs_write_it(windows, tmp_path, capsys, monkeypatch):
-    """CRLF, a byte order mark, capitals of its own, a name twice."""
+def test_a_name_that_is_half_a_letter_is_listed(tmp_path, monkeypatch):
+    """Windows allows names that are no Unicode; Python encodes them so there."""
+    path = tmp_path / "\ud800.png"
+    monkeypatch.setattr(os, "fsencode", lambda text: str(text).encode("utf-8", "surrogatepass"))
+    monkeypatch.setattr(os, "fsdecode", lambda data: data.decode("utf-8", "surrogatepass"))
+    collected = Names(tmp_path / "names.sqlite3")
+    collected.add(0, Found(path, Path(path.name), b"1", path))
+    assert [one.name.name for one in collected.ordered()] == [path.name]
+    collected.close()
+
+
+def test_a_list_that_cannot_be_written_says_why_and_leaves_nothing(windows, tmp_path, monkeypatch):
+    """SQLite closes its file first, although its rows are still being read."""
+    picture(tmp_path / "in" / "0.png")
+    picture(tmp_path / "in" / "1.png")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(job, "write_durably", full)
+    with pytest.raises(JobStoppedError, match="No space left"):
+        opened(JobFolder(tmp_path / "job"), tmp_path / "in", tmp_path / "out", 1)
+    assert [name for name in names(tmp_path / "job") if name != "list.lock"] == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_of_paths_as_windows_programs_write_it(windows, tmp_path, capsys, monkeypatch, encoding):
+    """CRLF, a byte order mark, UTF-16 from PowerShell, capitals of its own, a name twice."""
     stub_restorers(monkeypatch)
     monkeypatch.chdir(tmp_path)
     picture(tmp_path / "Ä.png")
-    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + "Ä.png\r\n./ä.PNG\r\n".encode())
+    (tmp_path / "list.txt").write_bytes("Ä.png\r\n./ä.PNG\r\n".encode(encoding))
     code, out, _ = run(capsys, "restore", "--job", "job", "--list", "list.txt", "-o", "out", "--dry-run", "--json")
     assert code == 0 and json.loads(out)["done"] == 1
 

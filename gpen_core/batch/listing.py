@@ -7,6 +7,7 @@ a second pass over all paths for each of these; a set of hashes in memory takes 
 
 from __future__ import annotations
 
+import codecs
 import os
 import sqlite3
 import sys
@@ -145,14 +146,30 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _paths(file: BinaryIO, path: Path) -> Iterator[str]:
     first = True
-    while line := file.readline(_LONGEST):
+    for line in _lines_of(file):
         line = line.removeprefix(b"\xef\xbb\xbf") if first else line
         first = False
-        if len(line) == _LONGEST or b"\0" in line:
+        if len(line) >= _LONGEST or b"\0" in line:
             raise SettingsError(f"{path} is not a list of paths (a text file with one path a line)")
         text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")  # a name that is not UTF-8 is still a file's name on Linux
         if text.strip():
             yield text
+
+
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines, about _LONGEST bytes of longer ones. UTF-16, in which PowerShell writes what a command lists, becomes UTF-8."""
+    line = file.readline(_LONGEST)
+    if not line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        while line:
+            yield line
+            line = file.readline(_LONGEST)
+        return
+    decoder, text = codecs.getincrementaldecoder("utf-16")("replace"), ""
+    while line and len(text) < _LONGEST:
+        *whole, text = (text + decoder.decode(line)).split("\n")
+        yield from (one.encode() for one in whole)
+        line = file.readline(_LONGEST)
+    yield text.encode()
 
 
 class Names:
@@ -167,6 +184,7 @@ class Names:
         self.twice = 0  # inputs left out because they were named before
         self._path = path
         self._base = sqlite3.connect(path, isolation_level=None)
+        self._rows: sqlite3.Cursor | None = None
         # Nothing here has to survive a crash: a list that was not finished is made anew.
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -8192"):
             self._base.execute(f"PRAGMA {pragma}")
@@ -177,6 +195,9 @@ class Names:
         self._base.execute("BEGIN")
 
     def close(self) -> None:
+        if self._rows is not None:
+            self._rows.close()  # otherwise SQLite keeps the file open, and Windows removes no open file
+            self._rows = None
         self._base.close()
         self._path.unlink(missing_ok=True)
 
@@ -191,7 +212,8 @@ class Names:
 
     def ordered(self, compare: bool = False) -> Iterator[Listed]:
         """Every input once. compare: pictures also get the name of a before/after sheet."""
-        for source, name, real, error in self._base.execute("SELECT source, name, real, error FROM inputs ORDER BY root, rank"):
+        self._rows = self._base.execute("SELECT source, name, real, error FROM inputs ORDER BY root, rank")
+        for source, name, real, error in self._rows:
             path, wanted = Path(os.fsdecode(source)), Path(os.fsdecode(name))
             if not self._is_new("seen", _digest(os.path.normcase(os.fsdecode(real or source)))):
                 self.twice += 1
@@ -226,4 +248,4 @@ def _folded(name: Path) -> bytes:
 
 
 def _digest(text: str | Path) -> bytes:
-    return blake2b(str(text).encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    return blake2b(os.fsencode(text), digest_size=16).digest()
