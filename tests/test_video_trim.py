@@ -15,8 +15,8 @@ from video_files import FRAMES, make_video, read_video
 
 from gpen_core.errors import PictureError, SettingsError
 from gpen_core.progress import Progress
-from gpen_core.video.restore import restore_video
-from gpen_core.video.span import Span
+from gpen_core.video.restore import _Work, restore_video
+from gpen_core.video.span import Cut, Span
 
 av = pytest.importorskip("av")
 LONG = 75  # frames of 0.04 s, a key frame every 15: three seconds
@@ -209,8 +209,6 @@ def test_variable_rates_keep_their_times(tmp_path):
 def test_what_comes_before_and_after_is_not_decoded(tmp_path, monkeypatch):
     source = long_video(tmp_path / "a.mp4")
     seen: list[Fraction] = []
-    from gpen_core.video.restore import _Work
-
     decoded = _Work._decoded
 
     def noted(self, decode):
@@ -219,10 +217,24 @@ def test_what_comes_before_and_after_is_not_decoded(tmp_path, monkeypatch):
         return frames
 
     monkeypatch.setattr(_Work, "_decoded", noted)
+    read: list[Fraction] = []
+    ends_with = Cut.ends_with
+
+    def reads(self, packet):
+        if packet.dts is not None:
+            read.append(packet.dts * packet.time_base)
+        return ends_with(self, packet)
+
+    monkeypatch.setattr(Cut, "ends_with", reads)
     result = restore_video(source, tmp_path / "b.mp4", StubRestorer(), trim="2.3-2.5")
     assert result.frames == 5
     assert seen[0] == Fraction(12, 10)  # the key frame at least a second before
-    assert seen[-1] < 3 - Fraction(1, 25)
+    seen.clear()
+    read.clear()
+    result = restore_video(source, tmp_path / "c.mp4", StubRestorer(), trim="1.3-1.4")
+    assert result.frames == 2 and seen[0] == 0
+    # The decoder takes some frames more before it gives the first that lies beyond the end.
+    assert seen[-1] < 2 and max(read) < 2.5
 
 
 def test_a_span_beyond_the_end_is_refused_before_any_work(tmp_path):
@@ -251,3 +263,23 @@ def test_enlarging_goes_with_a_span(tmp_path):
     restorer = StubRestorer(SimpleNamespace(output_size="factor", factor=2.0))
     result = restore_video(make_video(tmp_path / "a.mp4"), tmp_path / "b.mp4", restorer, trim="0.2-")
     assert result.scale == 2 and result.frames == FRAMES - 5
+
+
+def test_a_subtitle_that_crosses_an_end_is_shortened(tmp_path):
+    source = long_video(tmp_path / "a.mkv", subtitles=[(500, 900), (1000, 2200), (2300, 2500)])
+    restore_video(source, tmp_path / "b.mkv", StubRestorer(), trim="0.8-1.6")
+    with av.open(str(tmp_path / "b.mkv")) as container:
+        words = [packet for packet in container.demux(container.streams.subtitles[0]) if packet.dts is not None]
+        container.seek(0)
+        first = next(container.decode(video=0))
+    move = first.pts  # Matroska's clock has milliseconds
+    assert [(bytes(packet).decode(), packet.pts - move, packet.duration) for packet in words] == [
+        ("from 500", 0, 100),
+        ("from 1000", 200, 600),
+    ]
+
+
+def test_without_sound_reading_ends_with_the_frames(tmp_path):
+    source = make_video(tmp_path / "a.mkv", audio=None)
+    result = restore_video(source, tmp_path / "b.mkv", StubRestorer(), trim="-0.1")
+    assert result.frames == 3 and len(read_video(tmp_path / "b.mkv").times) == 3
