@@ -283,3 +283,17 @@ def test_without_sound_reading_ends_with_the_frames(tmp_path):
     source = make_video(tmp_path / "a.mkv", audio=None)
     result = restore_video(source, tmp_path / "b.mkv", StubRestorer(), trim="-0.1")
     assert result.frames == 3 and len(read_video(tmp_path / "b.mkv").times) == 3
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.mkv"])
+def test_a_search_that_ends_too_late_loses_no_frame(tmp_path, monkeypatch, name):
+    """Files search by the order of decoding, in which a key frame comes before frames that are shown before it."""
+    monkeypatch.setattr("gpen_core.video.span._MARGINS", (Fraction(0),))
+    source = long_video(tmp_path / name)
+    before = read_video(source)
+    with av.open(str(source)) as container:
+        origin = Fraction(container.start_time, 1_000_000)
+    for trim in ("1.15-1.3", "1.83-2", "2.39-2.5"):
+        span = Span.parse(trim)
+        result = restore_video(source, tmp_path / "b.mkv", StubRestorer(), trim=trim, overwrite=True)
+        assert result.frames == len(inside(before, span.start, span.end, origin))
