@@ -38,7 +38,7 @@ from gpen_core.errors import DeviceError, OutputExistsError, PictureError
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.place import place
 from gpen_core.network.run import run_network
-from gpen_core.pictures import read_picture, write_picture
+from gpen_core.pictures import disk, read_picture, write_picture
 from gpen_core.runtime import device_error
 from gpen_core.video.restore import restore_video
 from gpen_core.weights.download import download
@@ -140,12 +140,23 @@ def test_a_picture_is_written_replaced_and_kept(windows, tmp_path, suffix):
     assert names(tmp_path) == [f"A{suffix}"]
 
 
-def test_a_picture_open_in_another_program_is_a_sentence_and_leaves_nothing(windows, tmp_path):
+def test_a_file_that_a_scanner_holds_for_a_moment_is_replaced(windows, tmp_path, monkeypatch):
+    path = picture(tmp_path / "a.png")
+    given, held = read_picture(path), path.open("rb")
+    monkeypatch.setattr(disk.time, "sleep", lambda seconds: held.close())
+    write_picture(given, path, overwrite=True)
+    assert held.closed and names(tmp_path) == ["a.png"]
+
+
+def test_a_picture_open_in_another_program_is_a_sentence_and_leaves_nothing(windows, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(disk.time, "sleep", pauses.append)
     path = picture(tmp_path / "a.png")
     given, before = read_picture(path), path.read_bytes()
     with path.open("rb"), pytest.raises(PictureError, match=r"a\.png"):
         write_picture(given, path, overwrite=True)
     assert names(tmp_path) == ["a.png"] and path.read_bytes() == before
+    assert 1 < sum(pauses) < 2
 
 
 def test_an_animation_is_restored_onto_itself(windows, tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DeviceError, PictureError
 from ..pictures import read_frames
+from ..pictures.disk import replace
 from .job import JobFolder, JobStoppedError, Manifest, now, whole_lines
 from .listing import Listed
 from .plan import Job, output_name, why_no_file
@@ -91,7 +92,7 @@ def run_shard(folder: JobFolder, manifest: Manifest, shard: int, work: Work, fin
             raise records.stop
     if len(listed) == records.count:
         try:
-            records.path.replace(folder.done_path(shard))
+            replace(records.path, folder.done_path(shard))
         except FileNotFoundError:
             if not folder.is_done(shard):  # by another machine, which thought this one lost
                 raise

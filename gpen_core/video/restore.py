@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatureMissingError, OutputExistsError, PictureError, SettingsError
-from ..pictures.disk import part_beside
+from ..pictures.disk import part_beside, replace
 from ..progress import Progress
 from . import card
 from .codecs import DEFAULT, VideoCodec, check_codec, check_encoder
@@ -110,7 +110,7 @@ def restore_video(
         if target.exists() and not overwrite:  # another program wrote it meanwhile
             raise OutputExistsError(target)
         try:
-            part.replace(target)
+            replace(part, target)
         except OSError as error:
             raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
     finally:  # also after Ctrl-C; after success there is nothing left to remove
