@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from html import unescape
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_every_setting_is_on_the_page_with_its_label_and_help(served):
 def test_no_other_file_can_be_read(served):
     assert status(served[0] + "/gpen/v1/models", Authorization=KNOWN) == 200
     for path in (page_host.ROOT / "README.md", page_host.ROOT / "gpen_page" / "page.py", Path("/etc/passwd")):
-        assert status(f"{served[0]}/gradio_api/file={path}", Authorization=KNOWN) in (403, 404)
+        assert status(f"{served[0]}/gradio_api/file={urllib.parse.quote(path.as_posix())}", Authorization=KNOWN) in (403, 404)
 
 
 def test_the_example_is_restored_as_the_core_does(seen, folder):
