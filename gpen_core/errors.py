@@ -128,6 +128,16 @@ class FeatureMissingError(GpenError):
     """A feature needs an optional package that cannot be imported here (command line: exit code 2)."""
 
 
+def describe(error: BaseException) -> str:
+    """Describes an error in one line for users. Names the type of errors that are not the core's own."""
+    text = " ".join(str(error).split())
+    if isinstance(error, GpenError):
+        return text
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text[:300]}"
+
+
 def shown(name: object, most: int = 100) -> str:
     """Makes a name safe for messages and logs: text from a file may be a megabyte long or contain control characters.
 

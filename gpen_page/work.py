@@ -107,6 +107,8 @@ def restore(
 
 def _one(engine: Engine, plan: Plan, options: RestoreOptions, numbers: Sequence[int] | None, job: Job) -> Done:
     name = plan.source.name
+    if plan.kind == "tar":
+        return Done(plan.source, f"{name}: the page takes no archives; restore it on the command line.", failed=True)
     if plan.kind == "video":
         if options.output_size == "native":
             return Done(

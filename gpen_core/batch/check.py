@@ -7,17 +7,19 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..errors import GpenError
+from ..errors import GpenError, shown
 from ..pictures import read_picture
 from .job import JobFolder, Manifest
 from .listing import Listed
 from .plan import output_name
+from .tars import members, opened
 
 
 def problems_of(folder: JobFolder, manifest: Manifest, *, quick: bool = False) -> Iterator[str]:
     """A line for every input without exactly one whole output. Holds one record at a time.
 
-    An output is whole if it is as long as it was when it was written, and (unless `quick`) can be decoded. Videos are not decoded.
+    An output is whole if it is as long as it was when it was written, and (unless `quick`) can be decoded. Videos are not decoded. An
+    archive is whole if it has the members of its source.
     """
     for shard in range(manifest.shards):
         if not folder.is_done(shard) and not folder.part_path(shard).exists():
@@ -39,6 +41,9 @@ def _problem(manifest: Manifest, listed: Listed | None, record: dict[str, Any] |
         return f"{listed.source}: {record['error']}"
     if manifest.settings.get("dry_run"):
         return None
+    if record.get("tar") and record["tar"]["failed"]:
+        name, error = record["tar"]["errors"][0]
+        return f"{listed.source}: {record['tar']['failed']} pictures in it failed, first {name}: {error}"
     output = manifest.out / listed.name
     try:
         length = output.stat().st_size
@@ -50,10 +55,27 @@ def _problem(manifest: Manifest, listed: Listed | None, record: dict[str, Any] |
 
 
 def _undecodable(source: Path, output: Path) -> str | None:
-    if output_name(source)[0] == "video":
+    kind = output_name(source)[0]
+    if kind == "video":
         return None
+    if kind == "tar":
+        problem = _difference(source, output)
+        return None if problem is None else f"{source}: {problem}"
     try:
         read_picture(output)
     except GpenError as error:
         return f"{source}: its output is damaged: {error}"
+    return None
+
+
+def _difference(source: Path, output: Path) -> str | None:
+    """What an output lacks to be whole: the members of its source, in the same order. None: nothing."""
+    try:
+        with opened(source) as before, opened(output) as after:
+            for one, other in zip_longest(members(before), members(after)):
+                if one is None or other is None or one.name != other.name:
+                    names = " and ".join("nothing" if item is None else shown(item.name) for item in (one, other))
+                    return f"its output {output} has other members ({names})"
+    except GpenError as error:
+        return f"its output cannot be compared: {error}"
     return None

@@ -29,10 +29,11 @@ from typing import Any
 from ..errors import GpenError, SettingsError, shown
 from ..weights.small_files import locked
 from .listing import Found, Listed, Names
+from .tars import is_tar_path
 
 FORMAT = 1
 SHARD = 1000  # pictures: seconds to list, minutes to an hour to restore, and one file of records
-FEWEST = 10  # pictures of a shard in a small job, so that several workers share it
+FEWEST = 10  # pictures of a shard in a small job, so that several workers share it; archives are work enough
 _SHORT = 16  # letters of a sum in records
 
 
@@ -145,14 +146,16 @@ class JobFolder:
         part = self.path / f".list-{platform.node()}-{uuid.uuid4().hex}"
         part.mkdir()
         names = Names(part / "names.sqlite3")
+        fewest = FEWEST
         try:
             for count, (root, found) in enumerate(inputs, 1):
                 names.add(root, found)
+                fewest = 1 if is_tar_path(found.source) else fewest
                 if count % SHARD == 0:
                     listed(count)
             if not names.count():
                 raise SettingsError("there are no inputs: the lists of paths are empty")
-            size = shard_size or max(FEWEST, min(SHARD, names.count() // 100))
+            size = shard_size or max(fewest, min(SHARD, names.count() // 100))
             pictures = self._write_list(part, names.ordered(compare), size)
             manifest = Manifest(settings, weights, pictures, size, names.twice)
             names.close()

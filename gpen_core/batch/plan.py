@@ -14,9 +14,10 @@ from typing import Literal
 from ..errors import SettingsError
 from ..pictures import WRITE_SUFFIXES, is_picture_path
 from ..video.restore import CONTAINER_SUFFIXES, container_suffix, is_video_path
+from .tars import SUFFIX, is_tar_path
 
 log = logging.getLogger(__name__)
-Kind = Literal["picture", "video"]
+Kind = Literal["picture", "video", "tar"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def plan_outputs(
 ) -> list[Job]:
     """Makes a job for every picture and video in `inputs` (files, and folders including sub-folders).
 
+    Tar archives count where they are named, not where a folder is searched.
     inputs: a name with * or ? that is not an existing file matches pictures, videos and folders.
     out: a file, if there is one input file and `out` has the suffix of a picture or video; a folder, if it exists as one, has no suffix
     or ends with a slash; None: plan reading only. A single input folder keeps its structure in `out`; with several inputs, each folder
@@ -85,8 +87,8 @@ def _fitting(path: Path) -> list[Path]:
 
 
 def is_input(path: Path) -> bool:
-    """True for what a wildcard may match: folders, pictures and videos that are not hidden."""
-    return not path.name.startswith(".") and (path.is_dir() or is_picture_path(path) or is_video_path(path))
+    """True for what a wildcard may match: folders, pictures, videos and archives that are not hidden."""
+    return not path.name.startswith(".") and (path.is_dir() or is_picture_path(path) or is_video_path(path) or is_tar_path(path))
 
 
 def has_wildcards(path: Path) -> bool:
@@ -101,8 +103,14 @@ def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
         raise SettingsError("pictures cannot be written to standard output (-); give a file or a folder")
     if out.is_dir() or text.endswith(tuple(filter(None, (os.sep, os.altsep)))) or (not suffix and not out.is_file()):
         return out, None
-    writable = CONTAINER_SUFFIXES if len(paths) == 1 and is_video_path(paths[0]) else WRITE_SUFFIXES
-    if suffix not in (*WRITE_SUFFIXES, *CONTAINER_SUFFIXES) and not is_picture_path(out) and not is_video_path(out) and not out.is_file():
+    kind = output_name(paths[0])[0] if len(paths) == 1 else "picture"
+    writable = {"picture": WRITE_SUFFIXES, "video": CONTAINER_SUFFIXES, "tar": (SUFFIX,)}[kind]
+    if (
+        suffix not in (*WRITE_SUFFIXES, *CONTAINER_SUFFIXES, SUFFIX)
+        and not is_picture_path(out)
+        and not is_video_path(out)
+        and not out.is_file()
+    ):
         raise SettingsError(
             f"{out} ends with {suffix}, which cannot be written; a file name must end with one of {', '.join(writable)} "
             "(a folder has no extension, or a slash at the end)"
@@ -110,8 +118,7 @@ def _split_out(paths: list[Path], text: str) -> tuple[Path | None, Path | None]:
     if len(paths) != 1 or paths[0].is_dir():
         raise SettingsError(f"several inputs or a folder need an output folder, and {out} is a file")
     if suffix not in writable:
-        what = "video" if writable == CONTAINER_SUFFIXES else "picture"
-        raise SettingsError(f"{out} cannot store a {what}; its name must end with one of {', '.join(writable)}")
+        raise SettingsError(f"{out} cannot store a {kind}; its name must end with one of {', '.join(writable)}")
     return None, out
 
 
@@ -129,8 +136,8 @@ def _job(source: Path, name: Path, videos: bool) -> Job:
     if error := why_no_file(source):
         return Job(source, None, error=error)
     kind, name = output_name(name)
-    if kind == "video" and not videos:
-        return Job(source, None, "video", name, error=f"{source} is a video; this command takes only pictures")
+    if kind != "picture" and not videos:
+        return Job(source, None, kind, name, error=f"{source} is a {kind}; this command takes only pictures")
     return Job(source, None, kind, name)
 
 
@@ -148,6 +155,8 @@ def output_name(name: Path) -> tuple[Kind, Path]:
     """What an input of that name is, and its output's name: with an extension that can be written."""
     if is_video_path(name):
         return "video", name.with_suffix(container_suffix(name))
+    if is_tar_path(name):
+        return "tar", name
     return "picture", name if name.suffix.lower() in WRITE_SUFFIXES else name.with_suffix(".png")
 
 

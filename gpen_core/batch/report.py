@@ -68,8 +68,8 @@ def _page(folder: JobFolder, manifest: Manifest, tally: Tally, left: int, only_f
             parts.append(
                 f"<h2>{title}</h2><p>The largest face, before and after; the mean change of the faces' pixels.</p>{''.join(figures)}"
             )
-    if tally.failed:
-        more = f" (the first {ERRORS})" if tally.failed > ERRORS else ""
+    if tally.errors:
+        more = f" (the first {ERRORS})" if tally.failed + tally.failed_in_tars > ERRORS else ""
         rows = "".join(f"<tr><td><code>{escape(name)}</code><td>{escape(error)}" for name, error in tally.errors)
         parts.append(f"<h2>Errors{more}</h2><table>{rows}</table>")
     settings = sorted((name, str(value)) for name, value in manifest.settings.items())
@@ -91,6 +91,7 @@ def _counts(manifest: Manifest, tally: Tally, left: int) -> list[tuple[str, str]
     rows += [("outputs that existed, skipped", f"{tally.skipped:,}")] if tally.skipped else []
     rows += [("inputs named twice, done once", f"{manifest.twice:,}")] if manifest.twice else []
     rows.append(("without a face", f"{tally.without_faces:,}"))
+    rows += [("pictures in archives", f"{tally.in_tars:,}"), ("failed in archives", f"{tally.failed_in_tars:,}")] if tally.in_tars else []
     if tally.begun is not None and tally.ended is not None:
         first, last = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) for at in (tally.begun, tally.ended))
         rows.append(("from, to", f"{first}, {last}"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeviceError, FeatureMissingError, GpenError, OutputExistsError, PictureError, SettingsError
+from ..errors import DeviceError, FeatureMissingError, OutputExistsError, PictureError, SettingsError, describe
 from ..pictures import Form, Picture, check_frames, frame_file, read_frames, read_picture, write_picture
 from ..pictures.disk import remove_abandoned_parts
 from ..progress import Progress
@@ -24,6 +24,7 @@ from ..video.restore import CRF, restore_video
 from .overlap import about, overlapped
 from .plan import Job, all_keys, plan_outputs
 from .sheet import before_after, eight_bits
+from .tars import TarResult, restore_tar
 
 if TYPE_CHECKING:
     from ..faces.face import Face
@@ -40,7 +41,7 @@ class JobResult:
     """The result of a job. output: the written file, or None. faces: `FaceResult.to_json()` of each face, with its frame number for
     videos and animations (page number for multi-page TIFFs). frames: number of frames or pages. cut: the video is cut short.
     frames_failed: frames of a video that could not be restored and are unchanged.
-    skipped: the output already existed. failure: the exception behind `error`, if any."""
+    tar: what became of the members of an archive. skipped: the output already existed. failure: the exception behind `error`, if any."""
 
     job: Job
     output: Path | None = None
@@ -50,6 +51,7 @@ class JobResult:
     frames: int | None = None
     cut: bool = False
     frames_failed: int = 0
+    tar: TarResult | None = None
     skipped: bool = False
     error: str | None = None
     failure: Exception | None = None
@@ -72,6 +74,8 @@ class JobResult:
             values["cut"] = self.cut
             values["frames_failed"] = self.frames_failed
             values["frames_kept"] = len({face["frame"] for face in self.faces if face["status"] == "kept"})
+        if self.tar is not None:
+            values["tar"] = self.tar.to_json()
         return values
 
 
@@ -174,7 +178,7 @@ class _Restoration:
 
     def read(self) -> None:
         with self._step():
-            if self.job.kind == "video" or self._is_settled():
+            if self.job.kind != "picture" or self._is_settled():
                 return
             picture = read_picture(self.job.source)
             if picture.form.frames > 1 and self.job.target is not None:
@@ -204,6 +208,12 @@ class _Restoration:
                 )
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
                 result.cut, result.frames_failed = video.cut, video.kept
+                return
+            if self.job.kind == "tar":
+                result.tar = restore_tar(
+                    self.job.source, self.job.target, run.restorer, overwrite=self.overwrite, quality=run.quality, progress=run.progress
+                )
+                result.output = self.job.target
                 return
             if self._picture is not None and self._picture.form.frames > 1:
                 form, self._picture = self._picture.form, None
@@ -379,16 +389,6 @@ def _failed(result: JobResult, error: Exception, device: str = "the device") -> 
     while reason is not None:
         clear_frames(reason.__traceback__)
         reason = reason.__cause__ or reason.__context__
-
-
-def describe(error: BaseException) -> str:
-    """Describes an error in one line for users. Names the type of errors that are not the core's own."""
-    text = " ".join(str(error).split())
-    if isinstance(error, GpenError):
-        return text
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    return f"unexpected {type(error).__name__}{': ' if text else ''}{text[:300]}"
 
 
 def exit_code(results: Sequence[JobResult]) -> int:

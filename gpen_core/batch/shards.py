@@ -46,8 +46,8 @@ def finding(restorer: FaceRestorer) -> Work:
     """The work of a dry run: finds the faces of pictures, and writes nothing."""
 
     def find(result: JobResult, target: Path | None) -> None:
-        if result.job.kind == "video":
-            raise PictureError(f"{result.job.source} is a video; a dry run looks only at pictures")
+        if result.job.kind != "picture":
+            raise PictureError(f"{result.job.source} is a {result.job.kind}; a dry run looks only at pictures")
         for number, (picture, _) in enumerate(read_frames(result.job.source)):
             frame = {"frame": number} if picture.form.frames > 1 else {}
             result.faces += [{**frame, **face.to_json()} for face in restorer.detect(picture)]

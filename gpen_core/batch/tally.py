@@ -28,6 +28,8 @@ class Tally:
     failed: int = 0
     skipped: int = 0
     without_faces: int = 0
+    in_tars: int = 0  # pictures
+    failed_in_tars: int = 0
     faces: dict[str, int] = field(default_factory=lambda: {})
     sizes: list[int] = field(default_factory=lambda: [0] * (len(SIZES) + 1))
     scores: list[int] = field(default_factory=lambda: [0] * SCORES)
@@ -63,6 +65,9 @@ class Tally:
         self.done += 1
         self.skipped += bool(record.get("skipped"))
         self.bytes += record.get("bytes", 0)
+        if "tar" in record:
+            self._add_tar(record["input"], record["tar"])
+            return
         self.without_faces += not record["faces"] and not record.get("skipped")
         for number, face in enumerate(record["faces"]):
             status = face.get("status", "found")
@@ -75,6 +80,15 @@ class Tally:
         if "change" in record:
             for changes, sign in zip(self._changes, (-1, 1), strict=True):
                 _keep(changes, (sign * record["change"], record["input"], record), SHOWN)
+
+    def _add_tar(self, name: str, tar: dict[str, Any]) -> None:
+        """Adds an archive, of whose faces only the number is known."""
+        self.in_tars += tar["pictures"]
+        self.failed_in_tars += tar["failed"]
+        for status, count in tar["faces"].items():
+            self.faces[status] = self.faces.get(status, 0) + count
+        for member, error in tar["errors"][: max(0, ERRORS - len(self.errors))]:
+            self.errors.append((f"{name}: {member}", error))
 
     def add_run(self, begun: float, ended: float) -> None:
         """Adds a time in which a process worked on a shard."""

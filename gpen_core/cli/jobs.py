@@ -19,6 +19,7 @@ from ..batch.ray import run_on_ray
 from ..batch.report import write_report
 from ..batch.shards import finding, restoring, run_shards
 from ..batch.tally import tally_of
+from ..batch.tars import is_tar_path
 from ..batch.workers import devices_of, end_with_parent, run_workers
 from ..errors import SettingsError
 from ..options import RestoreOptions
@@ -233,7 +234,7 @@ def _listed(folder: JobFolder, arguments: argparse.Namespace, settings: dict[str
     found = inputs_of(arguments.inputs, arguments.list or [], Path(arguments.out), hidden=hidden)
     bars = Bars(console, 0, 0)
     try:
-        checked = _checked(found, arguments.compare, settings["output_size"], arguments.codec)
+        checked = _checked(found, arguments, settings["output_size"])
         manifest = folder.make_list(checked, settings, weights, compare=arguments.compare, listed=bars.inputs_at)
     finally:
         bars.close()
@@ -242,14 +243,24 @@ def _listed(folder: JobFolder, arguments: argparse.Namespace, settings: dict[str
     return manifest
 
 
-def _checked(found: Iterator[tuple[int, Found]], compare: bool, output_size: str, codec: str) -> Iterator[tuple[int, Found]]:
-    """Raises SettingsError for settings that a video among the inputs does not allow."""
+def _checked(found: Iterator[tuple[int, Found]], arguments: argparse.Namespace, output_size: str) -> Iterator[tuple[int, Found]]:
+    """Raises SettingsError for settings that a video or an archive among the inputs does not allow."""
+    compare, codec = arguments.compare, arguments.codec
     for number, one in found:
-        if compare or output_size == "native" or codec != DEFAULT:
+        if is_tar_path(one.source):
+            check_tar(one.source, arguments)
+        elif compare or output_size == "native" or codec != DEFAULT:
             kind, name = output_name(one.source)
             if kind == "video":
                 check_video(one.source, name, compare, output_size, codec)
         yield number, one
+
+
+def check_tar(archive: Path, arguments: argparse.Namespace) -> None:
+    """Raises SettingsError for settings that an archive does not allow."""
+    for flag, is_given in (("--compare", arguments.compare), ("--faces-dir", arguments.faces_dir is not None)):
+        if is_given:
+            raise SettingsError(f"{flag} does not work for archives, and {archive} is a tar; remove one of them")
 
 
 def check_video(video: Path, target: Path, compare: bool, output_size: str, codec: str) -> None:

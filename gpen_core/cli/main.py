@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
     restore = _command_parser(commands.add_parser, "restore", "pictures:restore", "restore the faces in pictures and videos")
-    _add_inputs(restore, "pictures, videos and folders (including sub-folders)", out_needed=True, checked_later=True)
+    _add_inputs(restore, "pictures, videos, .tar archives, and folders (including sub-folders)", out_needed=True, checked_later=True)
     _add_writing(restore)
     restore.add_argument("--crf", type=_whole(0, 51), default=18, metavar="N", help="video quality: 0 (lossless) to 51 (default: 18)")
     text = "restore only this part of videos: seconds or h:mm:ss, such as 10-20, 1:05- or -30"

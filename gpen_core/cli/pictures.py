@@ -21,7 +21,7 @@ from ..video.span import Span, check_span
 from ..weights.catalog import Catalog
 from ..weights.files import check_name
 from .console import Bars, Console
-from .jobs import check_flags, check_video, restore_job
+from .jobs import check_flags, check_tar, check_video, restore_job
 
 if TYPE_CHECKING:
     from ..faces.face import Face
@@ -41,6 +41,9 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
     jobs = plan_outputs(arguments.inputs, arguments.out, compare=arguments.compare, leave_out=leave_out)
     todo = [job for job in jobs if job.error is None]
     _check_videos(todo, arguments.compare, options, arguments.codec)
+    for job in todo:
+        if job.kind == "tar":
+            check_tar(job.source, arguments)
     if todo and all(job.kind == "video" for job in todo):
         load_av()  # fails now rather than after downloading weights
     if arguments.trim is not None:
@@ -228,7 +231,7 @@ def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
 
 
 def _announce(job: Job, bars: Bars) -> None:
-    bars.begin(str(job.source), "frame" if job.kind == "video" else "face")
+    bars.begin(str(job.source), "face" if job.kind == "picture" else "frame")
 
 
 def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line: Callable[[JobResult], str]) -> list[JobResult]:
@@ -280,6 +283,9 @@ def _frames(result: JobResult) -> str:
 
 
 def _restored_line(result: JobResult) -> str:
+    if result.tar is not None:
+        pictures, failed = _plural(result.tar.pictures, "picture"), result.tar.failed
+        return _line(result, f"{pictures}{f', {failed} failed' if failed else ''}, {_plural(result.tar.faces['restored'], 'face')}, ")
     good = sum(face["status"] == "restored" for face in result.faces)
     count = f"{good} of {len(result.faces)} faces" if good != len(result.faces) else _plural(good, "face")
     kept = sum(face["status"] == "kept" for face in result.faces)

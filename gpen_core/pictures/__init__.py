@@ -10,8 +10,8 @@ from .arrays import from_array, to_array, to_pil
 from .form import Form, Picture
 from .libraries import MAX_PIXELS, pixels_at_most
 from .metadata import TextChunk
-from .reading import SUFFIXES, is_picture_path, read_frames, read_picture
-from .writing import WRITE_SUFFIXES, check_frames, frame_file, write_picture
+from .reading import SUFFIXES, decode_picture, is_picture_path, read_frames, read_picture
+from .writing import WRITE_SUFFIXES, check_frames, encode_picture, frame_file, write_picture
 
 __all__ = [
     "MAX_PIXELS",
@@ -21,6 +21,8 @@ __all__ = [
     "Picture",
     "TextChunk",
     "check_frames",
+    "decode_picture",
+    "encode_picture",
     "frame_file",
     "from_array",
     "is_picture_path",

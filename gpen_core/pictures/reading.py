@@ -53,6 +53,15 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     raise AssertionError  # not reached: `_explained` raises every error
 
 
+def decode_picture(data: bytes, name: Path) -> Picture:
+    """Like read_picture, from a file's bytes. name: for messages."""
+    with _explained(name):
+        format_name, decode = _decoder(data[:_HEAD])
+        decoded = decode(data)
+        return _picture(decoded.array, format_name, decoded)
+    raise AssertionError  # not reached: `_explained` raises every error
+
+
 def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]:
     """Yields (picture, milliseconds) for every frame of an animation as displayed, or every page of a TIFF; otherwise the one picture.
 

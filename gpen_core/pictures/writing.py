@@ -35,11 +35,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: 
     Raises PictureError if the file cannot be written; then, and after Ctrl-C, nothing is left behind.
     """
     target = Path(path)
-    if not 1 <= quality <= 100:
-        raise SettingsError(f"The quality must be from 1 to 100, not {quality}.")
-    encode = _ENCODERS.get(target.suffix.lower())
-    if encode is None:
-        raise PictureError(f"Cannot write {target}: the name must end with one of {', '.join(WRITE_SUFFIXES)}.")
+    encode = _encoder(target, quality)
     if picture.form.frames > 1:
         log.warning("%s contains only the first of %d frames or pages.", target, picture.form.frames)
     check_free(target, overwrite)
@@ -48,6 +44,23 @@ def write_picture(picture: Picture, path: str | os.PathLike[str], *, overwrite: 
     with whole_file(target, overwrite) as file:
         file.write(data)
     return target
+
+
+def encode_picture(picture: Picture, name: Path, quality: int = 95) -> bytes:
+    """The bytes of the file that write_picture writes. name: its suffix chooses the format; also for messages."""
+    encode = _encoder(name, quality)
+    with _encoding(name):
+        return encode(picture, quality)
+    raise AssertionError  # not reached: `_encoding` raises every error
+
+
+def _encoder(target: Path, quality: int) -> Callable[[Picture, int], bytes]:
+    if not 1 <= quality <= 100:
+        raise SettingsError(f"The quality must be from 1 to 100, not {quality}.")
+    encode = _ENCODERS.get(target.suffix.lower())
+    if encode is None:
+        raise PictureError(f"Cannot write {target}: the name must end with one of {', '.join(WRITE_SUFFIXES)}.")
+    return encode
 
 
 def check_frames(form: Form, target: Path) -> None:
