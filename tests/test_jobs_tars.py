@@ -184,6 +184,7 @@ PAX = b"40 GNU.sparse.major=1".ljust(39) + b"\n"
         "no end": (header("x.txt", 3) + b"abc".ljust(512, b"\0"), "cut short"),
         "cut data": (header("x.txt", 3000) + bytes(1024), "cut short"),
         "giant member": (header("x.png", 1 << 60) + END, "cut short"),
+        "large picture that is not there": (header("x.png", 900 << 20) + END, "cut short"),
         "giant name": (header("././@LongLink", 1 << 40, b"L") + bytes(4096), "damaged"),
         "giant pax": (header("pax", 1 << 40, b"x") + bytes(4096), "damaged"),
         "long name": (header("././@LongLink", 3 << 20, b"L") + b"a" * (3 << 20) + header("x.txt", 0) + END, "damaged"),
