@@ -268,7 +268,7 @@ def test_a_job_makes_only_the_archive_in_work_again(tmp_path):
     assert len(problems) == 1 and "1 pictures in it failed, first 2-a.png" in problems[0]
 
 
-@pytest.mark.parametrize("harm", ["member lost", "cut"])
+@pytest.mark.parametrize("harm", ["member lost", "order", "cut"])
 def test_check_compares_the_members(tmp_path, harm):
     folder, out = JobFolder(tmp_path / "job"), tmp_path / "out"
     manifest = opened(folder, shards(tmp_path), out, 5)
@@ -276,10 +276,11 @@ def test_check_compares_the_members(tmp_path, harm):
     assert list(problems_of(folder, manifest)) == []
     path = out / "1.tar"
     length = path.stat().st_size
+    more = [("x.json", b"{}")] if harm == "order" else []
     if harm == "cut":
         path.write_bytes(path.read_bytes()[:1000].ljust(length, b"\1"))
     else:
-        tar(path, *[(f"1-{name}.png", encoded(".png")) for name in "abc"])
+        tar(path, *[(f"1-{name}.png", encoded(".png")) for name in ("abc" if harm == "member lost" else "acb")], *more)
         path.write_bytes(path.read_bytes().ljust(length, b"\0")[:length])
     (problem,) = problems_of(folder, manifest)
     assert problem.startswith(f"{tmp_path / 'in' / '1.tar'}: its output") and ("other members" in problem) is (harm != "cut")
