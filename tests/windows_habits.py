@@ -281,6 +281,8 @@ def emulated() -> Iterator[None]:
         patch.setattr(os.path, "normcase", lambda path: os.fspath(path).lower())
         patch.setattr(io, "open", _opening(io.open))
         patch.setattr(builtins, "open", io.open)
+        # Which Path asks first, and which says utf-8 where Python runs in UTF-8 mode, as under quickstart.
+        patch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: "locale" if encoding is None else encoding)
         accessor = getattr(pathlib, "_NormalAccessor", None)
         if accessor is not None:  # Python 3.10's Path keeps its own references
             for name in ("open", "stat", "unlink", "mkdir", "rmdir", "listdir", "rename", "replace", "link"):
