@@ -15,7 +15,7 @@ from gpen_core.errors import FeatureMissingError
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.restore.aligned import whole_face
-from gpen_core.steps.align import crop_face, similarity, template_points
+from gpen_core.steps.align import crop_face, scale_of, similarity, template_points
 from gpen_core.steps.guards import Guards, KeptError, drift, sharpness
 from gpen_core.steps.mask import landmark_mask
 from gpen_core.steps.recognise import features, likeness, load_recogniser
@@ -206,6 +206,16 @@ def test_an_aligned_face_in_between_gets_a_part_of_the_strength(portrait: tuple[
 
     spared, plain = aligned(auto_strength="all", strength=0.8), aligned(strength=0.8 * share)
     assert spared.faces[0].strength == pytest.approx(0.8 * share) and np.abs(spared.image - plain.image).max() < 1e-6
+
+
+def test_why_a_sharp_face_is_kept_says_whether_a_larger_model_helps(portrait: tuple[np.ndarray, Face]):
+    picture, face = portrait
+    matrix = similarity(face.landmarks, template_points("gpen", 128))
+    for factor, helps in ((1.5, True), (0.5, False)):
+        share = factor * scale_of(matrix)  # the network draws it `factor` times too small
+        sized = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        (kept,) = restored(np.ascontiguousarray(sized), [face.scaled(share, share)], auto_strength="all")[0].faces
+        assert kept.status == "kept" and ("a model of 128 pixels" in kept.reason and "a larger model" in kept.reason) == helps, kept.reason
 
 
 def test_faces_that_are_kept_do_not_enlarge_the_picture(portrait: tuple[np.ndarray, Face]):

@@ -138,6 +138,13 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path):
     assert same == [False, True, False] and result.errors == [("1.png", "unexpected RuntimeError: no memory")]
 
 
+def test_a_record_takes_a_name_that_is_short_and_printable(tmp_path):
+    source = tar(tmp_path / "a.tar", ("a\n" * 5000 + ".png", b"\x89PNG\r\n\x1a\nbroken"))
+    ((name, text),) = restore_tar(source, tmp_path / "o.tar", StubRestorer()).errors
+    assert name.isprintable() and name.endswith(".png") and len(name) < 400 and text
+    assert content(source) == content(tmp_path / "o.tar"), "the archive itself keeps the name"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), DeviceError("lost"), RuntimeError("CUDA error: device-side assert triggered")])
 def test_an_end_in_the_middle_leaves_nothing(tmp_path, error):
     source = tar(tmp_path / "a.tar", *[(f"{number}.png", encoded(".png")) for number in range(3)])
