@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def test_round_trip(tmp_path, capfd, codec, suffix):
     source, target = make_video(tmp_path / "a.mp4"), tmp_path / f"b{suffix}"
     restorer = StubRestorer()
     restorer.no_faces_at = {3}
+    environment = dict(os.environ)
     result = restore_video(source, target, restorer, codec=codec, crf=5)
+    assert os.environ == environment
     before, after = read_video(source), read_video(target)
     assert result.frames == FRAMES and [time - after.times[0] for time in after.times] == [time - before.times[0] for time in before.times]
     assert [data for _, data in after.streams[0][1]] == [data for _, data in before.streams[0][1]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,18 @@ class VideoCodec:
         if self.encoder == "libx265" and muxer in ("mp4", "mov"):
             stream.codec_context.codec_tag = "hvc1"
 
+    @contextmanager
+    def silent(self) -> Generator[None, None, None]:
+        """Without the encoder's chatter. SVT-AV1 has no other switch than a variable, which is as it was afterwards."""
+        if self.encoder != "libsvtav1" or "SVT_LOG" in os.environ:
+            yield
+            return
+        os.environ["SVT_LOG"] = "1"  # errors only
+        try:
+            yield
+        finally:
+            os.environ.pop("SVT_LOG", None)
+
 
 CODECS = {
     "h264": VideoCodec("H.264", "libx264", _PLAIN + _DEEP[:3], (".mp4", ".m4v", ".mov", ".mkv")),
@@ -57,8 +71,6 @@ def check_codec(name: str, target: Path) -> VideoCodec:
 
 def check_encoder(av: Any, codec: VideoCodec) -> None:
     """Raises FeatureMissingError if this PyAV has no encoder for the codec."""
-    if codec.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors only; it has no other switch
     if not _is_there(av, codec):
         there = ", ".join(name for name, one in CODECS.items() if _is_there(av, one)) or "none"
         raise FeatureMissingError(

@@ -96,7 +96,7 @@ def restore_video(
     restorer.prepare()
     part = part_beside(target)
     try:
-        with _opened(av, source, on_card) as reading:
+        with _opened(av, source, on_card) as reading, chosen.silent():
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
