@@ -18,7 +18,7 @@ FLOORS = (
     {"steps", "faces", "network"},
     {"weights", "pictures", "task_options"},
     {"runtime", "options"},
-    {"progress", "errors", "pixels", "presets"},
+    {"progress", "errors", "pixels", "presets", "replacing"},
 )
 
 

@@ -10,8 +10,9 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -29,19 +30,22 @@ from test_quickstart import elsewhere, quickstart
 from video_files import FRAMES, make_video, read_video
 from weights_help import tiny_catalog, tiny_state
 
+from gpen_core import replacing
 from gpen_core.batch import job
 from gpen_core.batch.job import JobFolder, JobStoppedError
 from gpen_core.batch.listing import Found, Names
 from gpen_core.batch.run import plan_outputs, run_batch
 from gpen_core.batch.shards import restoring, run_shards
 from gpen_core.errors import DeviceError, OutputExistsError, PictureError
+from gpen_core.network import trial
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.place import place
 from gpen_core.network.run import run_network
-from gpen_core.pictures import disk, read_picture, write_picture
+from gpen_core.pictures import read_picture, write_picture
 from gpen_core.runtime import device_error
 from gpen_core.video.restore import restore_video
 from gpen_core.weights.download import download
+from gpen_core.weights.sums import RECORD_FILE
 
 __all__ = ["elsewhere", "quickstart"]  # fixtures
 
@@ -143,14 +147,14 @@ def test_a_picture_is_written_replaced_and_kept(windows, tmp_path, suffix):
 def test_a_file_that_a_scanner_holds_for_a_moment_is_replaced(windows, tmp_path, monkeypatch):
     path = picture(tmp_path / "a.png")
     given, held = read_picture(path), path.open("rb")
-    monkeypatch.setattr(disk.time, "sleep", lambda seconds: held.close())
+    monkeypatch.setattr(replacing.time, "sleep", lambda seconds: held.close())
     write_picture(given, path, overwrite=True)
     assert held.closed and names(tmp_path) == ["a.png"]
 
 
 def test_a_picture_open_in_another_program_is_a_sentence_and_leaves_nothing(windows, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr(disk.time, "sleep", pauses.append)
+    monkeypatch.setattr(replacing.time, "sleep", pauses.append)
     path = picture(tmp_path / "a.png")
     given, before = read_picture(path), path.read_bytes()
     with path.open("rb"), pytest.raises(PictureError, match=r"a\.png"):
@@ -259,6 +263,72 @@ def test_a_download_is_resumed_and_placed(windows, tmp_path, monkeypatch):
         server.enough.set()
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def scanned(windows, monkeypatch) -> Callable[[Path], list[str]]:
+    """Says which file a scanner opens; it lets go as soon as somebody waits for it. Returns the names it held."""
+    opened_by_it: list[BinaryIO] = []
+    held: list[str] = []
+
+    def wait(seconds: float) -> None:
+        while opened_by_it:
+            file = opened_by_it.pop()
+            held.append(Path(file.name).name)
+            file.close()
+
+    def scan(path: Path) -> list[str]:
+        opened_by_it.append(path.open("rb"))
+        return held
+
+    monkeypatch.setattr(replacing.time, "sleep", wait)
+    return scan
+
+
+def test_weights_that_a_scanner_holds_are_placed_and_recorded(scanned, tmp_path, monkeypatch):
+    """A scanner opens every new file; the part, the note beside it and the sums are such files."""
+    torch.save(tiny_state(4 / 64), tmp_path / "given.pth")
+    data, held = (tmp_path / "given.pth").read_bytes(), []
+    real = replacing.Path.replace
+
+    def renamed(part: Path, target: Path) -> Path:
+        if part.suffix == ".part" and part.name not in held:
+            held.append(part.name)
+            scanned(part)
+        return real(part, target)
+
+    monkeypatch.setattr(replacing.Path, "replace", renamed)
+    server = Server(data)
+    try:
+        entry = tiny_catalog(urls=[server.url()]).get("GPEN-BFR-2048")
+        assert download(entry, tmp_path / "GPEN", progress=lambda done, total: None).read_bytes() == data
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(held) == 3 and f"{FILE}.part" in held
+    assert list(json.loads((tmp_path / "GPEN" / RECORD_FILE).read_text(encoding="utf-8"))) == [FILE]
+    assert not [name for name in names(tmp_path / "GPEN") if name.endswith(".part")]
+
+
+def test_the_answer_of_a_trial_is_kept_though_a_scanner_holds_it(scanned, tmp_path):
+    record = tmp_path / "restoring.json"
+    record.write_text("{}", encoding="utf-8")
+    held = scanned(record)
+    trial._write(record, "a.pth", [1, 2, True])
+    assert held == ["restoring.json"] and json.loads(record.read_text(encoding="utf-8")) == {"a.pth": [1, 2, True]}
+    assert names(tmp_path) == ["restoring.json"]
+
+
+def test_the_list_of_a_job_is_kept_though_a_scanner_holds_it(scanned, tmp_path, monkeypatch):
+    picture(tmp_path / "in" / "0.png")
+    real = job.write_durably
+
+    def written(path: Path, lines: list[str]) -> None:
+        real(path, lines)
+        scanned(path)
+
+    monkeypatch.setattr(job, "write_durably", written)
+    assert opened(JobFolder(tmp_path / "job"), tmp_path / "in", tmp_path / "out", 1).pictures == 1
 
 
 def test_the_second_quickstart_says_that_it_waits(windows, quickstart, elsewhere, capsys):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GpenError, SettingsError, shown
+from ..replacing import replace
 from ..weights.small_files import locked
 from .listing import Found, Listed, Names
 from .tars import is_tar_path
@@ -162,7 +163,7 @@ class JobFolder:
             values = {"format": FORMAT, **manifest.__dict__}
             write_durably(part / "manifest.json", [json.dumps(values, indent=1)])
             with suppress(OSError):  # the folder is there: another machine has made the same list
-                part.rename(self._list)
+                replace(part, self._list)
         finally:
             names.close()
             shutil.rmtree(part, ignore_errors=True)

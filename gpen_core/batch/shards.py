@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DeviceError, PictureError
 from ..pictures import read_frames
-from ..pictures.disk import replace
+from ..replacing import replace
 from .job import JobFolder, JobStoppedError, Manifest, now, whole_lines
 from .listing import Listed
 from .plan import Job, output_name, why_no_file

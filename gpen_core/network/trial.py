@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import GpenError, shown
 from ..pixels import Pixels
+from ..replacing import replace
 from ..weights.checkpoint import read_generator
 from .build import build_fused
 from .place import place
@@ -74,7 +75,7 @@ def _write(record: Path, key: str, answer: object) -> None:
     part = record.with_name(f"{record.name}.{os.getpid()}.part")
     try:
         part.write_text(json.dumps({**_read(record), key: answer}, indent=2) + "\n", encoding="utf-8")
-        part.replace(record)
+        replace(part, record)
     except (OSError, ValueError) as error:  # ValueError: a path that is not Unicode
         LOG.debug("%s was not written (%s)", record, error)
         part.unlink(missing_ok=True)

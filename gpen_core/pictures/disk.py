@@ -13,30 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import OutputExistsError, PictureError
+from ..replacing import replace
 
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _PART = re.compile(r"\.[0-9a-f]{32}\.part")
-_HELD = (5, 32)  # Windows' errors for a file that a program has open
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds
 _ABANDONED = 24 * 60 * 60  # seconds; any active writer is faster than that
 
 
 def part_beside(target: Path) -> Path:
     """A new temporary name in the folder of `target`, for a file that is still incomplete."""
     return target.with_name(f".{uuid.uuid4().hex}.part")
-
-
-def replace(part: Path, target: Path) -> None:
-    """Gives `part` the name `target`. On Windows a virus scanner or an indexer may hold either for a moment: tries for 1.5 seconds."""
-    for pause in _PAUSES:
-        try:
-            part.replace(target)
-            return
-        except PermissionError as error:
-            if getattr(error, "winerror", None) not in _HELD:
-                raise
-        time.sleep(pause)
-    part.replace(target)
 
 
 def remove_abandoned_parts(folder: Path) -> None:

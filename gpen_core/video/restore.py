@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatureMissingError, OutputExistsError, PictureError, SettingsError
-from ..pictures.disk import part_beside, replace
+from ..pictures.disk import part_beside
 from ..progress import Progress
+from ..replacing import replace
 from . import card
 from .codecs import DEFAULT, VideoCodec, check_codec, check_encoder
 from .cut import is_cut_short

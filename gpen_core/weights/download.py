@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError, WeightsFolderError, shown
+from ..replacing import replace
 from .catalog import WeightFile
 from .mirrors import Failure, Source, first_answering, missing, refuse, sources, summary
 from .small_files import MOST_BYTES, is_plain, locked
@@ -129,7 +130,7 @@ def _fetch(source: Source, entry: WeightFile, folder: Path, tell: DownloadProgre
     Record(folder).add(source.filename, sha256, size, source.url)
     target = folder / source.filename
     try:
-        part.replace(target)
+        replace(part, target)
     except OSError as error:
         raise WeightsError(
             f"{target} cannot be replaced ({error.strerror}); close the program that uses it and try again.",

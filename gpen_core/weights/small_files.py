@@ -10,6 +10,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, cast
 
+from ..replacing import replace
+
 MOST_BYTES = 1 << 20
 
 
@@ -36,7 +38,7 @@ def write_table(path: Path, content: dict[str, Any]) -> None:
     try:
         with part.open("x", encoding="utf-8") as file:
             file.write(json.dumps(content, indent=2) + "\n")
-        part.replace(path)
+        replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
