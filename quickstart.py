@@ -35,8 +35,8 @@ OUT = ROOT / "out"
 MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
 OLDEST, NEWEST = (3, 10), (3, 13)
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
-# One feature each, installed by `--full`; everything else works without them. The extras in pyproject.toml match.
 PAGE = ("gradio>=6", "av")  # of `--page` only: about 40 packages
+# One feature each, installed by `--full`; everything else works without them. The extras in pyproject.toml match.
 OPTIONAL = {"facexlib": "facexlib>=0.3.0", "spandrel": "spandrel>=0.1.6", "av": "av"}
 TEST_TOOLS = (
     "pytest", "hypothesis", "ruff", "pyright[nodejs]", "onnx", "onnxscript", "scikit-image", "pyyaml", "av", "fastapi", "httpx",
@@ -72,11 +72,6 @@ def name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match.group()).lower() if match else ""
 
 
-def torch_first(requirements: Iterable[str]) -> list[str]:
-    """The requirements, torch first: packages that depend on it would install another build."""
-    return sorted(requirements, key=lambda line: name_of(line) != "torch")
-
-
 def stamp_key(groups: Iterable[str], version: Sequence[int], index: str = "") -> str:
     """A text that changes whenever something has to be installed."""
     digest = hashlib.sha256(f"{tuple(version[:2])} {sorted(groups)} {index}".encode())
@@ -107,10 +102,8 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def say(text: str) -> None:
     """Prints a line for the user immediately, whatever characters the console supports."""
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+    encoding = sys.stdout.encoding or "ascii"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def child(command: list[str], *, stdout: int | None = None, stderr: int | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -140,12 +133,9 @@ def last_line(text: str, of: str = "ERROR") -> str:
 
 def pip(packages: Iterable[str], **how: Any) -> str:
     """Installs packages. Returns '' on success, otherwise pip's error message."""
-    if not sys.stdout.isatty():
-        code, text = output_of(pip_install(packages, quiet=True, **how))
-    else:  # pip's own progress bars
-        done = child(pip_install(packages, **how), stderr=subprocess.PIPE)
-        code, text = done.returncode, done.stderr
-    return (text or "pip said nothing") if code else ""
+    quiet = not sys.stdout.isatty()  # a terminal shows pip's own progress bars
+    done = child(pip_install(packages, quiet=quiet, **how), stdout=subprocess.PIPE if quiet else None, stderr=subprocess.PIPE)
+    return (done.stderr or done.stdout or "pip said nothing") if done.returncode else ""
 
 
 @contextlib.contextmanager
@@ -245,10 +235,10 @@ def install_torch(requirement: str, index: str) -> None:
     install_tested("torch", [requirement])
 
 
-def install_tested(what: str, packages: list[str], options: Sequence[str] = ()) -> None:
+def install_tested(what: str, packages: Iterable[str], options: Sequence[str] = (), tested: Path | None = CONSTRAINTS) -> None:
     """Installs the tested versions, or the newest where those are not available for this machine. Raises Trouble with pip's error."""
-    error = pip(packages, options=options)
-    if "No matching distribution" in error or "ResolutionImpossible" in error:
+    error = pip(packages, constraints=tested, options=options)
+    if tested and ("No matching distribution" in error or "ResolutionImpossible" in error):
         say("The tested versions are not available here (another system, or no network); trying the newest ones.")
         error = pip(packages, constraints=None, options=options)
     if error:
@@ -300,9 +290,10 @@ def install(wanted: Iterable[str], index: str) -> None:
         stamp = {"unfinished": True}
     write_stamp({"unfinished": True, "groups": sorted(groups), "index": index})
     try:
-        requirements = requirement_lines(REQUIREMENTS.read_text("utf-8"))
-        torch, *others = torch_first(requirements)
-        install_torch(torch, index)
+        others = requirement_lines(REQUIREMENTS.read_text("utf-8"))
+        torch = next(line for line in others if name_of(line) == "torch")
+        others.remove(torch)
+        install_torch(torch, index)  # before packages that depend on it, which would install another build
         others += TEST_TOOLS if "test" in groups else ()
         say(f"Installing {', '.join(name_of(line) for line in others)} ...")
         install_tested("The rest", others)
@@ -311,8 +302,7 @@ def install(wanted: Iterable[str], index: str) -> None:
             install_optional()
         if "page" in groups:
             say("Installing gradio and av ...")
-            if error := pip(PAGE, constraints=None):  # it takes a Pillow older than the tested one
-                raise Trouble(f"gradio could not be installed: {last_line(error)}\nCheck the network and the disk space, then start again.")
+            install_tested("gradio", PAGE, tested=None)  # it takes a Pillow older than the tested one
         check_imports()
     except Trouble:
         write_stamp(stamp)  # a complete environment whose update failed is kept

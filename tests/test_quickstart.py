@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -64,11 +65,10 @@ def test_requirement_lines_and_names(quickstart):
     assert [quickstart.name_of(line) for line in lines] == ["torch", "basic-sr"]
 
 
-def test_only_what_a_restoration_needs_is_installed_torch_first(quickstart):
+def test_only_what_a_restoration_needs_is_installed(quickstart):
     lines = quickstart.requirement_lines((ROOT / "requirements.txt").read_text("utf-8"))
-    names = [quickstart.name_of(line) for line in quickstart.torch_first(reversed(lines))]
-    assert names[0] == "torch"
-    assert {"numpy", "pillow"} <= set(names)
+    names = [quickstart.name_of(line) for line in lines]
+    assert {"torch", "numpy", "pillow"} <= set(names)
     assert not set(names) & {*quickstart.OPTIONAL, *quickstart.OPENCV}
 
 
@@ -78,13 +78,13 @@ class Child:
     def __init__(self, quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
         self.broken: tuple[str, ...] = ()
-        monkeypatch.setattr(quickstart, "output_of", self.run)
+        monkeypatch.setattr(quickstart, "child", self.run)
         monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
 
-    def run(self, command: list[str]) -> tuple[int, str]:
+    def run(self, command: list[str], **how: object) -> subprocess.CompletedProcess[str]:
         self.asked.append(" ".join(command[1:]))
         failed = any(word in self.asked[-1] for word in self.broken)
-        return int(failed), "ERROR: No matching distribution found" if failed else ""
+        return subprocess.CompletedProcess(command, int(failed), "", "ERROR: No matching distribution found" if failed else "")
 
 
 @pytest.fixture
@@ -168,7 +168,8 @@ class Steps:
         monkeypatch.setattr(quickstart, "runs", lambda python: self.runs)
         monkeypatch.setattr(quickstart, "make_venv", self.make)
         monkeypatch.setattr(quickstart, "install_torch", lambda requirement, index: self.done.append("torch"))
-        monkeypatch.setattr(quickstart, "install_tested", lambda what, packages, options=(): self.rest(packages))
+        self.install_tested = quickstart.install_tested
+        monkeypatch.setattr(quickstart, "install_tested", self.tested)
         for name in ("install_opencv", "check_imports"):
             monkeypatch.setattr(quickstart, name, lambda: None)
         monkeypatch.setattr(quickstart, "install_optional", lambda: self.done.append("optional"))
@@ -178,7 +179,11 @@ class Steps:
         self.quickstart.VENV.mkdir(exist_ok=True)
         self.runs = True
 
-    def rest(self, packages: list[str]) -> None:
+    def tested(self, what: str, packages: list[str], **how: object) -> None:
+        if what == "gradio":
+            self.install_tested(what, packages, **how)
+            return
+        assert "numpy" in packages and not any(self.quickstart.name_of(package) == "torch" for package in packages)
         if self.trouble:
             raise self.quickstart.Trouble(self.trouble)
         self.done.append("rest+tests" if "pytest" in packages else "rest")
@@ -209,15 +214,17 @@ def test_the_page_brings_gradio_alone_and_opens_it(quickstart, steps, monkeypatc
     monkeypatch.setattr(quickstart, "pip", lambda packages, **how: pips.append((packages, how)) or "")
     monkeypatch.setattr(quickstart, "run", lambda command: commands.append(command) or 7)
     assert quickstart.main(["--page", "--", "--port", "8000"]) == 7
-    assert pips == [(("gradio>=6", "av"), {"constraints": None})]  # the tested Pillow is too new for it
+    assert pips == [(("gradio>=6", "av"), {"constraints": None, "options": ()})]  # the tested Pillow is too new for it
     assert commands == [[str(quickstart.venv_python()), "-m", "gpen_core", "page", "--port", "8000"]]
     assert quickstart.main(["--page"]) == 7 and len(pips) == 1
 
 
 def test_a_page_that_cannot_be_installed_is_one_sentence(quickstart, steps, monkeypatch, capsys):
-    monkeypatch.setattr(quickstart, "pip", lambda packages, **how: "ERROR: No matching distribution found for gradio")
+    asked = []
+    monkeypatch.setattr(quickstart, "pip", lambda packages, **how: asked.append(packages) or "ERROR: No matching distribution found for x")
     assert quickstart.main(["--page"]) == 1
-    assert "gradio could not be installed: ERROR: No matching distribution" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "gradio could not be installed: ERROR: No matching distribution" in out and "newest" not in out and len(asked) == 1
 
 
 def test_an_interrupted_run_is_made_anew(quickstart, steps, monkeypatch):
@@ -254,13 +261,13 @@ def test_an_environment_of_somebody_else_is_not_touched(quickstart, elsewhere):
 def test_versions_that_are_not_made_for_the_machine_give_way(quickstart, monkeypatch, capsys):
     asked = []
 
-    def pip(packages, constraints="tested", **how):
+    def pip(packages, constraints, **how):
         asked.append(constraints)
         return "ERROR: No matching distribution found for torch==2.13.0" if constraints else ""
 
     monkeypatch.setattr(quickstart, "pip", pip)
     quickstart.install_tested("torch", ["torch"])
-    assert asked == ["tested", None] and "newest ones" in capsys.readouterr().out
+    assert asked == [quickstart.CONSTRAINTS, None] and "newest ones" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("reason", ["No matching distribution found for torch", "ResolutionImpossible: for help visit", "no space left"])
@@ -273,6 +280,14 @@ def test_what_cannot_be_installed_is_one_sentence(quickstart, monkeypatch, reaso
 def test_a_missing_picture_is_one_sentence(quickstart, steps, tmp_path, capsys):
     assert quickstart.main([str(tmp_path / "no.png")]) == 1
     assert "There is no picture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("encoding", "seen"), [("ascii", "gr\\xfc\\xdf \\u4f60"), ("cp1252", "grüß \\u4f60"), ("utf-8", "grüß 你")])
+def test_any_console_shows_any_path(quickstart, monkeypatch, encoding, seen):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    quickstart.say("grüß 你")
+    assert stream.buffer.getvalue().decode(encoding).strip() == seen
 
 
 @pytest.mark.skipif(os.name == "nt", reason="holds the lock through fcntl")
