@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+CUT = "the file is cut short, and the rest contains no complete frame"
 _HEAD = 64 * 1024
 _PIECES = 200_000  # the most pieces of a file to count; a valid file of many hours has fewer
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
