@@ -12,15 +12,16 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+_REACTOR = ["facedetection", "model", "visibility", "codeformer_weight"]
+_CHOICE_OF_FACES = ["face_selection", "sort_by", "reverse_order", "take_start", "take_count"]
+
 # For each node of another pack: our node, which of its inputs are taken over {ours: theirs}, and its widgets in the order in which a
 # workflow stores their values. Only inputs that mean the same: CodeFormer's weight has no counterpart, nor have the names of its weights.
 STAND_INS: dict[str, tuple[str, dict[str, str], list[str]]] = {
     # ReActor
-    "ReActorRestoreFace": (
-        "GPENRestoreFaces",
-        {"image": "image", "strength": "visibility"},
-        ["facedetection", "model", "visibility", "codeformer_weight"],
-    ),
+    "ReActorRestoreFace": ("GPENRestoreFaces", {"image": "image", "strength": "visibility"}, _REACTOR),
+    # Its choice of faces counts in another order than ours: all faces are restored, as at its defaults.
+    "ReActorRestoreFaceAdvanced": ("GPENRestoreFaces", {"image": "image", "strength": "visibility"}, [*_REACTOR, *_CHOICE_OF_FACES]),
     # facerestore_cf
     "FaceRestoreCFWithModel": (
         "GPENRestoreFaces",

@@ -73,6 +73,9 @@ def test_replacements_say_all_that_the_new_node_needs(monkeypatch, able):
     monkeypatch.setitem(sys.modules, "comfy_api.latest", api)
     replaces = sys.modules[f"{pages.PACK}.nodes.replaces"]
     replaces.offer_replacements({name: _Known(name) for name in NODES})
+    assert {"ReActorRestoreFace", "ReActorRestoreFaceAdvanced", "FaceRestoreCFWithModel", "FaceRestoreModelLoader"} == set(
+        replaces.STAND_INS
+    )
     assert [one.old for one in seen] == (list(replaces.STAND_INS) if able else [])
     for one in seen:
         new = pages.inputs(PACK, one.new)

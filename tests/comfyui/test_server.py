@@ -100,6 +100,7 @@ def test_every_example_workflow_restores_a_face_as_shipped(server, path, tmp_pat
 def test_our_nodes_stand_in_for_those_of_missing_packs(server, restoring, tmp_path):
     """Where ComfyUI can replace nodes (0.13 and later), prompts with ReActor's and facerestore_cf's nodes run."""
     reactor = {"facedetection": "YOLOv5n", "model": "codeformer.pth", "visibility": 0.5, "codeformer_weight": 0.3}
+    choosing = {"face_selection": "all"}  # the rest of its inputs are optional
     other = {"facerestore_model": ["2", 0], "facedetection": "YOLOv5l", "codeformer_fidelity": 0.3}
     theirs = {
         **restoring,
@@ -107,14 +108,17 @@ def test_our_nodes_stand_in_for_those_of_missing_packs(server, restoring, tmp_pa
         "3": {"class_type": "FaceRestoreCFWithModel", "inputs": {"image": ["1", 0], **other}, "_meta": {}},
         "5": {"class_type": "ReActorRestoreFace", "inputs": {"image": ["1", 0], **reactor}, "_meta": {}},
         "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "half"}},
+        "7": {"class_type": "ReActorRestoreFaceAdvanced", "inputs": {"image": ["1", 0], **reactor, **choosing}, "_meta": {}},
+        "8": {"class_type": "SaveImage", "inputs": {"images": ["7", 0], "filename_prefix": "advanced"}},
     }
     result = server.run(theirs)
     if not server.offers("/node_replacements"):
         assert result["state"] == "invalid"
         return
     assert result["state"] == "success", result
-    (whole,), (half,) = (pictures(server, result, tmp_path / name, name) for name in ("restored", "half"))
+    (whole,), (half,), (advanced,) = (pictures(server, result, tmp_path / name, name) for name in ("restored", "half", "advanced"))
     before = portrait_of(server)
+    assert np.array_equal(advanced, half)
     assert np.abs(half - (before + whole) / 2).max() <= 2 < np.abs(whole - before).max()
 
 
