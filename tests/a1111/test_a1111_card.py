@@ -18,6 +18,8 @@ def carded(host: Any, card: Card, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A host whose device is the card. `before`: bytes there without this extension; `rooms`: how it was asked to make room."""
     host.opts.face_restoration_model, host.opts.gpen_model, host.opts.gpen_look_closer = "GPEN", LITE, False
     monkeypatch.setattr(host.module("devices"), "get_device_for", lambda task: torch.device(NAME))
+    # A processor with bfloat16 would load the weights anew in that form; the card computes in float32.
+    monkeypatch.setattr("gpen_core.runtime.computes_bf16", lambda: False)
     ours, host.rooms = host.ours("host"), []
     real = ours.make_room
     monkeypatch.setattr(ours, "make_room", lambda everything=False: host.rooms.append(everything) or real(everything))
