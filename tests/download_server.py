@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import http.server
 import socket
+import ssl
 import struct
 import threading
+from pathlib import Path
 
 FILE = "GPEN-BFR-2048.pth"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Behaves as the first part of the path says: /good/..., /page/..., and so on. Records every request."""
+    """Behaves as the first part of the path says: /good/..., /page/..., and so on. Records every request.
 
-    def __init__(self, data: bytes) -> None:
+    certificate: the paths of a certificate and its key, to speak HTTPS.
+    """
+
+    def __init__(self, data: bytes, certificate: tuple[Path, Path] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.scheme = "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.scheme, self.socket = "https", context.wrap_socket(self.socket, server_side=True)
         self.data = data
         self.etag = '"one"'
         self.seen: list[tuple[str, str | None]] = []
@@ -29,7 +39,7 @@ class Server(http.server.ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, manner: str = "good") -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/{manner}/{FILE}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}/{manner}/{FILE}"
 
     @property
     def ranges(self) -> list[str | None]:

@@ -8,7 +8,6 @@ layout; torch.hub.download_url_to_file does not resume. The lock is `filelock`, 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import shutil
@@ -23,7 +22,7 @@ from ..errors import WeightsError, WeightsFolderError, shown
 from ..replacing import replace
 from .catalog import WeightFile
 from .mirrors import Failure, Source, first_answering, missing, refuse, sources, summary
-from .small_files import MOST_BYTES, is_plain, locked
+from .small_files import MOST_BYTES, is_full, is_plain, locked
 from .sums import Record, known_sum, sha256_of, verify
 from .web import Answer, Fetch, FetchError, Limits
 
@@ -132,10 +131,12 @@ def _fetch(source: Source, entry: WeightFile, folder: Path, tell: DownloadProgre
     try:
         replace(part, target)
     except OSError as error:
-        raise WeightsError(
-            f"{target} cannot be replaced ({error.strerror}); close the program that uses it and try again.",
-            reason=f"{target.name} cannot be replaced",
-        ) from error
+        if target.exists() and isinstance(error, PermissionError):
+            raise WeightsError(
+                f"{target} cannot be replaced ({error.strerror}); close the program that uses it and try again, or choose another folder.",
+                reason=f"{target.name} cannot be replaced",
+            ) from error
+        raise _not_written(folder, error) from error
     _discard(part)
     return target
 
@@ -244,7 +245,7 @@ def _writing(folder: Path) -> Generator[None, None, None]:
 
 
 def _not_written(folder: Path, error: OSError) -> WeightsFolderError:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+    if is_full(error):
         message = f"the disk of {folder} is full; free some space and try again: the download will resume."
         return WeightsFolderError(message, reason="the disk is full")
     problem = error.strerror or str(error)

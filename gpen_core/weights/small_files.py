@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import uuid
 from collections.abc import Generator
@@ -41,6 +42,11 @@ def write_table(path: Path, content: dict[str, Any]) -> None:
         replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """True if a file could not be written because the disk, or the user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def is_plain(path: Path) -> bool:

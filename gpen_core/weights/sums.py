@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from ..errors import WeightsError, shown
 from .catalog import WeightFile
-from .small_files import locked, read_table, write_table
+from .small_files import is_full, locked, read_table, write_table
 
 LOG = logging.getLogger("gpen_core.weights")
 
@@ -59,9 +59,12 @@ class Record:
                     return
                 content[filename] = {"sha256": sha256, "bytes": size_bytes, "from": source, "first_seen": today}
                 write_table(self.path, content)
+        except TimeoutError as error:  # its words say what to do
+            raise WeightsError(f"{self.path} cannot be written: {error}.", reason=f"{RECORD_FILE} cannot be written") from error
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise WeightsError(f"{self.path} cannot be written ({reason}).", reason=f"{RECORD_FILE} cannot be written") from error
+            what = f"{shown(self.path, 300)} cannot be written ({error.strerror or error})"
+            todo = "free some space and try again" if is_full(error) else "choose another folder"
+            raise WeightsError(f"{what}; {todo}.", reason=f"{RECORD_FILE} cannot be written") from error
 
 
 def _damaged(path: Path, what: str) -> WeightsError:

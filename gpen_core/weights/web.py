@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from .small_files import read_table, write_table
 _BLOCK = 1 << 18
 _HUGGING_FACE = "https://huggingface.co/"
 _BUSY = frozenset({429, 500, 502, 503, 504})  # the server is overloaded or restarting; the file may still be there
+_CERTIFICATES = (
+    "check this computer's date; if your network's proxy or a virus scanner opens connections, name the file of its certificate in the "
+    "environment variable SSL_CERT_FILE"
+)
 
 __all__ = ["Answer", "Fetch", "FetchError", "Limits", "real_address"]
 
@@ -105,6 +110,8 @@ class Fetch:
             raise FetchError(f"it answered {error.code} {error.reason}", again=error.code in _BUSY, restart=error.code == 416) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise FetchError(f"its certificate is not to be trusted ({reason.verify_message}); {_CERTIFICATES}") from error
             if isinstance(reason, TimeoutError):
                 raise FetchError(f"no answer within {self._limits.silent:g} s", again=self.start > 0) from error
             raise FetchError(f"no answer: {_told(error)}", again=self.start > 0) from error
