@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any, cast
 
 from gpen_core.errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError, without_folders
 from gpen_core.options import PRESET, RestoreOptions
-from gpen_core.pictures import Picture, pixels_at_most, read_picture, write_picture
+from gpen_core.pictures import sent
 from gpen_core.restore.results import RestoreResult
 from gpen_core.weights.folders import models_dir as folder_of
 
@@ -23,11 +19,6 @@ from .engine import Engine, Job
 
 log = logging.getLogger(__name__)
 
-# A few kilobytes can unpack to gigabytes, so both limits are checked before anything is decoded.
-MAX_BYTES = 128 << 20  # of a picture's file
-MAX_PIXELS = 64 << 20
-_LONGEST = MAX_BYTES * 4 // 3 + 1024  # characters of such a file in base64
-_LARGEST = 2 * _LONGEST + 64 * 1024  # of a request: a picture, and one of a person
 FIELDS = ("image", PRESET.name, *(option.name for option in RestoreOptions.table()))
 
 
@@ -44,19 +35,19 @@ def restored(engine: Engine, body: Any, job: Job | None = None) -> dict[str, Any
     if not isinstance(body, dict):
         raise Refused(422, "the request must be a JSON object")
     values = dict(cast("Mapping[str, Any]", body))
-    data, person = _decoded(values.pop("image", ""), "image"), _decoded(values.pop("person", ""), "person")
-    if not data:
-        raise Refused(422, "image is missing: send a picture in base64")
     try:
+        data, person = (sent.from_base64(values.pop(name, ""), name) for name in ("image", "person"))
+        if not data:
+            raise Refused(422, "image is missing: send a picture in base64")
         options = RestoreOptions.from_mapping(values)
         models.check(options.model, engine.models_dir)
-        with tempfile.TemporaryDirectory(prefix="gpen-") as folder, engine.turn(job or Job()):
-            source, target = Path(folder) / "picture", Path(folder) / "restored.png"
-            # Through files, because the core reads and writes them at full depth with all their metadata.
-            picture = _read(source, data, "image")
-            known = _read(Path(folder) / "person", person, "person") if person else None
+        with engine.turn(job or Job()):
+            picture = sent.picture_from(data, "image")
+            known = sent.picture_from(person, "person") if person else None
             result = engine.restorer(options, known)(picture)
-            image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
+            image = sent.to_base64(result.image)
+    except sent.TooLargeError as error:
+        raise Refused(413, str(error)) from error
     except (SettingsError, PictureError, FeatureMissingError) as error:
         raise Refused(422, _told(engine, error)) from error
     except WeightsError as error:
@@ -77,28 +68,6 @@ def listed(engine: Engine) -> list[dict[str, Any]]:
     """The answer to GET /gpen/v1/models."""
     found = models.listing(engine.models_dir)
     return [{"name": m.name, "size": m.size, "on_disk": m.path is not None, "embedded": m.embedded, "licence": m.licence} for m in found]
-
-
-def _decoded(text: Any, name: str) -> bytes:
-    if not isinstance(text, str):
-        raise Refused(422, f"{name} must be text: a picture in base64")
-    if len(text) > _LONGEST:
-        raise Refused(413, f"{name} is too large: the limit is {MAX_BYTES >> 20} MiB")
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Refused(422, f"{name} is not base64: {error}") from error
-
-
-def _read(path: Path, data: bytes, name: str) -> Picture:
-    path.write_bytes(data)
-    try:
-        with pixels_at_most(MAX_PIXELS):
-            return read_picture(path)
-    except PictureError as error:
-        raise PictureError(str(error).replace(str(path), f"in `{name}`")) from error
 
 
 def _told(engine: Engine, error: GpenError | str) -> str:
@@ -134,11 +103,11 @@ async def _body(request: Any) -> Any:
     content = bytearray()
     too_large = False
     async for part in request.stream():
-        too_large = too_large or len(content) + len(part) > _LARGEST
+        too_large = too_large or len(content) + len(part) > sent.largest_request(2)  # with a picture of a person
         if not too_large:  # else read and thrown away; otherwise the client sees a broken connection and no answer
             content += part
     if too_large:
-        raise Refused(413, f"the request is too large: the limit for a picture is {MAX_BYTES >> 20} MiB")
+        raise Refused(413, str(sent.too_large("the request")))
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

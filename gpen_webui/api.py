@@ -1,10 +1,7 @@
 """The routes POST /gpen/restore, /gpen/colorize and /gpen/inpaint, and GET /gpen/models, beside the host's own API, with its password."""
 
 # No `from __future__ import annotations`: FastAPI could not resolve the types of nested functions.
-import base64
-import binascii
 import secrets
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -20,7 +17,7 @@ from pydantic import Field
 
 from gpen_core.errors import FeatureMissingError, GpenError, PictureError, SettingsError, WeightsError
 from gpen_core.options import AUTO, PRESET, Option, RestoreOptions
-from gpen_core.pictures import pixels_at_most, read_picture, write_picture
+from gpen_core.pictures import sent
 from gpen_core.task_options import TaskOptions
 from gpen_core.weights.catalog import Task
 
@@ -28,11 +25,6 @@ from . import host
 from .engine import ENGINE
 from .models import listing
 from .progress import Stopped
-
-# A few kilobytes can unpack to gigabytes, so both limits are checked before anything is decoded.
-MAX_BYTES = 128 << 20  # of the picture's file
-MAX_PIXELS = 64 << 20  # 8K twice over
-_LONGEST = MAX_BYTES * 4 // 3 + 1024  # characters of such a file in base64, including a data: URI's prefix
 
 _TYPES = {"int": int, "float": float, "bool": bool, "text": str}
 
@@ -56,7 +48,7 @@ def _field(option: Option) -> tuple[Any, Any]:
 
 _IMAGE_HELP = (
     "PNG, JPEG, WebP, TIFF or BMP in base64, or a data: URI. 16 bit, alpha, ICC profile and EXIF are kept. "
-    f"At most {MAX_BYTES >> 20} MiB and {MAX_PIXELS >> 20} megapixels."
+    f"At most {sent.MAX_BYTES >> 20} MiB and {sent.MAX_PIXELS >> 20} megapixels."
 )
 
 # A path would let anyone on the network read this machine's files.
@@ -121,20 +113,19 @@ def restore(request: Any, task: Task = "restore") -> RestoreResponse:
     """
     given: dict[str, Any] = {"exclude_unset": True}  # a preset lies under what was sent, and over what was not
     values = request.dict(**given) if pydantic.VERSION.startswith("1.") else request.model_dump(**given)
-    data = _decoded(values.pop("image"))
-    hole = values.pop("hole", "")
-    hole_data = _decoded(hole, "hole") if hole else None
-    person = values.pop("person", "")
-    person_data = _decoded(person, "person") if person else None
     _only_a_name(values.get("model", AUTO))
     try:
+        texts = {name: values.pop(name, "") for name in ("image", "hole", "person")}
+        data = {name: sent.from_base64(text, name) for name, text in texts.items() if text or name == "image"}
         options = TaskOptions.from_mapping(task, values) if task in ("colorize", "inpaint") else RestoreOptions.from_mapping(values)
         with queue_lock:
             shared.state.begin("gpen")
             try:
-                return _restored(data, options, hole_data, person_data)
+                return _restored(data, options)
             finally:
                 shared.state.end()
+    except sent.TooLargeError as error:
+        raise HTTPException(413, str(error)) from error
     except (SettingsError, PictureError, FeatureMissingError) as error:
         raise HTTPException(422, _told(error, task)) from error
     except (WeightsError, Stopped) as error:
@@ -143,21 +134,11 @@ def restore(request: Any, task: Task = "restore") -> RestoreResponse:
         raise HTTPException(500, _told(error, task)) from error
 
 
-def _restored(data: bytes, options: RestoreOptions | TaskOptions, hole_data: bytes | None, person_data: bytes | None) -> RestoreResponse:
-    # Through files, because the core reads and writes them at full depth with all their metadata.
-    with tempfile.TemporaryDirectory(prefix="gpen-") as folder:
-        source, mask, target = Path(folder) / "picture", Path(folder) / "hole", Path(folder) / "restored.png"
-        source.write_bytes(data)
-        hole = person = None
-        if hole_data is not None:
-            mask.write_bytes(hole_data)
-            hole = _read(mask, "hole").pixels.max(axis=2)
-        if person_data is not None:
-            known = Path(folder) / "person"
-            known.write_bytes(person_data)
-            person = _read(known, "person")
-        result = ENGINE.run(_read(source), options, hole, person=person)
-        image = base64.b64encode(write_picture(result.image, target).read_bytes()).decode("ascii")
+def _restored(data: dict[str, bytes], options: RestoreOptions | TaskOptions) -> RestoreResponse:
+    hole = sent.picture_from(data["hole"], "hole").pixels.max(axis=2) if "hole" in data else None
+    person = sent.picture_from(data["person"], "person") if "person" in data else None
+    result = ENGINE.run(sent.picture_from(data["image"], "image"), options, hole, person=person)
+    image = sent.to_base64(result.image)
     faces: list[FaceInfo] = []
     for face in result.faces:
         told: dict[str, Any] = {**face.to_json(), "reason": face.reason and host.public(face.reason)}
@@ -178,25 +159,6 @@ def models() -> list[ModelInfo]:
     return [ModelInfo(**row) for row in listing()]
 
 
-def _decoded(text: str, name: str = "image") -> bytes:
-    if len(text) > _LONGEST:
-        raise HTTPException(413, f"{name} is too large: the limit is {MAX_BYTES >> 20} MiB")
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise HTTPException(422, f"{name} is not base64: {error}") from error
-
-
-def _read(source: Path, name: str = "image") -> Any:
-    try:
-        with pixels_at_most(MAX_PIXELS):
-            return read_picture(source)
-    except PictureError as error:
-        raise PictureError(str(error).replace(str(source), f"in `{name}`")) from error
-
-
 def _only_a_name(model: str) -> None:
     """Rejects paths from the network: a path could name any file on this machine, or on another one."""
     if model != AUTO and (Path(model).name != model or "\\" in model or ":" in model):
@@ -212,10 +174,10 @@ class _Route(APIRoute):
 
         async def checked(request: Request) -> Any:
             length = request.headers.get("content-length", "")
-            if length.isdigit() and int(length) > pictures * _LONGEST + 64 * 1024:
+            if length.isdigit() and int(length) > sent.largest_request(pictures):
                 async for _ in request.stream():  # read and discarded; otherwise the client sees a broken connection and no response
                     pass
-                raise HTTPException(413, f"the request is too large: the limit for a picture is {MAX_BYTES >> 20} MiB")
+                raise HTTPException(413, str(sent.too_large("the request")))
             try:
                 return await handle(request)
             except RequestValidationError as error:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpen_core.pictures import sent
+
 pytest.importorskip("fastapi", reason="the WebUI brings fastapi")
 pytest.importorskip("httpx", reason="fastapi's test client needs httpx")
 LITE = "GPEN-BFR-256-lite"
@@ -143,22 +145,22 @@ def test_answers_name_no_folder_of_the_machine(host, client, portrait, tmp_path)
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(host, client, monkeypatch, form):
     buffer = io.BytesIO()
     Image.new("RGB", (300, 200)).save(buffer, form)
-    sent = {"image": base64.b64encode(buffer.getvalue()).decode(), "model": LITE}
-    assert client.post("/gpen/restore", json=sent).status_code == 200
-    monkeypatch.setattr(host.ours("api"), "MAX_PIXELS", 300 * 200 - 1)
+    body = {"image": base64.b64encode(buffer.getvalue()).decode(), "model": LITE}
+    assert client.post("/gpen/restore", json=body).status_code == 200
+    monkeypatch.setattr(sent, "MAX_PIXELS", 300 * 200 - 1)
     from PIL import ImageFile
 
     decoded: list[object] = []
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: decoded.append(self))
-    answer = client.post("/gpen/restore", json=sent)
+    answer = client.post("/gpen/restore", json=body)
     assert answer.status_code == 422 and "300x200 pixels are too many" in answer.text and not decoded
 
 
 def test_a_file_of_too_many_bytes_is_refused(host, client, portrait, monkeypatch):
     api = host.ours("api")
-    monkeypatch.setattr(api, "_LONGEST", 1000)
+    monkeypatch.setattr(sent, "MAX_BYTES", 1000)
     read: list[object] = []
-    monkeypatch.setattr(api, "_read", lambda source: read.append(source))
+    monkeypatch.setattr(sent, "decode_picture", lambda *given: read.append(given))
     assert client.post("/gpen/restore", json={"image": png(portrait)}).status_code == 413
     # Said by the header: not even read.
     monkeypatch.setattr(api.RestoreRequest, "__init__", lambda *_, **__: read.append("parsed"))
@@ -168,10 +170,10 @@ def test_a_file_of_too_many_bytes_is_refused(host, client, portrait, monkeypatch
 
 def test_pictures_are_decoded_and_encoded_one_at_a_time(host, client, portrait, monkeypatch):
     """Neither waiting nor finished requests keep pixels in memory."""
-    api, lock, seen = host.ours("api"), host.module("call_queue").queue_lock, []
-    for name in ("read_picture", "write_picture"):
-        real = getattr(api, name)
-        monkeypatch.setattr(api, name, lambda *given, name=name, real=real: seen.append((name, lock.locked())) or real(*given))
+    lock, seen = host.module("call_queue").queue_lock, []
+    for name in ("decode_picture", "encode_picture"):
+        real = getattr(sent, name)
+        monkeypatch.setattr(sent, name, lambda *given, name=name, real=real: seen.append((name, lock.locked())) or real(*given))
     lock.acquire()
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(client.post, "/gpen/restore", json={"image": png(portrait), "model": LITE}) for _ in range(3)]
@@ -179,7 +181,7 @@ def test_pictures_are_decoded_and_encoded_one_at_a_time(host, client, portrait, 
         assert seen == []
         lock.release()
         assert [answer.result().status_code for answer in answers] == [200] * 3
-    assert seen == [("read_picture", True), ("write_picture", True)] * 3
+    assert seen == [("decode_picture", True), ("encode_picture", True)] * 3
 
 
 def test_missing_fields_are_422(client):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from test_a1111_api import pixels, png, start
 
+from gpen_core.pictures import sent
 from gpen_core.task_options import FACE_TASKS, TaskOptions
 
 LUMA = (0.299, 0.587, 0.114)
@@ -194,8 +195,7 @@ def test_missing_weights_are_503(client, portrait):
 
 
 def test_only_inpainting_takes_two_pictures(host, client, monkeypatch):
-    api = host.ours("api")
-    monkeypatch.setattr(api, "_LONGEST", 1 << 20)
+    monkeypatch.setattr(sent, "MAX_BYTES", (3 << 20) // 4)
     long = {"Content-Length": str(3 << 19)}
     codes = {task: client.post(f"/gpen/{task}", content=b"x", headers=long).status_code for task in ("restore", "colorize", "inpaint")}
     assert codes == {"restore": 413, "colorize": 413, "inpaint": 422}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gpen_core import FaceRestorer, RestoreOptions
 from gpen_core.options import RestoreOptions as Options
+from gpen_core.pictures import sent
 from gpen_page import api
 from gpen_page.guard import Guard
 
@@ -95,12 +96,15 @@ def test_answers_name_no_folder(client, image, engine, caplog):
 
 
 def test_a_request_that_is_too_large_is_refused(client, monkeypatch):
-    monkeypatch.setattr(api, "_LARGEST", 1000)
-    assert client.post("/gpen/v1/restore", content=b"x" * 2000).status_code == 413
+    monkeypatch.setattr(sent, "MAX_BYTES", 1000)
+    assert client.post("/gpen/v1/restore", content=b"x" * 70_000).status_code == 422, "of two pictures and the settings"
+    assert client.post("/gpen/v1/restore", content=b"x" * 71_000).status_code == 413
+    told = client.post("/gpen/v1/restore", json={"image": "x" * 2500})
+    assert told.status_code == 413 and told.json()["detail"].startswith("image is too large")
 
 
 def test_a_picture_that_is_too_large_is_refused(client, image, monkeypatch):
-    monkeypatch.setattr(api, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(sent, "MAX_PIXELS", 1000)
     answer = client.post("/gpen/v1/restore", json={"image": image, "model": LITE})
     assert answer.status_code == 422 and "pixels" in answer.json()["detail"]
 
