@@ -80,7 +80,12 @@ def _read(stream: IO[str], receive: Callable[[str], None]) -> None:
 
 
 def end_with_parent() -> None:
-    """Makes this process end as by Ctrl-C when its standard input closes. Windows has no other way to say so to one process."""
+    """Makes this process end as by Ctrl-C when its standard input closes. Windows has no other way to say so to one process.
+
+    Call it in the main thread.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell gives to all that a script starts with `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def watch() -> None:
         # Not sys.stdin, whose lock a waiting thread would hold when Python ends.
