@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..gpen_core.errors import SettingsError
 from ..gpen_core.weights.catalog import Task
+from .devices import DEFAULT, find_device
 from .folders import AUTO, FOLDER, gpen_folders, model_path, models_dir, search_folders
 from .host import full_load, interrupted, out_of_memory
 
@@ -36,7 +37,7 @@ _VALUES_PER_PIXEL = 160
 
 @dataclass(eq=False)
 class GpenModel:
-    """A loaded model. patcher: ComfyUI's ModelPatcher for the network. note: a short line to show the user, or None."""
+    """A loaded model. patcher: ComfyUI's ModelPatcher for the network. note: short lines to show the user, or None."""
 
     name: str
     task: Task
@@ -110,8 +111,8 @@ def _unload(patcher: ModelPatcher) -> None:
         host.free_memory(1e30, patcher.load_device, keep_loaded=others)
 
 
-def load_model(name: str, precision: str = AUTO) -> GpenModel:
-    """Loads and wraps the named model, downloading it first if missing. Raises GpenError with a message for users."""
+def load_model(name: str, precision: str = AUTO, where: str = DEFAULT) -> GpenModel:
+    """Loads and wraps the named model, downloading it first if missing. where: a word of `devices`. Raises GpenError, for users."""
     from comfy import model_management as host
     from comfy.model_patcher import ModelPatcher
 
@@ -120,16 +121,19 @@ def load_model(name: str, precision: str = AUTO) -> GpenModel:
     from ..gpen_core.weights.files import AUTO_MODEL
 
     found = _resolve(name)
-    device = host.get_torch_device()
+    device, elsewhere = find_device(where)
+    waits_on = host.unet_offload_device()  # the CPU, or the default device if ComfyUI is to keep everything on it
+    waits_on = waits_on if host.is_device_cpu(waits_on) else device
     network = load_network(found.path, device, pick_dtype(precision, device), waits_on="cpu")
-    patcher = ModelPatcher(network, load_device=device, offload_device=host.unet_offload_device())
+    patcher = ModelPatcher(network, load_device=device, offload_device=waits_on)
+    replaced = None if found.note is None else f"{AUTO}: {AUTO_MODEL} could not be downloaded"
     return GpenModel(
         name=found.name,
         task=found.task,
         template=found.template,
         network=network,
         patcher=patcher,
-        note=None if found.note is None else f"{AUTO}: {AUTO_MODEL} could not be downloaded",
+        note="\n".join(line for line in (replaced, elsewhere) if line) or None,
     )
 
 

@@ -73,6 +73,77 @@ def test_it_goes_there_and_back(comfy, portrait, model, there):
     assert len(there.asked) >= 2 and min(there.asked) > 10**7, "room for running is asked for as well"
 
 
+@pytest.fixture
+def several(there, torch, monkeypatch):
+    """there, as the second of the host's devices, which runs models on the first, the CPU."""
+    from comfy import model_management as host
+
+    devices = [torch.device("cpu"), torch.device(NAME, 0)]
+    monkeypatch.setattr(host, "get_torch_device", lambda: devices[0])
+    monkeypatch.setattr(host, "get_all_torch_devices", lambda exclude_current=False: list(devices), raising=False)
+    # Older versions unload models from the first alone.
+    monkeypatch.setattr(host, "unload_all_models", lambda: [host.free_memory(1e30, device) for device in devices])
+    return there
+
+
+def choices(comfy):
+    return comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["optional"]["device"][0]
+
+
+def test_a_card_is_chosen_by_its_number(comfy, portrait, model, several):
+    from comfy import model_management as host
+
+    assert choices(comfy) == ["default", "cpu", "gpu:0", "gpu:1"]
+    expected = restore(comfy, portrait, model=model, **QUICK)[0]
+    chosen = node(comfy, "GPENLoadModel").load(MODEL, "fp32", "gpu:1")[0]
+    given = restore(comfy, portrait, model=chosen, **QUICK)[0]
+    assert places(chosen) == {NAME} and (given - expected).abs().max() < 2e-3
+    host.unload_all_models()
+    assert places(chosen) == {"cpu"} and several.card.alive == several.before
+    for word in ("default", "cpu", "gpu:0"):
+        assert node(comfy, "GPENLoadModel").load(MODEL, "fp32", word)[0].patcher.load_device.type == "cpu"
+
+
+def test_where_all_stays_on_the_default_card_a_model_of_another_stays_on_its_own(comfy, several, monkeypatch, torch):
+    from comfy import model_management as host
+
+    monkeypatch.setattr(host, "unet_offload_device", lambda: torch.device("cuda", 0))
+    assert node(comfy, "GPENLoadModel").load(MODEL, "fp32", "gpu:1")[0].patcher.offload_device.type == NAME
+    assert node(comfy, "GPENLoadModel").load(MODEL, "fp32", "cpu")[0].patcher.offload_device.type == "cpu"
+
+
+def test_the_cpu_can_be_chosen_beside_a_card(comfy, portrait, model, there):
+    expected = restore(comfy, portrait, model=model, **QUICK)[0]
+    chosen = node(comfy, "GPENLoadModel").load(MODEL, "fp32", "cpu")[0]
+    given = restore(comfy, portrait, model=chosen, **QUICK)[0]
+    assert places(chosen) == {"cpu"} and (given - expected).abs().max() < 2e-3
+    assert left(there) == 0, "only the detector was there"
+
+
+@pytest.mark.parametrize("able", [True, False], ids=["a ComfyUI that lists its devices", "an older one"])
+def test_a_card_that_is_not_here_is_the_default_one_and_the_report_says_so(comfy, there, monkeypatch, torch, able):
+    from comfy import model_management as host
+
+    def listed(exclude_current=False):
+        return [torch.device(NAME)]
+
+    loader = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"]
+    with monkeypatch.context() as now:
+        now.setattr(host, "get_all_torch_devices", listed, raising=False)
+        if not able:
+            now.delattr(host, "get_all_torch_devices")
+        check_that_the_default_card_takes_over(comfy, loader)
+
+
+def check_that_the_default_card_takes_over(comfy, loader):
+    assert choices(comfy) == ["default", "cpu"], "of one card there is nothing to choose"
+    answer = loader().load(MODEL, "fp32", "gpu:1")
+    assert answer["result"][0].patcher.load_device.type == NAME
+    assert answer["ui"]["text"][0].startswith("gpu:1 is not in this machine: runs on the default device\n")
+    assert loader().load(MODEL, "fp32", "gpu:0")["result"][0].note is None
+    assert loader.IS_CHANGED(MODEL, "fp32") == loader.IS_CHANGED(MODEL, "fp32", "default") != loader.IS_CHANGED(MODEL, "fp32", "cpu")
+
+
 def test_an_interrupt_leaves_nothing_there(comfy, portrait, torch, there):
     from comfy import model_management as host
     from comfy.utils import set_progress_bar_global_hook

@@ -44,6 +44,11 @@ def test_defaults_make_default_options():
     assert changed.changed() == {"mask": "parsing", "strength": 0.25, **names.DEFAULTS}
 
 
+def test_the_device_comes_last_because_workflows_store_values_by_position():
+    assert list(pages.inputs(PACK, "GPENLoadModel")) == ["model", "precision", "device"]
+    assert pages.inputs(PACK, "GPENLoadModel")["device"][0] == ["default", "cpu"], "written where no card is"
+
+
 def test_a_preset_changes_what_is_at_its_default():
     names = sys.modules[f"{pages.PACK}.nodes.inputs"]
     assert list(RESTORE)[-2:] == ["preset", "steady"] and RESTORE["preset"][0] == ["none", *PRESETS]

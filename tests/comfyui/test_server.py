@@ -172,6 +172,18 @@ def test_values_out_of_range_are_refused_before_work(server, restoring, name, va
     assert refused["state"] == "invalid" and says in json.dumps(refused["node_errors"]["3"])
 
 
+def test_a_workflow_from_a_machine_with_more_cards_runs(server, restoring):
+    restoring["2"]["inputs"]["device"] = "gpu:7"
+    result = server.run(restoring)
+    assert result["state"] == "success" and "gpu:7 is not in this machine" in result["outputs"]["2"]["text"][0]
+    assert "gpu:7 is not in this machine" in result["outputs"]["3"]["text"][0]
+    restoring["2"]["inputs"]["device"] = "the other one"
+    refused = server.run(restoring)
+    assert refused["state"] == "invalid" and "'the other one' is not default, cpu or a card" in json.dumps(refused["node_errors"]["2"])
+    del restoring["2"]["inputs"]["device"]  # as in prompts from before it
+    assert server.run(restoring)["state"] == "success"
+
+
 def test_errors_are_sentences_for_users(server, restoring):
     restoring["3"]["inputs"]["faces"] = "first"
     failed = server.run(restoring)
