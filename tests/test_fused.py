@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from test_network import CASES, seeded
 from torch import Tensor
+from torch.nn import functional as F
 
 from gpen_core.errors import GpenError
 from gpen_core.network import run as runs
@@ -19,7 +21,7 @@ from gpen_core.network.load import load_network
 from gpen_core.network.modules import Generator
 from gpen_core.network.place import place
 from gpen_core.network.run import run_network, run_pictures
-from gpen_core.network.tiles import padded, run_in_strips, spans
+from gpen_core.network.tiles import padded, rows_of, run_in_strips, spans
 from gpen_core.pictures import read_picture
 from gpen_core.runtime import free_memory, is_out_of_memory
 from gpen_core.weights.architecture import Architecture
@@ -140,6 +142,25 @@ def test_half_precision_is_near_the_official_output(
     fused.to(dtype)
     x = torch.from_numpy(recipe.make_input(CASES[case].size)).to(dtype)
     assert near(torch.from_numpy(golden["full"]), fused(x))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_of_a_map_have_the_strides_of_a_map_of_their_own(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """torch 2.0's transposed convolutions compute nonsense for one picture's rows if its stride is that of the whole map."""
+    right, steps = F.conv_transpose2d, list[tuple[int, ...]]()
+
+    def convolved(x: Tensor, *given: Any, **more: Any) -> Tensor:
+        steps.append((*x.shape, *x.stride()))
+        return right(x, *given, **more)
+
+    monkeypatch.setattr(F, "conv_transpose2d", convolved)
+    fused = FusedGenerator(lively(Architecture(128, 2, 0.125)))
+    run_in_strips(fused, picture(128, count).contiguous(memory_format=torch.channels_last), whole=32, strip=16)
+    assert len(steps) > 20
+    if count == 1:
+        assert all(step == (1, c, h, w, c * h * w, 1, c * w, c) for step in steps for _, c, h, w in [step[:4]])
+    x = picture(16, count).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(rows_of(x, 3, 9), x[:, :, 3:9]) and rows_of(x, 3, 9).data_ptr() == x[:, :, 3:9].data_ptr()
 
 
 def test_strips_round_as_the_whole_does() -> None:

@@ -65,6 +65,19 @@ def padded(x: Tensor, above: int, below: int) -> Tensor:
     return F.pad(x, (0, 0, above, below)) if above or below else x
 
 
+def rows_of(x: Tensor, first: int, end: int) -> Tensor:
+    """Rows first to end of a map, without a copy.
+
+    With the strides of a map of its own, even where they count for nothing, in a batch of one: torch 2.0 computes wrong numbers (its
+    transposed convolutions on processors take that stride for the size).
+    """
+    rows = x[:, :, first:end]
+    if len(x) > 1 or not rows.is_contiguous(memory_format=torch.channels_last):
+        return rows
+    _, channels, height, width = rows.shape
+    return rows.as_strided(rows.shape, (channels * height * width, 1, channels * width, channels))
+
+
 class _Encoder:
     """Rows of the encoder features, computed from the picture on demand."""
 
@@ -96,7 +109,7 @@ class _Decoder:
     def rows(self, resolution: int, first: int, end: int) -> tuple[Tensor, Tensor]:
         """(features, picture), rows first to end of that resolution."""
         if resolution == self._whole:
-            return self._x[:, :, first:end], self._picture[:, :, first:end]
+            return rows_of(self._x, first, end), rows_of(self._picture, first, end)
         half = resolution // 2
         level = half.bit_length() - 2  # 8 pixels are level 1
         # The second convolution needs one more row on either side.
