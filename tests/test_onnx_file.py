@@ -96,7 +96,7 @@ def nonsense(path: Path) -> None:
 
 def second_file(path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    onnx.save_model(onnx.load(xseg(path)), path, save_as_external_data=True, location="a.data", size_threshold=0)
+    onnx.save_model(onnx.load(xseg(path)), str(path), save_as_external_data=True, location="a.data", size_threshold=0)
 
 
 @pytest.mark.parametrize("spoil", [truncated, web_page, without_result, nonsense, second_file])

@@ -169,7 +169,7 @@ def test_fused_by_an_optimiser(tmp_path, folded, original):
 def test_external_data_is_refused(tmp_path, folded):
     model = onnx.load(folded)
     path = tmp_path / "a.onnx"
-    onnx.save_model(model, path, save_as_external_data=True, location="a.data")
+    onnx.save_model(model, str(path), save_as_external_data=True, location="a.data")
     with pytest.raises(WeightsError, match="second file"):
         read_generator(path)
 
