@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 
-from gpen_core import FaceRestorer, RestoreOptions
+from gpen_core import FaceRestorer, RestoreOptions, runtime
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.network.fused import FusedGenerator
 from gpen_core.network.modules import Generator
@@ -185,9 +185,8 @@ def test_every_size_passes_on_cuda_without_numbers(shape: tuple[int, float, floa
 
 
 def test_the_detector_is_exact_on_cards(card: Card, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """bfloat16 saves time on processors that have it; what its depthwise convolutions take on a card is not known."""
-    monkeypatch.setattr("gpen_core.faces.retinaface.pick_dtype", lambda *_: torch.bfloat16)
+    """On cards that compute bfloat16 as well: which faces are found must not depend on them."""
+    monkeypatch.setattr(runtime, "_card_computes_bf16", lambda *_: True)
     large = np.ascontiguousarray(np.tile(portrait, (3, 3, 1))[:540, :540])
     said = RetinaFaceMobile(NAME).predict([large])[0]
-    monkeypatch.setattr("gpen_core.faces.retinaface.pick_dtype", lambda *_: torch.float32)
     assert np.abs(said.scores - RetinaFaceMobile("cpu").predict([large])[0].scores).max() < 1e-4

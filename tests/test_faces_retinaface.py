@@ -1,4 +1,4 @@
-"""RetinaFace mobile0.25 gives OpenCV's results for the same file: batched, nearly so in bfloat16, and after a device fails."""
+"""RetinaFace mobile0.25 gives OpenCV's results for the same file: batched, on any processor, and after a device fails."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from group_picture import PEOPLE, Group, Pixels
+from group_picture import PEOPLE, Group
 
+from gpen_core import runtime
 from gpen_core.errors import MemoryShortError
 from gpen_core.faces import find_faces, onnx_network, retinaface
 from gpen_core.faces.onnx_network import OnnxNetwork, depthwise
 from gpen_core.faces.retinaface import EMBEDDED, RetinaFaceMobile
-
-
-@pytest.fixture
-def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retinaface, "pick_dtype", lambda *_: torch.float32)
 
 
 def test_it_says_what_opencv_said(golden_folder: Path) -> None:
@@ -35,31 +31,16 @@ def test_it_says_what_opencv_said(golden_folder: Path) -> None:
             assert np.abs(ours - golden[name]).max() < 2e-4
 
 
-def test_bfloat16_moves_scores_and_places_little(crowd: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_found_does_not_depend_on_the_processor(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors with bfloat16 instructions find the same faces as those without: in bfloat16, scores move by hundredths."""
     said = []
-    for dtype in (torch.bfloat16, torch.float32):
-        monkeypatch.setattr(retinaface, "pick_dtype", lambda *_, dtype=dtype: dtype)
-        said += RetinaFaceMobile().predict([crowd])
-    (places, scores, points), (true_places, true_scores, true_points) = said
-    sure = true_scores > 0.9
-    assert sure.sum() > PEOPLE
-    assert 0 < np.abs(scores - true_scores)[sure].max() < 0.1
-    assert np.abs(scores - true_scores).mean() < 1e-3
-    # In tenths of the anchor's side.
-    assert np.abs(points - true_points)[sure].max() < 0.3
-    assert np.abs(points - true_points)[sure].mean() < 0.03
-    assert np.abs(places - true_places)[sure].mean() < 0.03
+    for fast in (False, True):
+        monkeypatch.setattr(runtime, "computes_bf16", lambda fast=fast: fast)
+        said += RetinaFaceMobile().predict([group.pixels])
+    for name, ours in said[0]._asdict().items():
+        assert np.array_equal(ours, getattr(said[1], name))
 
 
-def test_small_pictures_are_looked_at_in_float32(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = []
-    for dtype in (torch.bfloat16, torch.float32):
-        monkeypatch.setattr(retinaface, "pick_dtype", lambda *_, dtype=dtype: dtype)
-        said += RetinaFaceMobile().predict([group.pixels[:192, :192]])
-    assert np.array_equal(said[0].scores, said[1].scores)
-
-
-@pytest.mark.usefixtures("float32")
 def test_many_small_pictures_at_once_are_seen_as_each_alone(group: Group) -> None:
     views = [np.ascontiguousarray(group.pixels[:192, x : x + 192]) for x in range(0, 1100, 30)]  # more than are looked at in one go
     detector = RetinaFaceMobile()

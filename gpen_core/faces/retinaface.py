@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..pixels import Pixels
-from ..runtime import device_error, is_out_of_memory, or_cpu, pick_dtype
+from ..runtime import device_error, is_out_of_memory, or_cpu
 from .face import NMS, Face, suppress
 from .onnx_network import OnnxNetwork
 
@@ -36,8 +36,7 @@ _VARIANCES = (0.1, 0.2)
 _HALF = 0.5  # RetinaFace counts from the picture's edge (its training mirrors x to width - x), OpenCV from the first pixel's centre
 _MULTIPLE = 32
 _HEADS = {"bbox_head": 4, "class_head": 2, "landmark_head": 10}  # values per anchor
-_EXACT = 512 * 512  # smaller pictures always use float32: they decide the final landmarks, and bfloat16 would save little
-_DEVIATION = 0.1  # a larger difference is not rounding: bfloat16 differs by 0.13 from float32, NVIDIA's TF32 by less
+_DEVIATION = 0.1  # a larger difference is not rounding: bfloat16 would differ by 0.13 from float32, NVIDIA's TF32 by less
 _TOGETHER = 600_000  # pixels of small pictures computed together: more are no faster on a CPU
 
 
@@ -52,8 +51,7 @@ class Predictions(NamedTuple):
 class RetinaFaceMobile:
     """Detector "retinaface-mobile". Safe to call from several threads.
 
-    It computes in float32, but large pictures in bfloat16 on CPUs that support it, which changes scores by hundredths and landmarks
-    by a hundredth of the face.
+    It computes in float32 everywhere: bfloat16 changes scores by hundredths, so which faces are found would depend on the processor.
     """
 
     name = "retinaface-mobile"
@@ -120,22 +118,21 @@ def _leave_unused_devices() -> None:
         _networks.pop(device, None)
 
 
-def _network(device: torch.device, dtype: torch.dtype) -> OnnxNetwork:
+def _network(device: torch.device) -> OnnxNetwork:
     if device.type == "cpu":
-        return _cpu_network(dtype)
+        return _cpu_network()
     network = _networks.get(device)
     if network is None:
-        network = _networks[device] = deepcopy(_cpu_network(dtype)).to(device)
+        network = _networks[device] = deepcopy(_cpu_network()).to(device)
     return network
 
 
-@lru_cache(maxsize=2)
-def _cpu_network(dtype: torch.dtype) -> OnnxNetwork:
+@lru_cache(maxsize=1)
+def _cpu_network() -> OnnxNetwork:
     network = OnnxNetwork(EMBEDDED)
     # Convert the weights from BGR 0..255 to RGB 0..1, which saves two passes over a large picture.
     network.first_weight.copy_(network.first_weight.flip(1) * 255)
-    network.to(dtype)
-    # Goes to devices with the weights, so that a picture is one upload; float32, whatever the weights are.
+    # Goes to devices with the weights, so that a picture is one upload.
     network.register_buffer("mean", torch.tensor(MEAN[::-1]) / 255, persistent=False)
     return network
 
@@ -144,12 +141,10 @@ def _cpu_network(dtype: torch.dtype) -> OnnxNetwork:
 def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
     """Runs the network on the device for pictures (N, H, W, 3), float32 RGB, 0..1."""
     count, height, width = pictures.shape[:3]
-    exact = height * width < _EXACT or device.type != "cpu"
-    dtype = torch.float32 if exact else pick_dtype("auto", device)
     tall, wide = _rounded_up((height, width))
-    network = _network(device, dtype)
+    network = _network(device)
     # Zero padding is the mean colour to the network. Whole rows are four times as fast as three values at a time.
-    x = torch.zeros((count, tall, wide * 3), dtype=dtype, device=device)
+    x = torch.zeros((count, tall, wide * 3), device=device)
     rows = torch.as_tensor(np.require(pictures, np.float32, ["C", "W"]).reshape(count, height, width * 3)).to(device)
     x[:, :height, : width * 3] = rows - network.get_buffer("mean").repeat(width)
     x = x.view(count, tall, wide, 3).permute(0, 3, 1, 2)
@@ -158,7 +153,7 @@ def _predictions(pictures: Pixels, device: torch.device) -> list[Predictions]:
         for head, numbers in _HEADS.items():
             if name.startswith(f"/{head}"):
                 grids[head].append(y.permute(0, 2, 3, 1).reshape(count, -1, numbers))
-    said = torch.cat([torch.cat(grids[head], dim=1) for head in _HEADS], dim=2).float().cpu()
+    said = torch.cat([torch.cat(grids[head], dim=1) for head in _HEADS], dim=2).cpu()
     scores = torch.sigmoid(said[..., 5] - said[..., 4]).numpy()  # softmax of two
     return [Predictions(each[:, :4], score, each[:, 6:]) for each, score in zip(said.numpy(), scores, strict=True)]
 
