@@ -193,10 +193,18 @@ def _sendable(value: Any) -> Any:
 
 
 def _credentials() -> dict[str, str]:
-    """Names and passwords of --api-auth (SD.Next: --auth), as the host reads them. Empty: everyone may call."""
-    given = getattr(shared.cmd_opts, "api_auth", None) or getattr(shared.cmd_opts, "auth", None) or ""
-    pairs = (pair.strip().partition(":") for pair in given.split(",") if pair.strip())
-    return {name: password for name, _, password in pairs}
+    """Names and passwords of --api-auth (SD.Next: --auth and --auth-file), as the host reads them. Empty: everyone may call."""
+    given = getattr(shared.cmd_opts, "api_auth", None)
+    listed = given.split(",") if given else _of_sdnext()
+    pairs = (pair.strip().partition(":") for pair in listed if pair.strip())
+    return {name.strip(): password.strip() for name, _, password in pairs}
+
+
+def _of_sdnext() -> list[str]:
+    given = getattr(shared.cmd_opts, "auth", None) or ""
+    file = getattr(shared.cmd_opts, "auth_file", None)
+    lines = Path(file).read_text("utf-8").splitlines() if file else []
+    return [pair.replace('"', "") for pair in (*given.split(","), *lines)]
 
 
 def _guard(known: dict[str, str]) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 from modules import scripts_postprocessing, ui_components
 
 from gpen_core.errors import GpenError
@@ -31,7 +32,7 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
 
     def process(self, pp: scripts_postprocessing.PostprocessedImage, enable: bool | None = None, **arguments: Any) -> None:
         """Replaces pp.image and adds to pp.info. The host's own API passes None for every argument: then nothing is done."""
-        if not enable:
+        if not enable or host.is_video(pp):
             return
         person = arguments.pop("person", None)
         try:
@@ -52,30 +53,49 @@ class GpenExtras(scripts_postprocessing.ScriptPostprocessing):
 
 def accordion(title: str, controls: Callable[[], dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
     """An accordion with a switch: (the switch, what controls() makes in it)."""
+    if _is_in(title):
+        return _enable(), controls()
     known = getattr(ui_components, "InputAccordion", None)
     if known is not None:
         with known(False, label=title) as enable:
             return enable, controls()
     with gr.Accordion(title, open=False):  # before 1.6
-        enable = gr.Checkbox(False, label="Enable")
-        return enable, controls()
+        return _enable(), controls()
+
+
+def _is_in(title: str) -> bool:
+    """Whether the host has already opened an accordion of this title, as SD.Next does: a second title inside it would say nothing."""
+    block = Context.block
+    while block is not None:
+        if isinstance(block, gr.Accordion) and block.label == title:
+            return True
+        block = block.parent
+    return False
+
+
+def _enable() -> Any:
+    return gr.Checkbox(value=False, label="Enable")
 
 
 def rows(options: Sequence[Option]) -> dict[str, Any]:
-    """A control for each option, two per row."""
+    """A control for each option, two per row; checkboxes, which are last, have rows of their own."""
     controls: dict[str, Any] = {}
-    for start in range(0, len(options), 2):
-        with gr.Row():
-            for option in options[start : start + 2]:
-                shown, arguments = component(option)
-                # gradio shows a checkbox's info above its label, where it reads as another setting's; a picture has none.
-                if option.kind == "bool" or option.name == "person":
-                    value = None if option.name == "person" else option.default
-                    controls[option.name] = shown(label=f"{option.label}. {option.help}", value=value, **arguments)
-                    continue
-                label = f"{option.label} (visibility)" if option.name == "strength" else option.label
-                controls[option.name] = shown(label=label, value=option.default, info=option.help, **arguments)
+    for switches in (False, True):
+        of_this_kind = [option for option in options if (option.kind == "bool") == switches]
+        for start in range(0, len(of_this_kind), 2):
+            with gr.Row(elem_classes=["gpen-controls"]):  # see style.css
+                controls |= {option.name: _control(option) for option in of_this_kind[start : start + 2]}
     return controls
+
+
+def _control(option: Option) -> Any:
+    shown, arguments = component(option)
+    # gradio shows a checkbox's info above its label, where it reads as another setting's; a picture has none.
+    if option.kind == "bool" or option.name == "person":
+        value = None if option.name == "person" else option.default
+        return shown(label=f"{option.label}. {option.help}", value=value, **arguments)
+    label = f"{option.label} (visibility)" if option.name == "strength" else option.label
+    return shown(label=label, value=option.default, info=option.help, **arguments)
 
 
 def summary(result: RestoreResult) -> str:

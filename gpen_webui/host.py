@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from modules import devices, errors, shared
 from modules.paths import models_path
+from modules.scripts_postprocessing import PostprocessedImage
 
 from gpen_core.errors import without_folders
 
@@ -16,6 +18,11 @@ log = logging.getLogger(__name__)
 
 NAME = "GPEN"  # the restorer in Settings, the accordion in Extras, the first word of every infotext key
 TASK = "gpen"  # --use-cpu gpen
+
+
+def restores_faces() -> bool:
+    """Whether the host has face restorers. SD.Next gave them up in February 2026."""
+    return find_spec("modules.face_restoration") is not None
 
 
 def device() -> torch.device:
@@ -67,6 +74,13 @@ def report(message: str, *, traceback: bool = False) -> None:
         tell(f"{NAME}: {message}", exc_info=traceback)
     else:  # SD.Next
         log.error("%s: %s", NAME, message, exc_info=traceback)
+
+
+def is_video(pp: PostprocessedImage) -> bool:
+    """Whether there is a video and no picture (SD.Next's Process Video). Tells the user then."""
+    if pp.image is None:
+        report("videos stay as they are here; `python -m gpen_core restore` restores them")
+    return pp.image is None
 
 
 def public(error: BaseException | str) -> str:

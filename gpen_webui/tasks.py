@@ -44,7 +44,7 @@ class GpenTasks(scripts_postprocessing.ScriptPostprocessing):
 
     def process(self, pp: scripts_postprocessing.PostprocessedImage, enable: bool | None = None, **arguments: Any) -> None:
         """Replaces pp.image and adds to pp.info. The host's own API passes None for every argument: then nothing is done."""
-        if not enable:
+        if not enable or host.is_video(pp):
             return
         task = arguments.pop("task", None) or FACE_TASKS[0]
         key = f"{host.NAME} {task}"

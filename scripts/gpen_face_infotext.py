@@ -1,8 +1,11 @@
-"""Registers the script that writes the settings into generation parameters. The host finds the class by its name in this module."""
+"""Registers the script that writes the restorer's settings into generation parameters. The host finds the class by its name here."""
 
-from gpen_webui import infotext
-from gpen_webui.infotext import GpenInfotext
+from gpen_webui import host
 
-__all__ = ["GpenInfotext"]
+if host.restores_faces():
+    from gpen_webui import infotext
+    from gpen_webui.infotext import GpenInfotext
 
-infotext.register()
+    __all__ = ["GpenInfotext"]
+
+    infotext.register()

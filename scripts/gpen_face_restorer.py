@@ -1,5 +1,8 @@
-"""Registers the face restorer "GPEN" (Settings > Face restoration)."""
+"""Registers the face restorer "GPEN" (Settings > Face restoration), if the host has face restorers."""
 
-from gpen_webui import restorer
+from gpen_webui import host
 
-restorer.register()
+if host.restores_faces():
+    from gpen_webui import restorer
+
+    restorer.register()

@@ -1,5 +1,8 @@
-"""Registers the axes of the X/Y/Z plot."""
+"""Registers the axes of the X/Y/Z plot, which set the face restorer."""
 
-from gpen_webui import xyz
+from gpen_webui import host
 
-xyz.register()
+if host.restores_faces():
+    from gpen_webui import xyz
+
+    xyz.register()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,24 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setenv("GPEN_OFFLINE", "1")
     monkeypatch.syspath_prepend(str(STANDIN))
     _forget()
+    yield Host(tmp_path / "models")
+    _forget()
+
+
+@pytest.fixture
+def sdnext(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """A fresh host like SD.Next of July 2026: without face restorers, errors.report and get_device_for."""
+    monkeypatch.setenv("GPEN_OFFLINE", "1")
+    standin = shutil.copytree(STANDIN, tmp_path / "sdnext")
+    (standin / "modules" / "face_restoration.py").unlink()
+    monkeypatch.syspath_prepend(str(standin))
+    _forget()
+    modules = {name: importlib.import_module(f"modules.{name}") for name in ("devices", "errors", "shared")}
+    del modules["devices"].get_device_for, modules["shared"].face_restorers, modules["errors"].report
+    modules["devices"].device = modules["devices"].cpu
+    modules["shared"].opts.data_labels.clear()
+    modules["shared"].opts.data.clear()
+    modules["shared"].cmd_opts = SimpleNamespace(api_auth=None, auth=None, auth_file=None)
     yield Host(tmp_path / "models")
     _forget()
 

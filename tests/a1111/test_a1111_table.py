@@ -44,6 +44,18 @@ def test_settings_agree_with_the_table(host):
     assert host.ours("settings").current() == RestoreOptions()
 
 
+@pytest.mark.parametrize("name", ["GpenExtras", "GpenTasks"])
+def test_checkboxes_have_rows_of_their_own(host, name):
+    """Beside a slider with its help text, a checkbox floats in the middle of nowhere."""
+    import gradio as gr
+
+    rows = {}
+    for control in list(host.extras(name).ui().values())[1:]:
+        assert "gpen-controls" in control.parent.arguments["elem_classes"], "style.css"
+        rows.setdefault(id(control.parent), []).append(isinstance(control, gr.Checkbox))
+    assert len(rows) > 3 and all(len(row) <= 2 and len(set(row)) == 1 for row in rows.values())
+
+
 def test_extras_agree_with_the_table(host):
     controls = host.extras().ui()
     assert not controls.pop("enable").value  # off until it is switched on

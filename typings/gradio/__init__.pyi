@@ -8,12 +8,14 @@ from .components import Image as Image
 from .components import Slider as Slider
 from .components import Textbox as Textbox
 
-class _Block:
+class Block:
+    parent: Block | None
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None: ...
 
-class Accordion(_Block):
+class Accordion(Block):
+    label: str | None
     def __init__(self, label: str, *, open: bool = ...) -> None: ...
 
-class Row(_Block):
+class Row(Block):
     def __init__(self, **arguments: Any) -> None: ...

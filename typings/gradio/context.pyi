@@ -1,0 +1,4 @@
+from . import Block
+
+class Context:
+    block: Block | None  # what components are being put into
