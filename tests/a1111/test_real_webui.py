@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -25,86 +19,18 @@ import pytest
 from PIL import Image
 
 from gpen_core import FaceRestorer, RestoreOptions
+from tests.hosts.family import named
+from tests.hosts.server import Server
 
 CHECKOUT = os.environ.get("WEBUI")
-FORGE = bool(CHECKOUT) and (Path(CHECKOUT) / "modules_forge").is_dir()
+NAME = named(Path(CHECKOUT)) if CHECKOUT else ""
+FORGE = NAME.startswith("forge")
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe"
 LITE = "GPEN-BFR-256-lite"
 MINE = {"face_restoration_model": "GPEN", "gpen_model": LITE}
 
 pytestmark = pytest.mark.skipif(not CHECKOUT, reason="needs a real WebUI: set WEBUI to the folder of a checkout (docs/a1111.md)")
-
-
-class WebUI:
-    """A running WebUI."""
-
-    def __init__(self, data: Path) -> None:
-        checkout = Path(CHECKOUT or "").absolute()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = data / "webui.log"
-        (data / "extensions").mkdir()
-        (data / "extensions" / "gpen").symlink_to(ROOT, target_is_directory=True)
-        (data / "extensions" / "gpen-probe").symlink_to(PROBE, target_is_directory=True)
-        cpu = ["--always-cpu"] if FORGE else ["--use-cpu", "all", "--no-half"]
-        if "--skip-load-model-at-start" in (checkout / "modules" / "cmd_args.py").read_text("utf-8"):  # 1.7 and later
-            cpu.append("--skip-load-model-at-start")
-        command = [_python(checkout), "-u", "launch.py", "--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check"]
-        command += ["--skip-python-version-check", "--no-download-sd-model", "--api", "--data-dir", str(data), "--port", str(port), *cpu]
-        command += ["--gradio-allowed-path", str(checkout)]
-        environment = {**os.environ, "SD_WEBUI_RESTARTING": "1", "COMMANDLINE_ARGS": "", "GPEN_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
-        environment.pop("PYTHONPATH", None)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=checkout, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self.wait()
-
-    def wait(self, starts: int = 1) -> None:
-        """Waits until the log reports the starts-th start. A request during the building of the page would make the start fail."""
-        for _ in range(1200):
-            assert self.process.poll() is None, self.text()[-3000:]
-            if self.text().count("Startup time:") >= starts:
-                return
-            time.sleep(0.25)
-        raise AssertionError("the WebUI did not come up: " + self.text()[-3000:])
-
-    def text(self) -> str:
-        return self.log.read_text("utf-8", "replace")
-
-    def ask(self, path, body=None):
-        """(status, answer) of a GET, or of a POST where there is a body."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us
-        try:
-            with opener.open(request, timeout=300) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode("utf-8", "replace")
-
-    def get(self, path):
-        status, answer = self.ask(path)
-        assert status == 200, answer
-        return answer
-
-    def post(self, path, **body):
-        status, answer = self.ask(path, body)
-        assert status == 200, answer
-        return answer
-
-    def close(self) -> None:
-        if sys.platform == "win32":
-            self.process.terminate()
-        else:
-            os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
 
 
 def _python(checkout: Path) -> str:
@@ -115,7 +41,9 @@ def _python(checkout: Path) -> str:
 
 @pytest.fixture(scope="module")
 def webui(tmp_path_factory):
-    running = WebUI(tmp_path_factory.mktemp("webui data"))
+    checkout = Path(CHECKOUT or "")
+    data = tmp_path_factory.mktemp("webui data")
+    running = Server(NAME, checkout, _python(checkout), data, {"gpen-probe": PROBE})
     yield running
     running.close()
 

@@ -59,7 +59,8 @@ class Stubbed(processing.StableDiffusionProcessingTxt2Img):
         return torch.from_numpy(np.array(self.source, np.float32).transpose(2, 0, 1))[None] / 127.5 - 1
 
 
-def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B008
+def process(image: str = Body(), settings: dict = Body(default={}), adetailer: dict = Body(default={})):  # noqa: B008
+    """A generation that gives this picture. adetailer: restores faces only by ADetailer, with these of its arguments."""
     model = StubbedModel(
         sd_checkpoint_info=SimpleNamespace(name_for_extra="none", model_name="none"), sd_model_hash="0",
         lowvram=False, is_sdxl=False, is_sd3=False,
@@ -74,6 +75,7 @@ def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B0
     for name in ("reload_model_weights", "apply_token_merging", "apply_alpha_schedule_override", "forge_model_reload"):
         if hasattr(sd_models, name):
             patches.append(mock.patch.object(sd_models, name, lambda *_, **__: (None, False)))
+    patches += inpainting()
     before = sd_models.model_data.sd_model
     with queue_lock, contextlib.ExitStack() as stack:
         for patch in patches:
@@ -82,16 +84,34 @@ def process(image: str = Body(), settings: dict = Body(default={})):  # noqa: B0
         try:
             p = Stubbed(prompt="a face", steps=1, width=256, height=256, do_not_save_samples=True, do_not_save_grid=True)
             p.source = decoded(image).convert("RGB")
-            p.restore_faces, p.sampler_name, p.scheduler = True, "Euler", "Automatic"
+            p.restore_faces, p.sampler_name, p.scheduler = not adetailer, "Euler", "Automatic"
             p.override_settings = {**settings, "live_previews_enable": False}  # previews need a network of their own
             p.scripts, p.script_args = scripts.scripts_txt2img, [None] * 10_000
-            with mock.patch.object(p.scripts, "alwayson_scripts", [s for s in p.scripts.alwayson_scripts if "gpen" in s.filename]):
+            kept = [s for s in p.scripts.alwayson_scripts if "gpen" in s.filename or (adetailer and "!adetailer" in s.filename)]
+            for script in kept:
+                if "!adetailer" in script.filename:
+                    p.script_args[script.args_from : script.args_from + 3] = [True, False, adetailer]
+            with mock.patch.object(p.scripts, "alwayson_scripts", kept):
                 shared.state.begin("probe")
                 done = processing.process_images(p)
                 shared.state.end()
         finally:
             sd_models.model_data.sd_model = before
     return {"image": encoded(done.images[0]), "infotext": done.infotexts[0]}
+
+
+def inpainting():
+    """Patches for img2img, as ADetailer uses it: what it is given comes back unsampled."""
+    kind = processing.StableDiffusionProcessingImg2Img
+    changes = [
+        (kind, "sample", lambda self, *_, **__: self.init_latent),
+        (kind, "setup_conds", lambda self: setattr(self, "c", None) or setattr(self, "uc", None)),
+        (kind, "img2img_image_conditioning", lambda *_, **__: None),
+        (processing.sd_samplers, "create_sampler", mock.MagicMock()),
+    ]
+    if hasattr(processing, "images_tensor_to_samples"):  # 1.6 and later
+        changes.append((processing, "images_tensor_to_samples", lambda image, *_, **__: image * 2 - 1))
+    return [mock.patch.object(*change) for change in changes]
 
 
 def restore_faces(image: str = Body(), settings: dict = Body(default={})):  # noqa: B008
