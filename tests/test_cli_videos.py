@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from cli_help import picture, run, stub_restorers
 from video_files import FRAMES, make_video, read_video
@@ -41,10 +42,11 @@ def test_a_flag_is_not_taken_for_a_span(made, tmp_path, capsys):
 
 def test_without_flags_nothing_changes(made, tmp_path, capsys):
     source = make_video(tmp_path / "v.mp4")
-    assert run(capsys, "restore", source, "-o", tmp_path / "a.mp4")[0] == 0
-    assert run(capsys, "restore", source, "-o", tmp_path / "b.mp4", "--codec", "h264", "--trim", "0-")[0] == 0
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
-    before, after = read_video(source), read_video(tmp_path / "a.mp4")
+    exact = ["--crf", "0"]  # on some processors x264 gives other bytes from run to run, so compare frames
+    assert run(capsys, "restore", source, "-o", tmp_path / "a.mp4", *exact)[0] == 0
+    assert run(capsys, "restore", source, "-o", tmp_path / "b.mp4", *exact, "--codec", "h264", "--trim", "0-")[0] == 0
+    before, after, same = (read_video(tmp_path / name) for name in ("v.mp4", "a.mp4", "b.mp4"))
+    assert np.array_equal(after.pixels, same.pixels) and (after.times, after.streams) == (same.times, same.streams)
     assert after.codec == "h264" and after.times == before.times and after.streams == before.streams
 
 
