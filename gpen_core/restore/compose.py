@@ -18,11 +18,12 @@ from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import background, tone
 from ..steps.align import Matrix, crop_face, rescale_matrix, similarity, template_points, transform
-from ..steps.detail import detail_of_face
+from ..steps.detail import Energies, detail_of_face
 from ..steps.guards import Guards, KeptError, why_spared
 from ..steps.mask import Mask, Parser, classes_of, clip_to_picture, landmark_mask, parsing_mask
 from ..steps.occlusion import Occluder, changed_beyond_reason, seen_by
 from ..steps.paste import Compositor
+from .grain import Sample, sample_of
 from .results import FaceResult, RestoreResult
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Composition:
             _matrix(face, size, template) if share else KeptError(why_spared(face.landmarks, template, size))
             for (face, size), share in zip(each, self._shares, strict=True)
         ]
+        self.noise: dict[int, Sequence[Energies]] = {}  # of each face, where the frames around this one tell it
         self.cropped: deque[Pixels] = deque()  # crops that are taken, and not pasted yet
         self.put_back()
 
@@ -97,6 +99,13 @@ class Composition:
             self._next += 1
             if not isinstance(matrix, GpenError):
                 yield index, self.cropped[-1]
+
+    def sample(self, index: int) -> Sample | None:
+        """What tells the face's noise from frame to frame; None if it keeps no detail."""
+        matrix = self._matrices[index]
+        if isinstance(matrix, GpenError) or self._options.detail == 0.0:
+            return None
+        return sample_of(self.source.pixels, matrix, self._sizes[index])
 
     def checked(self, index: int, crop: Pixels, made: Pixels) -> Pixels | KeptError:
         """The new face, or why a guard keeps the original."""
@@ -164,7 +173,7 @@ class Composition:
         inside = clip_to_picture(soft, matrix, source.shape) if measures else soft
         made = adjust_tone(made, crop, inside, options)
         mask = face_mask(crop, made, soft, inside, options, self._parser, self._occluder)
-        detail = detail_of_face(source, crop, made, mask, matrix, options.detail, shape)
+        detail = detail_of_face(source, crop, made, mask, matrix, options.detail, shape, self.noise.get(index, ()))
         compositor.add(made, mask, rescale_matrix(matrix, source.shape, shape), strength=self._strength(index), detail=detail)
         return crop, made
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..faces.face import Face
 from ..pixels import Pixels
-from ..steps.align import AlignmentError, Matrix, crop_face, invert, similarity, template_points
+from ..steps.align import AlignmentError, Matrix, crop_face, invert, joined, similarity, template_points, transform
 from ..steps.mask import landmark_mask
 
 SIDE = 96  # of a look, pixels
@@ -84,24 +84,33 @@ def step_between(one: Look, other: Look) -> Matrix:
     similarity is what most of them agree on. Where they do not agree, the landmarks say how it moved.
     """
     back = invert(other.matrix)
-    return _joined(back, _joined(_small_step(one.pixels, other.pixels), one.matrix))
+    step = small_step(one.pixels, other.pixels, _POINTS, _LARGEST_STEP)
+    return joined(back, one.matrix if step is None else joined(step[0], one.matrix))
 
 
-def _small_step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Matrix:
-    still = np.eye(2, 3)
-    found, status, _ = cv2.calcOpticalFlowPyrLK(one, other, _POINTS, cast(Any, None), winSize=(15, 15), maxLevel=2)
-    good = (status.ravel() == 1) & (np.abs(found - _POINTS).max(axis=(1, 2)) < _LARGEST_STEP)
-    a, b = (x[good, 0].astype(np.float64) for x in (_POINTS, found))
+def small_step(
+    one: NDArray[np.uint8], other: NDArray[np.uint8], points: NDArray[np.float32], largest: float
+) -> tuple[Matrix, float] | None:
+    """The similarity that most of the points (N, 1, 2) of one picture agree on to lead to the other, and how far they are from it (median);
+    None if too few do."""
+    found, status, _ = cv2.calcOpticalFlowPyrLK(one, other, points, cast(Any, None), winSize=(15, 15), maxLevel=2)
+    good = (status.ravel() == 1) & (np.abs(found - points).max(axis=(1, 2)) < largest)
+    every = [x[good, 0].astype(np.float64) for x in (points, found)]
+    a, b = every
     for _ in range(3):
         if len(a) < _FEWEST:
-            return still
-        matrix = _fitted(a, b)
-        away = np.linalg.norm(a @ matrix[:, :2].T + matrix[:, 2] - b, axis=1)
+            return None
+        away = _away(_fitted(a, b), a, b)
         near = away <= max(0.1, 2.0 * float(np.median(away)))
         if near.all():
             break
         a, b = a[near], b[near]
-    return _fitted(a, b)
+    matrix = _fitted(a, b)
+    return matrix, float(np.median(_away(matrix, *every)))
+
+
+def _away(matrix: Matrix, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.linalg.norm(transform(a, matrix) - b, axis=1)
 
 
 def _fitted(a: NDArray[np.float64], b: NDArray[np.float64]) -> Matrix:
@@ -112,10 +121,6 @@ def _fitted(a: NDArray[np.float64], b: NDArray[np.float64]) -> Matrix:
     c, s = float((a * b).sum()) / power, float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / power
     linear = np.array([[c, -s], [s, c]])
     return np.column_stack([linear, mean_b - linear @ mean_a])
-
-
-def _joined(second: Matrix, first: Matrix) -> Matrix:
-    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
 
 
 def _grid(inside: Sequence[Sequence[bool]]) -> NDArray[np.float32]:

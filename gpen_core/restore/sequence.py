@@ -20,8 +20,10 @@ from ..pictures import Picture, from_array
 from ..pixels import Pixels
 from ..progress import Progress, Stopped
 from ..steps import steady
+from ..steps.detail import Energies
 from . import tracks
 from .compose import Composition
+from .grain import Sample, least, noise_between
 from .results import RestoreResult
 from .together import compose_each
 
@@ -172,6 +174,8 @@ class _Made:
     progress: Progress
     made: dict[int, Pixels | GpenError] = field(default_factory=lambda: {})
     guides: dict[int, Pixels] = field(default_factory=lambda: {})
+    samples: dict[int, Sample] = field(default_factory=lambda: {})  # by track
+    noise: dict[int, Sequence[Energies] | None] = field(default_factory=lambda: {})  # by track, from the frame before to this one
     stopped: bool = False  # by the user, before all faces were made
 
     @property
@@ -208,6 +212,9 @@ class _Made:
             self.made[index] = made
             if not isinstance(made, GpenError):
                 self.guides[index] = steady.guide_of(crop)
+                sample = self.composition.sample(index)
+                if sample is not None:
+                    self.samples[self.seen.tracks[index]] = sample
         self.composition.source = _NOTHING
         self.cropped.clear()
         return self
@@ -284,13 +291,26 @@ class _Steadying:
         while self._before and one.seen.number - self._before[0].seen.number > self._following.steadied:
             self._before.popleft()
         try:
+            self._tell_noise(one)
             return self._finish(one.finished(self._steadied(one)), one.seen.given)
         except PICTURE_ERRORS as error:
             return error
         finally:
             one.composition.source, one.seen.given = _NOTHING, None
             one.cropped.clear()
+            one.samples.clear()
             self._before.append(one)
+
+    def _tell_noise(self, one: _Made) -> None:
+        """Tells a frame the noise of its faces: from the frames right before and after it."""
+        after = next((other for other in self._after if isinstance(other, _Made)), None)
+        for index in one.guides:
+            track = one.seen.tracks[index]
+            if after is not None and track in one.samples and track in after.samples:
+                after.noise[track] = noise_between(one.samples[track], after.samples[track])
+            noise = least(one.noise.get(track), None if after is None else after.noise.get(track))
+            if noise is not None:
+                one.composition.noise[index] = [self._strength * energy for energy in noise]
 
     def _steadied(self, one: _Made) -> Iterator[Pixels | GpenError]:
         for index, made in one.made.items():

@@ -107,6 +107,11 @@ def invert(matrix: ArrayLike) -> Matrix:
     return np.column_stack([linear, -linear @ m[:, 2]])
 
 
+def joined(second: Matrix, first: Matrix) -> Matrix:
+    """The (2, 3) matrix of `first`, then `second`."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
 def transform(points: ArrayLike, matrix: ArrayLike) -> NDArray[np.float64]:
     """Applies a (2, 3) matrix to points (N, 2): (N, 2) float64."""
     m = np.asarray(matrix, np.float64)

@@ -26,8 +26,9 @@ from .mask import Mask
 from .paste import reach
 
 # Luma and two colour differences (JPEG's axes, ITU-R BT.601), because noise and JPEG affect colour and lightness differently.
-_AXES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
-_RGB = np.linalg.inv(_AXES).astype(np.float32)
+AXES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+Energies = NDArray[np.float32]  # (3,), of luma and the two colour differences
+_RGB = np.linalg.inv(AXES).astype(np.float32)
 
 _WINDOW = 2.0  # sigma of the window in which energies are measured, in pixels of the band
 # Energy of a face's quietest tenth relative to its median: 0.28 to 0.52 in the residuals of 29 sharp portraits, 0.7 in white noise.
@@ -56,13 +57,14 @@ def detail_of_face(
     matrix: Matrix,
     amount: float,
     shape: Sequence[int] | None = None,
+    noise: Sequence[Energies] = (),
 ) -> Pixels | None:
     """The detail that a restored face lacks, for Compositor.add(); None if there is none to keep.
 
     picture: the original, (H, W, 3) float32 RGB 0..1. crop: the network's input, restored: its output, (S, S, 3).
     mask: (S, S), where the face is pasted. matrix: (2, 3), picture to crop. amount: 0..1, the setting `detail`. shape: (height, width, ...)
-    of the enlarged picture into which the face is pasted, if it differs from the picture. Returns (h, w, 3) float32, around 0, for
-    the rectangle that the mask reaches there. Raises SettingsError for an amount out of range.
+    of the enlarged picture into which the face is pasted, if it differs from the picture. noise: see kept_detail(). Returns (h, w, 3)
+    float32, around 0, for the rectangle that the mask reaches there. Raises SettingsError for an amount out of range.
     """
     _check(amount)
     box = reach(mask, matrix, picture.shape)
@@ -75,7 +77,7 @@ def detail_of_face(
     seen, face = (warp(square, to_box, size, border="replicate") for square in (crop, restored))
     where = warp(mask, to_box, size, border="constant")
     part = picture[box.top : box.bottom, box.left : box.right]
-    kept = kept_detail(part, seen, face, where, 1.0 / scale_of(matrix), amount)
+    kept = kept_detail(part, seen, face, where, 1.0 / scale_of(matrix), amount, noise)
     if kept is None or shape is None or tuple(shape[:2]) == picture.shape[:2]:
         return kept
     # Measure damage before enlarging, which changes noise. Pixel edges keep their place, as in a resized picture.
@@ -87,30 +89,34 @@ def detail_of_face(
     return cast(Pixels, cv2.warpAffine(kept, enlarge, room, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT))
 
 
-def kept_detail(picture: Pixels, seen: Pixels, restored: Pixels, mask: Mask, size: float, amount: float) -> Pixels | None:
+def kept_detail(
+    picture: Pixels, seen: Pixels, restored: Pixels, mask: Mask, size: float, amount: float, noise: Sequence[Energies] = ()
+) -> Pixels | None:
     """Detail to add to a restored face, (h, w, 3) float32 around 0; None if there is none to keep.
 
     picture, seen, restored: (h, w, 3) float32 RGB 0..1, in one frame: the picture, the network's input and its output.
     mask: (h, w), the face, where damage is measured. size: pixels of the picture per pixel of the network.
-    amount: 0..1. Raises SettingsError for an amount out of range.
+    amount: 0..1. noise: the least energy of noise in each band (finest first; a frame of a video knows it from those beside it).
+    Raises SettingsError for an amount out of range.
     """
     _check(amount)
     amount *= float(np.clip((size - _ALL_NEW) / (_ALL_KEPT - _ALL_NEW), 0.0, 1.0))
     if amount == 0.0:
         return None
     size = max(1.0, size)
-    residual = cast(Pixels, cv2.transform(picture - seen, _AXES))
-    luma = cast(Pixels, cv2.transform(picture, _AXES[:1]))
+    residual = cast(Pixels, cv2.transform(picture - seen, AXES))
+    luma = cast(Pixels, cv2.transform(picture, AXES[:1]))
     step = max(0.0, step_between_blocks(luma) - _NO_STEP)
-    bands, masks = _bands(residual, mask, max(1, int(np.ceil(np.log2(size) - 0.01))))
+    bands, masks = bands_of(residual, mask, count_of(size))
     kept: Pixels | None = None
     for level in reversed(range(len(bands))):
         band = bands[level]
-        energy = cast(Pixels, cv2.GaussianBlur(band * band, (0, 0), _WINDOW))
-        damage = _noise(energy, masks[level]) + np.float32((step * _STEP_FALLS**level) ** 2)
+        energy = local_energy(band)
+        known = noise[level] if level < len(noise) else np.float32(0)
+        damage = np.maximum(_noise(energy, masks[level]), known) + np.float32((step * _STEP_FALLS**level) ** 2)
         band *= np.clip(1.0 - _SURE * damage / (energy + np.float32(1e-12)), 0.0, 1.0)
         kept = band if kept is None else band + _enlarged(kept, band.shape)
-    weight = amount * _unchanged(residual[..., 0], cv2.transform(seen - restored, _AXES[:1]), 2.0 * size)
+    weight = amount * _unchanged(residual[..., 0], cv2.transform(seen - restored, AXES[:1]), 2.0 * size)
     return cast(Pixels, cv2.transform(cast(Pixels, kept) * weight[..., None], _RGB))
 
 
@@ -119,7 +125,22 @@ def _check(amount: float) -> None:
         raise SettingsError(f"Detail must be between 0 and 1, not {amount}.")
 
 
-def _bands(residual: Pixels, mask: Mask, count: int) -> tuple[list[Pixels], list[Mask]]:
+def has_detail(size: float) -> bool:
+    """Whether a face of so many pixels of the picture per pixel of the network keeps any of its own detail."""
+    return size > _ALL_NEW
+
+
+def count_of(size: float) -> int:
+    """How many bands hold detail that the network cannot draw. size: as in kept_detail()."""
+    return max(1, int(np.ceil(np.log2(max(1.0, size)) - 0.01)))
+
+
+def local_energy(band: Pixels) -> Pixels:
+    """(h, w, 3): the energy of a band around each place."""
+    return cast(Pixels, cv2.GaussianBlur(band * band, (0, 0), _WINDOW))
+
+
+def bands_of(residual: Pixels, mask: Mask, count: int) -> tuple[list[Pixels], list[Mask]]:
     """A Laplacian pyramid (Burt and Adelson 1983) of `count` bands and the remainder, finest first, and the mask at each size."""
     bands: list[Pixels] = []
     masks = [mask]
@@ -137,7 +158,7 @@ def _enlarged(band: Pixels, shape: tuple[int, ...]) -> Pixels:
     return cast(Pixels, cv2.pyrUp(band, dstsize=(shape[1], shape[0])))
 
 
-def _noise(energy: Pixels, mask: Mask) -> NDArray[np.float32]:
+def _noise(energy: Pixels, mask: Mask) -> Energies:
     """The energy (3,) of noise spread over the whole face."""
     thin = max(1, int((mask.size / _SAMPLES) ** 0.5))
     inside = energy[::thin, ::thin][mask[::thin, ::thin] > 0.5]
