@@ -8,7 +8,7 @@ from .convert_faces import FacesFromBoxes, FacesToBoxes, FacesToMask
 from .example import ExamplePicture
 from .folders import register_folder
 from .load import LoadModel
-from .packages import say_what_is_missing, with_opencv
+from .packages import say_if_there_is_another_copy, say_what_is_missing, with_opencv
 from .photo import ColorizeFacesInPhoto, InpaintFacesInPhoto
 from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
 from .replaces import offer_replacements
@@ -47,3 +47,4 @@ for _node in NODE_CLASS_MAPPINGS.values():
 register_folder()
 offer_replacements(NODE_CLASS_MAPPINGS)
 say_what_is_missing()
+say_if_there_is_another_copy("GPENLoadModel")

@@ -1,4 +1,4 @@
-"""Checks for the one package that the nodes need and ComfyUI does not bring: OpenCV."""
+"""What a user should know when the nodes are loaded: OpenCV is missing, which ComfyUI does not bring; there is another copy of them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def say_what_is_missing() -> None:
     found = importlib.util.find_spec("cv2")
     if found is None or found.origin is None:  # no origin: an empty folder left by an uninstalled OpenCV
         log.warning("%s", advice())
+
+
+def say_if_there_is_another_copy(name: str) -> None:
+    """Logs one line if ComfyUI has already loaded these nodes from another folder. name: of one of them. Both copies work."""
+    other: Any = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {}).get(name)
+    where = getattr(sys.modules.get(getattr(other, "__module__", "")), "__file__", None)
+    here = Path(__file__).resolve().parents[1]
+    if where is not None and (folder := Path(where).resolve().parents[1]) != here:
+        log.warning("There are two copies of the GPEN nodes: %s is used, and no longer %s. Remove one of them.", here, folder)
 
 
 def with_opencv(work: Callable[..., Any]) -> Callable[..., Any]:

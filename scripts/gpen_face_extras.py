@@ -1,5 +1,8 @@
 """Registers the accordion "GPEN" in Extras. The host finds the class by its name in this module."""
 
-from gpen_webui.extras import GpenExtras
+from gpen_webui.copies import is_in_use
 
-__all__ = ["GpenExtras"]
+if is_in_use(__file__):
+    from gpen_webui.extras import GpenExtras
+
+    __all__ = ["GpenExtras"]

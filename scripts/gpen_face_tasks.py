@@ -1,5 +1,8 @@
 """Registers the accordion "GPEN colorize, inpaint" in Extras. The host finds the class by its name in this module."""
 
-from gpen_webui.tasks import GpenTasks
+from gpen_webui.copies import is_in_use
 
-__all__ = ["GpenTasks"]
+if is_in_use(__file__):
+    from gpen_webui.tasks import GpenTasks
+
+    __all__ = ["GpenTasks"]

@@ -35,15 +35,15 @@ scripts_data: list[ScriptClassData] = []
 postprocessing_scripts_data: list[ScriptClassData] = []
 
 
-def load_scripts(root: Path, built_in: list[ScriptClassData]) -> None:
-    """At the start and at every Reload UI. built_in: the host's own scripts, made anew each time."""
+def load_scripts(root: Path, built_in: list[ScriptClassData], *others: Path) -> None:
+    """At the start and at every Reload UI. built_in: the host's own scripts, made anew each time. others: more extensions."""
     scripts_data[:] = built_in
     postprocessing_scripts_data.clear()
     script_callbacks.registered.clear()
     before = list(sys.path)
-    for path in sorted((root / "scripts").glob("*.py")):
+    for path in (path for folder in (root, *others) for path in sorted((folder / "scripts").glob("*.py"))):
         try:
-            sys.path.insert(0, str(root))
+            sys.path.insert(0, str(path.parents[1]))
             spec = importlib.util.spec_from_file_location(path.name, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
