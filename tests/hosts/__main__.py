@@ -27,9 +27,9 @@ TRIED = (
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.hosts", description=__doc__)
-    parser.add_argument("name", choices=[*HOSTS, "table"], help="the WebUI to start, or table to write docs/hosts.md's table")
+    parser.add_argument("name", choices=[*HOSTS, "comfyui", "table"], help="what to start, or table to write docs/hosts.md's table")
     parser.add_argument("--folder", type=Path, help="the WebUI's checkout")
-    parser.add_argument("--python", default=sys.executable, help="the WebUI's Python (default: this one)")
+    parser.add_argument("--python", help="the WebUI's Python (default: this one)")
     parser.add_argument("--version", help="what the record calls it (default: what git says of the checkout)")
     parser.add_argument("--beside", type=Path, action="append", default=[], help="another extension's folder, linked in as well")
     parser.add_argument("--browser-python", default=str(BROWSER_PYTHON), help="a Python that has playwright (default: .venv-page)")
@@ -45,8 +45,10 @@ def version_of(folder: Path) -> str:
 
 
 def packages(python: str) -> dict[str, str]:
-    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {PACKAGES!r}}}))"
-    return json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True).stdout)
+    """The versions of those PACKAGES that this Python has."""
+    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    return {name: version for name, version in json.loads(told).items() if name in PACKAGES}
 
 
 def attempt(what: str, act: Any) -> dict[str, Any]:
@@ -59,43 +61,58 @@ def attempt(what: str, act: Any) -> dict[str, Any]:
     return {"what": what, "ok": ok, "said": said.replace("|", "/") if ok else said[:200].replace("|", "/")}
 
 
-def main() -> int:
-    given = parsed()
-    if given.name == "table":
-        table.write()
-        return 0
-    if given.folder is None:
-        print("--folder is needed: the WebUI's checkout", file=sys.stderr)
-        return 2
+def webui(given: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
+    """Starts a WebUI, tries everything, stops it. Returns the record's lines."""
     host = HOSTS[given.name]
-    version = given.version or version_of(given.folder)
-    out = (given.out or Path(tempfile.mkdtemp(prefix="gpen-hosts-"))).absolute()
-    out.mkdir(parents=True, exist_ok=True)
     beside = {folder.name: folder for folder in given.beside}
     if host.restores:
         beside["gpen-probe"] = PROBE
     with tempfile.TemporaryDirectory(prefix="webui-") as data:
-        server = Server(given.name, given.folder, given.python, Path(data), beside, given.argument)
+        server = Server(given.name, given.folder, given.python or sys.executable, Path(data), beside, given.argument)
         try:
             lines = [attempt("start", lambda: "came up")]
             for what, check in TRIED:
                 lines.append(attempt(what, lambda check=check: check(server, host, out)))
             if any((folder / "adetailer").is_dir() for folder in given.beside):
-                lines.append(attempt("ADetailer beside us", lambda: checks.adetailer(server, host, out)))
+                lines.append(attempt("ADetailer beside us, Restore faces after ADetailer", lambda: checks.adetailer(server, host, out)))
+            if any((folder / "scripts" / "reactor_swapper.py").is_file() for folder in given.beside):
+                lines.append(attempt("ReActor beside us, Restore Face: GPEN", lambda: checks.reactor(server, host, out)))
             lines.append(attempt(f"clicked: {host.tab}, GPEN", lambda: checks.page(server, host, out, given.browser_python)))
-            lines.append(attempt("console", lambda: checks.log(server, host, out)))
+            return [*lines, attempt("console", lambda: checks.log(server, host, out))]
         finally:
             server.close()
             (out / "webui.log").write_text(server.text(), encoding="utf-8")
+
+
+def comfy(given: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
+    """The same for ComfyUI, over HTTP only: tests/comfyui/test_page.py has its page."""
+    from . import comfyui
+
+    with tempfile.TemporaryDirectory(prefix="comfy-") as base:
+        running = comfyui.Running(given.folder, given.python, Path(base), given.beside)
+        given.python = str(running.python)
+        try:
+            with running as server:
+                return [attempt(what, lambda check=check: check(server)) for what, check in comfyui.checks(given.beside)]
+        finally:
+            (out / "comfyui.log").write_text(running.log(), encoding="utf-8")
+
+
+def main() -> int:
+    given = parsed()
+    if given.name == "table":
+        table.write()
+        return 0
+    if given.folder is None and given.name != "comfyui":
+        print("--folder is needed: the WebUI's checkout", file=sys.stderr)
+        return 2
+    version = given.version or version_of(given.folder)
+    out = (given.out or Path(tempfile.mkdtemp(prefix="gpen-hosts-"))).absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    lines = (comfy if given.name == "comfyui" else webui)(given, out)
+    title = "ComfyUI" if given.name == "comfyui" else HOSTS[given.name].title
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    record = {
-        "title": host.title,
-        "version": version,
-        "date": today,
-        "seconds to start": round(server.seconds),
-        "packages": packages(given.python),
-        "checks": lines,
-    }
+    record = {"title": title, "version": version, "date": today, "packages": packages(given.python or sys.executable), "checks": lines}
     target = given.record or table.RECORDS / f"{given.name}.json"
     target.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     print(f"screenshots and the log: {out}; the record: {target}")

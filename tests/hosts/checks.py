@@ -87,6 +87,15 @@ def adetailer(server: Server, host: Host, out: Path) -> str:
     return f"with Restore faces after ADetailer, the face differs by {inside:.1f} levels from without, nothing else"
 
 
+def reactor(server: Server, host: Host, out: Path) -> str:
+    """sd-webui-reactor, Restore Face: GPEN."""
+    seen = server.post("/gpen-probe/reactor", image=encoded(picture()))
+    order = seen["order"]
+    assert seen["gpen"] + seen["gfpgan"] == 1 and order["GPEN"] != order["ReActor"], seen
+    what = "runs GPEN" if seen["gpen"] else "runs GFPGAN instead"
+    return f"{what}; in Extras, GPEN comes {'before' if order['GPEN'] < order['ReActor'] else 'after'} its swap"
+
+
 def own_api(server: Server, host: Host, out: Path) -> str:
     """POST /gpen/restore, GET /gpen/models"""
     assert LITE in [row["name"] for row in server.get("/gpen/models")]

@@ -13,7 +13,7 @@ BEGIN, END = "<!-- table: python -m tests.hosts table -->", "<!-- end of the tab
 
 def rows() -> str:
     """The table: one line for each thing that was tried."""
-    lines = ["| WebUI | version | what was done | result | date |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| host | version | what was done | result | date |", "| --- | --- | --- | --- | --- |"]
     for path in sorted(RECORDS.glob("*.json")):
         record = json.loads(path.read_text("utf-8"))
         name, version = record["title"], record["version"]

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import inspect
 import io
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ class StubbedModel(SimpleNamespace):
     def __init__(self, **attributes):
         forge = {name: mock.MagicMock() for name in ("forge_objects_original", "forge_objects", "forge_objects_after_applying_lora")}
         super().__init__(**attributes, **forge, extra_generation_params={}, comments=[], model_config=None, tiling_enabled=False)
+
+    def __getattr__(self, name):
+        """Not a model of any kind that Forge Neo asks for."""
+        if name.startswith("is_"):
+            return False
+        raise AttributeError(name)
 
     def ema_scope(self):
         return contextlib.nullcontext()
@@ -130,6 +137,20 @@ def restore_faces(image: str = Body(), settings: dict = Body(default={})):  # no
     return {"image": encoded(Image.fromarray(done))}
 
 
+def reactor(image: str = Body(embed=True)):
+    """Which restorer sd-webui-reactor really asks if GPEN is the one chosen in it, and whether its list has GPEN."""
+    swapper = sys.modules["scripts.reactor_swapper"]
+    (ours,) = [restorer for restorer in shared.face_restorers if restorer.name() == "GPEN"]
+    chosen = swapper.EnhancementOptions(face_restorer=ours, restorer_visibility=1)
+    with (
+        mock.patch.object(type(ours), "restore", side_effect=lambda pixels: pixels) as asked,
+        mock.patch.object(swapper.gfpgan_model, "gfpgan_fix_faces", side_effect=lambda pixels: pixels) as instead,
+    ):
+        swapper.restore_face(decoded(image).convert("RGB"), chosen)
+    order = {script.name: script.order for script in scripts.scripts_postproc.scripts_in_preferred_order()}
+    return {"gpen": asked.call_count, "gfpgan": instead.call_count, "order": order}
+
+
 def extras(images: list = Body(), arguments: dict = Body()):  # noqa: B008
     """The Extras tab, single (one picture) or batch."""
     pictures = [decoded(image) for image in images]
@@ -137,9 +158,10 @@ def extras(images: list = Body(), arguments: dict = Body()):  # noqa: B008
     others = {"Upscale": upscale, "GFPGAN": {"gfpgan_visibility": 0}, "CodeFormer": {"codeformer_visibility": 0, "codeformer_weight": 0}}
     given = scripts.scripts_postproc.create_args_for_run({"GPEN": arguments, **others})
     single = len(pictures) == 1
+    video = [None] if "_" in inspect.signature(postprocessing.run_postprocessing).parameters else []  # Forge Neo
     with queue_lock:
         done, info, _ = postprocessing.run_postprocessing(
-            0 if single else 1, pictures[0] if single else None, pictures, "", "", True, *given, save_output=False
+            0 if single else 1, pictures[0] if single else None, pictures, "", "", True, *video, *given, save_output=False
         )
     return {"images": [encoded(image) for image in done], "info": info}
 
@@ -164,7 +186,7 @@ def reload_ui():
 
 
 def add(_demo, app):
-    for function in (process, restore_faces, extras, reload_ui):
+    for function in (process, restore_faces, reactor, extras, reload_ui):
         app.add_api_route(f"/gpen-probe/{function.__name__}", function, methods=["POST"])
     app.add_api_route("/gpen-probe/state", state, methods=["GET"])
 
