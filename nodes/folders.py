@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,14 +33,8 @@ def gpen_folders() -> list[Path]:
 
 def search_folders() -> list[Path]:
     """All folders that may contain weights, including subfolders; GPEN folders come first."""
-    import folder_paths as host
-
-    roots = gpen_folders()
-    for name in OTHER_FOLDERS:
-        if name in host.folder_names_and_paths:
-            roots += [Path(path) for path in host.get_folder_paths(name)]
     folders: list[Path] = []
-    for root in roots:
+    for root in (*gpen_folders(), *_other_folders()):
         inside = sorted(path for path in root.rglob("*") if path.is_dir()) if root.is_dir() else []
         folders += [folder for folder in (root, *inside) if folder not in folders]
     return folders
@@ -61,9 +56,24 @@ def _file_names() -> Iterator[str]:
     import folder_paths as host
 
     yield from sorted(host.get_filename_list(FOLDER))
-    for name in OTHER_FOLDERS:
-        if name in host.folder_names_and_paths:
-            yield from sorted(file for file in host.get_filename_list(name) if Path(file).name.lower().startswith("gpen"))
+    for root in _other_folders():
+        yield from sorted(_gpen_files(root))
+
+
+def _other_folders() -> list[Path]:
+    """The folders of other packs, whether these packs are installed or not."""
+    import folder_paths as host
+
+    known = host.folder_names_and_paths
+    return [Path(path) for name in OTHER_FOLDERS for path in (host.get_folder_paths(name) if name in known else [str(models_dir() / name)])]
+
+
+def _gpen_files(root: Path) -> Iterator[str]:
+    """Names relative to the folder, as ComfyUI writes them. Not ComfyUI's own list: the packs leave .onnx out of it."""
+    for folder, _, files in os.walk(root, followlinks=True):
+        for file in files:
+            if file.lower().startswith("gpen") and Path(file).suffix.lower() in SUFFIXES:
+                yield os.path.relpath(Path(folder) / file, root)
 
 
 def model_path(name: str) -> Path | None:
@@ -72,9 +82,7 @@ def model_path(name: str) -> Path | None:
         return None
     import folder_paths as host
 
-    for folder in (FOLDER, *OTHER_FOLDERS):
-        if folder in host.folder_names_and_paths:
-            path = host.get_full_path(folder, name)
-            if path is not None:
-                return Path(path)
-    return None
+    path = host.get_full_path(FOLDER, name)
+    if path is not None:
+        return Path(path)
+    return next((root / name for root in _other_folders() if name in _gpen_files(root)), None)

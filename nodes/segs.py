@@ -101,7 +101,8 @@ class FacesFromSegs:
     def convert(self, image: torch.Tensor, segs: Any, detector: str, threshold: float) -> dict[str, Any]:
         frames = frames_of(image)
         (height, width), found = _of_segs(segs)
-        if frames.shape[0] != 1 or (height, width) != tuple(frames.shape[1:3]):
+        # Without SEGS the size says nothing: the Impact Pack's Empty SEGS has none.
+        if frames.shape[0] != 1 or (found and (height, width) != tuple(frames.shape[1:3])):
             raise SettingsError(
                 f"These SEGS are of one picture of {width}x{height} pixels; the image is {frames.shape[0]} of "
                 f"{frames.shape[2]}x{frames.shape[1]}: connect the picture in which they were found."

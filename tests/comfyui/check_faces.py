@@ -219,6 +219,9 @@ def test_segs_of_the_impact_pack(comfy, torch, portrait):
         to_segs.convert(both, **given)
     with refused("SettingsError", "640x320"):
         from_segs.convert(portrait, (size, segs), **settings(comfy, "GPENFacesFromSEGS"))
+    # Of a picture without a face, and the Impact Pack's Empty SEGS, which is of no picture.
+    for none in ((size, []), ((0, 0), [])):
+        assert from_segs.convert(pair, none, **settings(comfy, "GPENFacesFromSEGS"))[1] == 0
     for wrong in ("boxes", (size, [(1, 2)]), None):
         with refused("SettingsError", "must be SEGS"):
             from_segs.convert(pair, wrong, **settings(comfy, "GPENFacesFromSEGS"))

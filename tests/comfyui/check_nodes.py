@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,28 @@ def test_lists_show_new_files_and_no_unfinished_ones(comfy):
     offered = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["required"]["model"][0]
     assert offered[0] == "auto" and {"GPEN-BFR-2048", MODEL, "own one.safetensors"} <= set(offered)
     assert "half.pth.part" not in offered and "notes.txt" not in offered
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["ReActor is installed", "it is not"])
+def test_files_that_reactor_keeps_are_listed_and_found(comfy, monkeypatch, tmp_path, installed):
+    """ReActor registers its folder with suffixes that leave its own .onnx files out of ComfyUI's list."""
+    import folder_paths
+
+    there = tmp_path / "facerestore_models"
+    (there / "more").mkdir(parents=True)
+    for name in ("GPEN-BFR-512.onnx", "GFPGANv1.4.onnx", "gpen notes.txt", "more/gpen_bfr_1024.ONNX"):
+        (there / name).write_bytes(b"")
+    monkeypatch.delitem(folder_paths.folder_names_and_paths, there.name, raising=False)
+    if installed:
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, there.name, ([str(there)], {".pth", ".safetensors"}))
+    else:
+        monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    offered = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["required"]["model"][0]
+    inner = str(Path("more", "gpen_bfr_1024.ONNX"))
+    assert offered[-2:] == ["GPEN-BFR-512.onnx", inner]
+    folders = sys.modules[f"{PACKS_MODULE}.nodes.folders"]
+    assert [folders.model_path(name) for name in offered[-2:]] == [there / "GPEN-BFR-512.onnx", there / inner]
+    assert folders.model_path("GFPGANv1.4.onnx") is None and there / "more" in folders.search_folders()
 
 
 def test_a_face_is_restored_and_nothing_else(comfy, torch, portrait, model):

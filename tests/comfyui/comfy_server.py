@@ -166,6 +166,7 @@ class ComfyServer:
         return {
             "state": ended,
             "error": told.get(f"execution_{ended}"),
+            "node_errors": answer["node_errors"],  # of nodes that were left out: the rest ran
             "cached": told.get("execution_cached", {}).get("nodes", []),
             "outputs": entry["outputs"],
         }
