@@ -72,6 +72,31 @@ WIDTHS = """() => Object.keys(LiteGraph.registered_node_types).filter(type => ty
   return [node.title, node.size[0]];
 })"""
 
+# As the page does when a blueprint is chosen in its node library.
+BLUEPRINTS = """async () => {
+  const store = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s.get('subgraph');
+  const queued = {};
+  for (const listed of store.subgraphBlueprints.filter(one => one.display_name.endsWith('(GPEN)'))) {
+    const blueprint = await store.getBlueprint(listed.name);
+    app.graph.clear();
+    const items = {nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs};
+    const {nodes} = app.canvas._deserializeItems(items, {position: [500, 60]});
+    const picture = LiteGraph.createNode('GPENExamplePicture'), save = LiteGraph.createNode('PreviewImage');
+    app.graph.add(picture);
+    app.graph.add(save);
+    const [node] = nodes.values();
+    picture.connect(0, node, 0);
+    node.connect(0, save, 0);
+    queued[listed.display_name] = {
+      prompt: (await app.graphToPrompt()).output,
+      picture: String(picture.id),
+      title: node.title,
+      widgets: node.widgets.map(w => w.label ?? w.name),
+    };
+  }
+  return queued;
+}"""
+
 
 def run(page: Page) -> str:
     ended: str = page.evaluate(RUN)
@@ -99,6 +124,7 @@ def main() -> None:
         for path in Path(workflow).parent.glob("*.json"):
             page.evaluate(LOAD, json.loads(path.read_text("utf-8")))
             seen["prompts"][path.stem] = page.evaluate("async () => (await app.graphToPrompt()).output")
+        seen["blueprints"] = page.evaluate(BLUEPRINTS)
         page.evaluate(LOAD, json.loads(Path(workflow).read_text("utf-8")))
         page.wait_for_timeout(500)
         seen["missing"] = page.evaluate("() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)")

@@ -44,6 +44,23 @@ def test_what_the_page_queues_runs(seen, server, path):
     assert server.run(seen["prompts"][path.stem])["state"] == "success"
 
 
+@pytest.mark.parametrize("path", sorted(workflows.BLUEPRINTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_blueprint_is_put_into_a_graph_and_runs(seen, server, path):
+    found = seen["blueprints"][path.stem]
+    assert found["title"] == path.stem and "Model" in found["widgets"] and "Strength" in found["widgets"]
+    assert len(found["widgets"]) == len(set(found["widgets"]))
+    inside = {}
+    for key, node in found["prompt"].items():
+        number = key.partition(":")[2]
+        if number:  # of the subgraph
+            links = {name: [value[0].rpartition(":")[2], value[1]] for name, value in node["inputs"].items() if isinstance(value, list)}
+            taken = {name: value for name, value in links.items() if node["inputs"][name][0] != found["picture"]}
+            fed = {name: ["the picture", 0] for name in links if name not in taken}
+            inside[number] = {"class_type": node["class_type"], "inputs": {**node["inputs"], **taken, **fed}}
+    assert inside == workflows.expanded(workflows.read(path), ["the picture", 0])
+    assert server.run(found["prompt"])["state"] == "success"
+
+
 def test_the_page_has_nothing_against_our_script(seen):
     """It names what a pack should not import: modules that are deprecated or its own."""
     ours = (host.ROOT / "web" / "js" / "gpen.js").read_text("utf-8")

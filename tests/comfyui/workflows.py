@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
+BLUEPRINTS = FOLDER.parent / "subgraphs"
+BOUNDARY = "-10"  # where a subgraph's inputs come from
 
 NOTES = ("Note", "MarkdownNote")  # of the page alone: they are not queued
 
@@ -32,6 +34,21 @@ def prompt(graph: dict[str, Any]) -> dict[str, Any]:
                 inputs[given["name"]] = value
         result[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return result
+
+
+def subgraph(blueprint: dict[str, Any]) -> dict[str, Any]:
+    """What is inside a blueprint, as a graph."""
+    (inner,) = blueprint["definitions"]["subgraphs"]
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    return {**inner, "links": [[link[name] for name in names] for link in inner["links"]]}
+
+
+def expanded(blueprint: dict[str, Any], source: list[Any]) -> dict[str, Any]:
+    """A blueprint as the page would queue it. source: the node and slot that are connected to its only input."""
+    nodes = prompt(subgraph(blueprint))
+    for node in nodes.values():
+        node["inputs"] = {name: source if value == [BOUNDARY, 0] else value for name, value in node["inputs"].items()}
+    return nodes
 
 
 def notes(graph: dict[str, Any]) -> list[str]:
