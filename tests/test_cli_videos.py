@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import time
 
 import numpy as np
 import pytest
 from cli_help import picture, run, stub_restorers
+from stub_restorer import StubRestorer
 from video_files import FRAMES, make_video, read_video
 
+from gpen_core.batch import run as batch
 from gpen_core.batch.job import JobFolder
+from gpen_core.cli.console import Bars
 from gpen_core.video.codecs import CODECS
 
 av = pytest.importorskip("av")
@@ -33,6 +39,31 @@ def test_a_part_of_a_video(made, tmp_path, capsys, flags, frames):
         return
     assert code == 0 and [one.get("frames") for one in json.loads(out)["inputs"]] == [frames, None]
     assert len(read_video(tmp_path / "out" / "v.mp4").times) == frames
+
+
+def test_a_video_in_a_job_shows_its_rate_and_what_is_left(made, tmp_path, capsys, monkeypatch):
+    """Beside the bar of the inputs, which moves once a video. An input that is written meanwhile does not begin the bar anew."""
+    slow, write, calls = StubRestorer.__call__, batch.write_picture, []
+
+    def restore(self, picture, *, faces=None):
+        time.sleep(0.03)
+        return slow(self, picture, faces=faces)
+
+    def write_late(*given, **more):
+        time.sleep(0.1)
+        return write(*given, **more)
+
+    monkeypatch.setattr(StubRestorer, "__call__", restore)
+    monkeypatch.setattr(batch, "write_picture", write_late)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bars = Bars._bar
+    monkeypatch.setattr(Bars, "_bar", lambda self, total, unit, *more: calls.append(unit) or bars(self, total, unit, *more))
+    picture(tmp_path / "in" / "a.png")
+    make_video(tmp_path / "in" / "v.mp4")
+    _, out, err = run(capsys, "restore", tmp_path / "in", "-o", tmp_path / "out", "--job", tmp_path / "job", *LITE)
+    assert "2 of 2 inputs done" in out and calls[-3:] == ["input", "face", "frame"]
+    assert re.search(r"inputs: +0%.* 0/2 ", err)
+    assert re.search(rf"v\.mp4: .* \d+/{FRAMES} \[00:00<00:00, +[\d.]+frame/s\]", err)
 
 
 def test_a_flag_is_not_taken_for_a_span(made, tmp_path, capsys):

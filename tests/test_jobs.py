@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -279,12 +280,16 @@ def test_other_weights_are_refused(tmp_path, command, monkeypatch):
     assert code == 2 and "other weights" in err and "now 0000000000000000" in err and err.count("\n") == 1
 
 
-def test_a_job_begins_anew_when_asked(tmp_path, command):
+def test_a_job_begins_anew_when_asked(tmp_path, command, monkeypatch):
     picture(tmp_path / "in" / "a.png")
     assert command()[0] == 0
     before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
     code, _, err = command("--job-restart", "--strength", "0.5")
     assert code == 2 and "--overwrite" in err and err.count("\n") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(PermissionError(errno.EACCES, "Permission denied", str(path))))
+        code, _, err = command("--job-restart", "--strength", "0.5", "--overwrite")
+    assert code == 1 and "cannot be begun anew" in err and "Permission denied" in err and err.count("\n") == 1
     code, out, err = command("--job-restart", "--strength", "0.5", "--overwrite")
     assert (code, err) == (0, "") and "1 of 1" in out and (tmp_path / "out" / "a.png").stat().st_mtime_ns != before
 

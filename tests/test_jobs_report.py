@@ -90,6 +90,14 @@ def test_a_tally_does_not_grow_and_keeps_the_extremes():
     assert [(one["input"], face) for one, face in other.sample] == [(one["input"], face) for one, face in tally.sample]
 
 
+def test_names_that_are_no_text_are_drawn_like_others():
+    """Half a letter from a Windows name, and a byte that is no UTF-8 from a Linux one."""
+    for name in ("\ud83d.png", "\udcff.png"):
+        tally = Tally()
+        tally.add({**record(5, 0.5), "input": name})
+        assert [one["input"] for one, _ in tally.sample] == [name] * 2
+
+
 def test_sizes_are_counted_between_the_bars_ends():
     tally = Tally()
     for side in (*SIZES, 7, 1e6):

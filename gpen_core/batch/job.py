@@ -237,16 +237,20 @@ class JobFolder:
                 lock.unlink()
 
     def forget(self) -> None:
-        """Removes list and records, not the outputs. Raises JobStoppedError if a process works on the job."""
-        for lock in self._records.glob("*.lock"):
-            try:
+        """Removes list and records, not the outputs. Raises JobStoppedError if a process works on the job, or a file cannot be removed."""
+        try:
+            for lock in self._records.glob("*.lock"):
                 with locked(lock, 0):
                     pass
-            except TimeoutError:
-                raise JobStoppedError(f"a process is working on the job in {self.path}; end it first") from None
-        for folder in (self._records, self._list):  # in this order: a list without records is a job that has not begun
-            if folder.exists():
-                shutil.rmtree(folder)
+            for folder in (self._records, self._list):  # in this order: a list without records is a job that has not begun
+                if folder.exists():
+                    shutil.rmtree(folder)
+        except TimeoutError:
+            raise JobStoppedError(f"a process is working on the job in {self.path}; end it first") from None
+        except OSError as error:
+            raise JobStoppedError(
+                f"the job in {self.path} cannot be begun anew ({shown(error)}); remove its list and records yourself"
+            ) from error
 
 
 def whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:

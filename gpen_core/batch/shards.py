@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DeviceError, PictureError
 from ..pictures import read_frames
+from ..progress import Progress
 from ..replacing import replace
 from .job import JobFolder, JobStoppedError, Manifest, now, whole_lines
 from .listing import Listed
@@ -30,11 +31,14 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 Work = Callable[[Iterator[Job], "Records"], Generator[JobResult, None, None]]
 
 
-def restoring(restorer: FaceRestorer, settings: dict[str, Any]) -> Work:
-    """The work of restoring, with a job's settings."""
+def restoring(
+    restorer: FaceRestorer, settings: dict[str, Any], progress: Progress | None = None, started: Callable[[Job], None] = lambda job: None
+) -> Work:
+    """The work of restoring, with a job's settings. progress, started: as in run_batch()."""
     faces_dir = settings["faces_dir"]
     more: dict[str, Any] = {name: settings[name] for name in ("overwrite", "skip_existing", "quality", "crf", "video_on_card")}
     more.update({name: settings[name] for name in ("trim", "codec") if name in settings})
+    more.update(progress=progress, started=started)
 
     def work(jobs: Iterator[Job], records: Records) -> Generator[JobResult, None, None]:
         yield from run_batch(jobs, restorer, **more, faces_dir=None if faces_dir is None else Path(faces_dir), written=records.add)

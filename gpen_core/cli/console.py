@@ -155,7 +155,7 @@ class Bars:
         if self._steps is None or what != self._what:  # face detection comes before the faces
             self._close_steps()
             self._what = what
-            self._steps = self._bar(total, unit if unit == what else "step", self._console.input[-40:])
+            self._steps = self._bar(total, what if what in (unit, "MB") else "step", self._console.input[-40:])
         self._steps.update(done - self._steps.n)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ..batch.check import problems_of
 from ..batch.job import JobChangedError, JobFolder, Manifest
 from ..batch.listing import STDIN, Found, absolute, inputs_of
-from ..batch.plan import output_name
+from ..batch.plan import Job, output_name
 from ..batch.ray import run_on_ray
 from ..batch.report import write_report
 from ..batch.shards import finding, restoring, run_shards
@@ -67,9 +67,10 @@ def restore_job(arguments: argparse.Namespace, options: RestoreOptions, console:
             if worst:
                 return worst
         else:
-            _work(folder, manifest, shards, arguments, options, lambda record: _finished(record, bars, console))
+            _work(folder, manifest, shards, arguments, options, lambda record: _finished(record, bars, console), bars)
     finally:
         bars.close()
+        console.input = ""
     tally = tally_of(folder, shards)
     left = total - tally.done - tally.failed
     more: dict[str, Any] = {}
@@ -100,16 +101,26 @@ def _work(
     arguments: argparse.Namespace,
     options: RestoreOptions,
     finished: Callable[[dict[str, Any]], None],
+    bars: Bars | None = None,
 ) -> None:
-    """Works on shards in this process."""
+    """Works on shards in this process. bars: show the steps of each input."""
     from ..restore.restorer import FaceRestorer
 
     if arguments.dry_run:  # only the detector is needed, and the smallest weights are always there
         options = replace(options, model=next(entry.name for entry in Catalog.default() if entry.embedded))
-    restorer = FaceRestorer(options, models_dir=arguments.models_dir)
-    run_shards(
-        folder, manifest, shards, finding(restorer) if arguments.dry_run else restoring(restorer, manifest.settings), finished=finished
-    )
+    restorer = FaceRestorer(options, models_dir=arguments.models_dir, progress=None if bars is None else bars.faces)
+
+    def started(job: Job) -> None:
+        if bars is not None:
+            announce(job, bars)
+
+    work = finding(restorer) if arguments.dry_run else restoring(restorer, manifest.settings, bars and bars.frames, started)
+    run_shards(folder, manifest, shards, work, finished=finished)
+
+
+def announce(job: Job, bars: Bars) -> None:
+    """Tells the bars which input begins."""
+    bars.begin(str(job.source), "face" if job.kind == "picture" else "frame")
 
 
 # --- several processes
@@ -305,7 +316,7 @@ def _existing(arguments: argparse.Namespace) -> tuple[JobFolder, Manifest]:
 
 
 def _finished(record: dict[str, Any], bars: Bars, console: Console) -> None:
-    bars.end()
+    bars.inputs_more(1)  # not end(): the next input may have begun
     if record["error"] is not None:
         _tell_error(record["input"], record["error"], console)
 

@@ -21,7 +21,7 @@ from ..video.span import Span, check_span
 from ..weights.catalog import Catalog
 from ..weights.files import check_name
 from .console import Bars, Console
-from .jobs import check_flags, check_tar, check_video, restore_job
+from .jobs import announce, check_flags, check_tar, check_video, restore_job
 
 if TYPE_CHECKING:
     from ..faces.face import Face
@@ -62,7 +62,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
         codec=arguments.codec,
         faces_dir=arguments.faces_dir,
         progress=bars.frames,
-        started=lambda job: _announce(job, bars),
+        started=lambda job: announce(job, bars),
     )
     done = _collected(results, bars, console, _restored_line)
     return _finished(done, console, restorer.model_name)
@@ -226,12 +226,8 @@ def _change(result: JobResult, target: Path | None, arguments: argparse.Namespac
 def _told(jobs: list[Job], bars: Bars) -> Iterator[Job]:
     """The jobs, each announced to the progress bars when it starts."""
     for job in jobs:
-        _announce(job, bars)
+        announce(job, bars)
         yield job
-
-
-def _announce(job: Job, bars: Bars) -> None:
-    bars.begin(str(job.source), "face" if job.kind == "picture" else "frame")
 
 
 def _collected(results: Iterator[JobResult], bars: Bars, console: Console, line: Callable[[JobResult], str]) -> list[JobResult]:
