@@ -64,7 +64,7 @@ class Compositor:
             raise SettingsError(f"Strength must be between 0 and 1, not {strength}.")
         if restored.shape[:2] != mask.shape:
             raise ValueError(f"Face {restored.shape} and mask {mask.shape} differ in size.")
-        if not (np.isfinite(restored).all() and np.isfinite(mask).all()):
+        if not all(np.isfinite(values).all() for values in (restored, mask, detail) if values is not None):
             raise GpenError("The restored face contains invalid values (NaN); it was not pasted.")
         back = invert(matrix)
         box = reach(mask, matrix, self._base.shape)

@@ -17,9 +17,12 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from tests.soak import downloads, fuzz, jobs, load, pictures, weights  # noqa: E402 - they import the tests' own modules by name
+from tests.soak import downloads, faults, fuzz, jobs, load, pictures, weights  # noqa: E402 - they import the tests' own modules by name
 
-PARTS = {"weights": weights.run, "fuzz": fuzz.run, "downloads": downloads.run, "pictures": pictures.run, "load": load.run, "jobs": jobs.run}
+PARTS = {
+    "weights": weights.run, "fuzz": fuzz.run, "downloads": downloads.run, "pictures": pictures.run, "load": load.run, "jobs": jobs.run,
+    "faults": faults.run,
+}  # fmt: skip
 
 
 def main() -> int:
