@@ -94,6 +94,8 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in types:
         raise SettingsError(f"precision must be one of auto, {', '.join(types)}; {precision!r} is not")
+    if precision == "fp16" and device.type == "cpu" and not computes_fp16():
+        raise SettingsError("the precision fp16 is not available: this torch cannot compute with it on the CPU; use auto, or a newer torch")
     return types[precision]
 
 
@@ -126,6 +128,19 @@ def computes_bf16() -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     return "avx512_bf16" in features or "amx_bf16" in features
+
+
+@cache
+def computes_fp16() -> bool:
+    """Whether this torch computes float16 on the CPU: 2.0 does not."""
+    import torch
+
+    one = torch.zeros(1, 1, 1, 1, dtype=torch.float16)
+    try:
+        torch.nn.functional.conv2d(one, one)
+    except RuntimeError:
+        return False
+    return True
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from half_help import HALVES
 from safetensors import safe_open
 
 from gpen_core import Catalog, load_network
@@ -55,7 +56,7 @@ def test_golden_output() -> None:
     assert np.abs(y - golden["y"]).max() <= 2e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALVES)
 def test_half_precision_is_close(dtype: torch.dtype) -> None:
     x = torch.zeros(1, 3, 256, 256)
     with torch.inference_mode():

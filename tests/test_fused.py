@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from half_help import HALVES, needs_fp16
 from test_network import CASES, seeded
 from torch import Tensor
 from torch.nn import functional as F
@@ -121,7 +122,7 @@ def near(whole: Tensor, half: Tensor) -> bool:
     return bool(difference.max() <= 0.03 and difference.mean() <= 0.004)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALVES)
 def test_half_precision_is_near_on_a_portrait(dtype: torch.dtype) -> None:
     portrait = torch.from_numpy(read_picture(EXAMPLE).pixels[32:288, 32:288]).permute(2, 0, 1)[None] * 2 - 1
     whole, half = load_network(LITE)(portrait), load_network(LITE, dtype=dtype)(portrait.to(dtype))
@@ -129,7 +130,7 @@ def test_half_precision_is_near_on_a_portrait(dtype: torch.dtype) -> None:
     assert near(whole, half)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize(("case", "placed"), [*((case, False) for case in CASES), ("256", True)])
 def test_half_precision_is_near_the_official_output(
     golden_folder: Path, recipe: ModuleType, case: str, placed: bool, dtype: torch.dtype
@@ -170,6 +171,7 @@ def test_strips_round_as_the_whole_does() -> None:
     assert (run_in_strips(fused, x, whole=32, strip=24) - fused(x)).abs().mean() <= 2e-4
 
 
+@needs_fp16
 def test_modulation_has_room_in_half_precision() -> None:
     """Styles that overflow float16 in the plain form; here they are brought to 1 before they meet an activation."""
     plain = lively(Architecture(64, 2, 0.25))
@@ -284,6 +286,7 @@ def test_other_errors_are_not_taken_for_it(small: FusedGenerator, monkeypatch: p
         run_network(small, face())
 
 
+@needs_fp16
 def test_values_that_are_no_numbers_are_computed_again(caplog: pytest.LogCaptureFixture) -> None:
     plain = lively(Architecture(64, 2, 0.25))
     fused = FusedGenerator(plain)

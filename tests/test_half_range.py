@@ -10,6 +10,7 @@ import official_like
 import pytest
 import torch
 from emulated_card import NAME, Card
+from half_help import needs_fp16
 from torch import Tensor
 
 from gpen_core.network.build import build_fused
@@ -82,6 +83,7 @@ def test_float16_stays_finite_and_near_where_the_official_form_overflows(card: C
             assert not near(exact, official_half), "a test of something that does not happen"
 
 
+@needs_fp16
 def test_channels_of_nothing_stay_nothing(official) -> None:
     """Their demodulation is 1e4 times the style: infinity in float16, and no number times nothing."""
     _, state, x = official

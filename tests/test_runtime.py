@@ -25,7 +25,30 @@ def test_auto_is_bfloat16_only_where_the_processor_has_it(native: bool, wanted: 
     monkeypatch.setattr(runtime, "computes_bf16", lambda: native)
     assert pick_dtype("auto", CPU) is wanted
     assert pick_dtype("auto", torch.device("meta")) is torch.float32
-    assert pick_dtype("fp32", CPU) is torch.float32 and pick_dtype("fp16", CPU) is torch.float16
+    assert pick_dtype("fp32", CPU) is torch.float32 and pick_dtype("fp16", torch.device("meta")) is torch.float16
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_torch_that_does_not_compute_fp16_on_the_processor_says_so(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.0; on a graphics card it does."""
+
+    def convolve(*_: object) -> None:
+        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
+
+    if not able:
+        monkeypatch.setattr(torch.nn.functional, "conv2d", convolve)
+    else:
+        monkeypatch.setattr(torch.nn.functional, "conv2d", lambda x, _: x)
+    runtime.computes_fp16.cache_clear()
+    try:
+        assert pick_dtype("fp16", torch.device("cuda")) is torch.float16
+        if able:
+            assert pick_dtype("fp16", CPU) is torch.float16
+        else:
+            with pytest.raises(SettingsError, match=r"fp16 is not available: .* use auto, or a newer torch"):
+                pick_dtype("fp16", CPU)
+    finally:
+        runtime.computes_fp16.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def _storages_are_told_apart() -> None:
         del kept
         kept = torch.empty(1000, device="meta")
         assert kept.numel() == 1000
-    if alive.peak != 8000:
+        told = alive.now == 4000  # torch 2.0 tells that it has ended while it is still there
+    if not told or alive.peak != 8000:
         pytest.skip("this torch does not tell when a storage ends")
 
 

@@ -117,7 +117,9 @@ def test_big_endian_files(tmp_path, zipped):
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
             for name in old.namelist():
                 data = old.read(name)
-                new.writestr(name, b"big" if name.endswith("byteorder") else data.replace(raw, turned))
+                if not name.endswith("byteorder"):
+                    new.writestr(name, data.replace(raw, turned))
+            new.writestr(f"{name.partition('/')[0]}/byteorder", b"big")  # torch 2.0 does not write it itself
         path.write_bytes(out.getvalue())
     else:
         data = path.read_bytes().replace(raw, turned).replace((3).to_bytes(8, "little"), (3).to_bytes(8, "big"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from half_help import HALVES
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -103,7 +104,7 @@ def test_placed_anew_it_has_the_form_of_the_new_place(plain: Generator) -> None:
     assert {parameter.device.type for parameter in place(network, "meta").parameters()} == {"meta"}
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALVES)
 def test_a_layer_that_is_cast_rounds_little_more(plain: Generator, dtype: torch.dtype) -> None:
     """What the whole network is bound to then is in test_fused."""
 
