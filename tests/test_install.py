@@ -130,7 +130,7 @@ def test_a_mirror_that_the_host_uses_is_used(host):
 
 def built(tmp_path, function: str) -> Path:
     """The result of setuptools' `function` on a copy of the project."""
-    pytest.importorskip("setuptools", minversion="64")
+    pytest.importorskip("setuptools", minversion="70.1")  # before that, it needs wheel as well
     for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "gpen_core", tmp_path / "gpen_core", ignore=shutil.ignore_patterns("__pycache__"))
