@@ -74,9 +74,11 @@ WIDTHS = """() => Object.keys(LiteGraph.registered_node_types).filter(type => ty
 
 # As the page does when a blueprint is chosen in its node library.
 BLUEPRINTS = """async () => {
-  const store = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s.get('subgraph');
+  const stores = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s;
+  const store = stores.get('subgraph');
+  const all = store.subgraphBlueprints ?? [...stores.get('nodeDef').blueprintNodeDefsByName.values()]; // page 1.58 has them there
   const queued = {};
-  for (const listed of store.subgraphBlueprints.filter(one => one.display_name.endsWith('(GPEN)'))) {
+  for (const listed of all.filter(one => one.display_name.endsWith('(GPEN)'))) {
     const blueprint = await store.getBlueprint(listed.name);
     app.graph.clear();
     const items = {nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs};

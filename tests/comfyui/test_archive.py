@@ -49,7 +49,7 @@ def files(archive):
 def test_only_what_runs_is_published(files):
     tops = {name.split("/")[0] for name in files}
     assert tops == {
-        *("__init__.py", "gpen_core", "nodes", "web", "locales", "example_workflows", "examples"),
+        *("__init__.py", "gpen_core", "nodes", "web", "locales", "example_workflows", "subgraphs", "examples"),
         *("pyproject.toml", "requirements.txt", "README.md", "CHANGELOG.md", "LICENSE"),
     }
     assert [name for name in files if name.startswith("examples/")] == ["examples/portrait.png"]
