@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import random
 import subprocess
 import sys
+import tarfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,16 +38,36 @@ def make_pictures(folder: Path, count: int) -> None:
         Image.new("RGB", (16, 16), (number % 256, number // 256, 7)).save(path)
 
 
-def killed_until_done(folder: Path, pictures: int, kills: int, *, workers: int = 1, seconds: float = 0.002, seed: int = 0) -> Figures:
-    """Runs a job in `folder` with `workers` processes at once; all are killed together, `kills` times, then it may end."""
+def make_archives(folder: Path, pictures: int, each: int) -> None:
+    """Archives of `each` such pictures, and a text beside every one of them."""
+    make_pictures(folder / "pictures", pictures)
+    every = sorted((folder / "pictures").rglob("*.png"))
+    for first in range(0, pictures, each):
+        with tarfile.open(folder / f"{first // each:04}.tar", "w") as archive:
+            for path in every[first : first + each]:
+                archive.add(path, path.name)
+                archive.addfile(tarfile.TarInfo(f"{path.stem}.txt"), io.BytesIO())
+
+
+def killed_until_done(
+    folder: Path, pictures: int, kills: int, *, workers: int = 1, seconds: float = 0.002, seed: int = 0, in_tars_of: int = 0
+) -> Figures:
+    """Runs a job in `folder` with `workers` processes at once; all are killed together, `kills` times, then it may end.
+
+    in_tars_of: so many pictures lie in each archive; what is counted are then archives.
+    """
     chance, figures = random.Random(seed), Figures()
     source, out, job = (folder / name for name in ("in", "out", "job"))
-    make_pictures(source, pictures)
+    if in_tars_of:
+        make_archives(source, pictures, in_tars_of)
+    else:
+        make_pictures(source, pictures)
+    inputs = source / "*.tar" if in_tars_of else source
     # A kill falls anywhere in the work that is left, or before it: while Python starts or the list is made.
     work = pictures * (seconds + 0.003) / workers
     before = seen(out)
     for kill in range(kills + 1):
-        command = [sys.executable, str(WORKER), str(job), str(source), str(out), str(seconds)]
+        command = [sys.executable, str(WORKER), str(job), str(inputs), str(out), str(seconds)]
         running = [subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") for _ in range(workers)]
         if kill < kills:
             if chance.random() < 0.8:
@@ -61,6 +84,8 @@ def killed_until_done(folder: Path, pictures: int, kills: int, *, workers: int =
         after = seen(out)
         figures.repeated.append(sum(after[name] != state for name, state in before.items()))
         before = after
+        if in_tars_of:  # what is there is whole, also right after a kill
+            figures.broken += sum(not has_all(source / name, out / name) for name in after)
     check(figures, JobFolder(job), source, out)
     return figures
 
@@ -73,7 +98,8 @@ def seen(out: Path) -> dict[str, tuple[int, int]]:
 
 def check(figures: Figures, folder: JobFolder, source: Path, out: Path) -> None:
     """Counts what is missing, what is there besides, and what is not the picture it should be."""
-    wanted = {path.relative_to(source).as_posix(): path for path in source.rglob("*.png")}
+    archives = {path.name: path for path in source.glob("*.tar")}
+    wanted = archives or {path.relative_to(source).as_posix(): path for path in source.rglob("*.png")}
     there = seen(out)
     figures.lost = len(wanted.keys() - there.keys())
     figures.doubled = len(there.keys() - wanted.keys())
@@ -82,7 +108,31 @@ def check(figures: Figures, folder: JobFolder, source: Path, out: Path) -> None:
     named = [Path(record["output"]).relative_to(out).as_posix() for record in records if record["error"] is None]
     figures.lost += len(wanted.keys() - set(named))
     figures.doubled += len(named) - len(set(named))
-    figures.broken = sum(not folder.is_done(shard) for shard in range(manifest.shards)) + len(records) - len(named)
+    figures.broken += sum(not folder.is_done(shard) for shard in range(manifest.shards)) + len(records) - len(named)
     for name in wanted.keys() & there.keys():
-        with Image.open(wanted[name]) as before, Image.open(out / name) as after:  # the stub leaves the last corner as it was
-            figures.broken += before.getpixel((15, 15)) != after.getpixel((15, 15)) or after.getpixel((0, 0)) != (255, 255, 255)
+        if archives:
+            before, after = list(members(wanted[name])), list(members(out / name))
+            figures.broken += [one for one, _ in before] != [one for one, _ in after]
+            pairs = [(a, b) for (member, a), (_, b) in zip(before, after, strict=False) if member.endswith(".png")]
+        else:
+            pairs = [(wanted[name].read_bytes(), (out / name).read_bytes())]
+        figures.broken += not all(is_restored(*pair) for pair in pairs)
+
+
+def has_all(source: Path, output: Path) -> bool:
+    try:
+        return [name for name, _ in members(source)] == [name for name, _ in members(output)]
+    except tarfile.TarError:
+        return False
+
+
+def members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            yield member.name, opened.extractfile(member).read()
+
+
+def is_restored(before: bytes, after: bytes) -> bool:
+    """Whether the stub made this of it, which leaves the last corner as it was."""
+    with Image.open(io.BytesIO(before)) as one, Image.open(io.BytesIO(after)) as other:
+        return one.getpixel((15, 15)) == other.getpixel((15, 15)) and other.getpixel((0, 0)) == (255, 255, 255)

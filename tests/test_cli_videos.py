@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 
 import numpy as np
@@ -43,14 +44,17 @@ def test_a_part_of_a_video(made, tmp_path, capsys, flags, frames):
 
 def test_a_video_in_a_job_shows_its_rate_and_what_is_left(made, tmp_path, capsys, monkeypatch):
     """Beside the bar of the inputs, which moves once a video. An input that is written meanwhile does not begin the bar anew."""
-    slow, write, calls = StubRestorer.__call__, batch.write_picture, []
+    slow, write, calls, half = StubRestorer.__call__, batch.write_picture, [], threading.Event()
 
     def restore(self, picture, *, faces=None):
         time.sleep(0.03)
+        if self.calls == 1 + FRAMES // 2:
+            half.set()
+            time.sleep(0.2)
         return slow(self, picture, faces=faces)
 
     def write_late(*given, **more):
-        time.sleep(0.1)
+        assert half.wait(30)
         return write(*given, **more)
 
     monkeypatch.setattr(StubRestorer, "__call__", restore)

@@ -13,7 +13,8 @@ from PIL import Image
 from stub_restorer import StubRestorer
 
 from gpen_core.batch.crops import crop
-from gpen_core.batch.tally import SAMPLE, SHOWN, SIZES, Tally
+from gpen_core.batch.histogram import SIZES
+from gpen_core.batch.tally import SAMPLE, SHOWN, Tally
 from gpen_core.faces.face import Face
 from gpen_core.pictures import from_array
 

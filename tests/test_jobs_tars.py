@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_help import picture, run, stub_restorers
+from job_kills import killed_until_done
 from job_worker import opened
 from PIL import Image
 from stub_restorer import StubRestorer
 
 from gpen_core.batch import tars
 from gpen_core.batch.check import problems_of
+from gpen_core.batch.histogram import SIZES
 from gpen_core.batch.job import JobFolder
 from gpen_core.batch.shards import restoring, run_shards
 from gpen_core.batch.tally import tally_of
@@ -270,9 +272,20 @@ def test_a_job_makes_only_the_archive_in_work_again(tmp_path):
     assert [record["error"] for record in records] == [None] * 3 and [record["tar"]["failed"] for record in records] == [0, 0, 1]
     tally = tally_of(folder, range(1))
     assert (tally.in_tars, tally.failed_in_tars, tally.faces, tally.without_faces) == (9, 1, {"restored": 8}, 0)
+    assert (sum(tally.sizes), sum(tally.scores)) == (8, 8)
+    del records[0]["tar"]["sizes"], records[0]["tar"]["scores"]  # as earlier versions wrote them
+    tally.add(records[0])
+    assert (tally.in_tars, sum(tally.sizes), len(tally.sizes)) == (12, 8, len(SIZES) + 1)
     assert [name for name, _ in tally.errors] == [f"{tmp_path / 'in' / '2.tar'}: 2-a.png"]
     problems = list(problems_of(folder, manifest))
     assert len(problems) == 1 and "1 pictures in it failed, first 2-a.png" in problems[0]
+
+
+def test_killed_at_any_moment_no_archive_is_lost_or_half(tmp_path):
+    """A few kills; `python -m tests.soak jobs` does fifty."""
+    figures = killed_until_done(tmp_path, 60, 2, seconds=0.01, seed=2, in_tars_of=20)
+    assert (figures.lost, figures.doubled, figures.broken) == (0, 0, 0)
+    assert figures.kills == 2 and max(figures.repeated) <= 1
 
 
 @pytest.mark.parametrize("harm", ["member lost", "order", "cut"])
@@ -299,7 +312,8 @@ def test_the_command_takes_archives(tmp_path, monkeypatch, capsys):
     code, out, err = run(capsys, "restore", shards(tmp_path), "-o", tmp_path / "out", "--json")
     inputs = json.loads(out)["inputs"]
     assert code == 0 and err == "" and [Path(one["output"]).name for one in inputs] == ["0.tar", "1.tar", "2.tar"]
-    assert inputs[0]["tar"] == {"members": 4, "pictures": 3, "kept": 0, "failed": 0, "faces": {"restored": 3}, "errors": []}
+    bars = {"sizes": [0, 0, 0, 3] + [0] * 11, "scores": [0] * 19 + [3]}
+    assert inputs[0]["tar"] == {"members": 4, "pictures": 3, "kept": 0, "failed": 0, "faces": {"restored": 3}, **bars, "errors": []}
     code, out, err = run(capsys, "restore", tmp_path / "in" / "0.tar", "-o", tmp_path / "b.tar")
     assert code == 0 and "3 pictures, 3 faces" in out and len(content(tmp_path / "b.tar")) == 4
     picture(tmp_path / "in" / "a.png")
@@ -308,7 +322,8 @@ def test_the_command_takes_archives(tmp_path, monkeypatch, capsys):
     code, out, err = run(capsys, "restore", tmp_path / "in" / "*.tar", "-o", tmp_path / "job-out", "--job", tmp_path / "job")
     assert code == 0 and "3 of 3 inputs done" in out
     assert JobFolder(tmp_path / "job").manifest().shards == 3  # so that three workers share three archives
-    assert "pictures in archives<td>9" in (tmp_path / "job" / "report.html").read_text("utf-8")
+    report = (tmp_path / "job" / "report.html").read_text("utf-8")
+    assert "pictures in archives<td>9" in report and report.count('text-anchor="middle">9</text>') == 2, "in both histograms"
     assert run(capsys, "job", "check", tmp_path / "job")[0] == 0
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from ..pictures import Picture, to_pil, write_picture
 from ..pictures.disk import whole_file
 from .crops import contact_sheet, pair
+from .histogram import SCORES, SIZES
 from .job import JobFolder, Manifest
-from .tally import ERRORS, SAMPLE, SCORES, SIZES, Tally, left_of, tally_of
+from .tally import ERRORS, SAMPLE, Tally, left_of, tally_of
 
 _SIDE = 160  # pixels of a face in a pair
 _SMALL = 96  # in the contact sheet

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from .histogram import count_face, no_scores, no_sizes
 from .job import JobFolder, Manifest
 
-SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # pixels: where a bar of the histogram ends; the last has no end
-SCORES = 20  # bars from 0 to 1
 SHOWN = 6  # pictures that changed the most, and the least
 ERRORS = 200
 SAMPLE = 240  # faces
@@ -31,8 +30,8 @@ class Tally:
     in_tars: int = 0  # pictures
     failed_in_tars: int = 0
     faces: dict[str, int] = field(default_factory=lambda: {})
-    sizes: list[int] = field(default_factory=lambda: [0] * (len(SIZES) + 1))
-    scores: list[int] = field(default_factory=lambda: [0] * SCORES)
+    sizes: list[int] = field(default_factory=no_sizes)
+    scores: list[int] = field(default_factory=no_scores)
     seconds: float = 0.0
     hours: float = 0.0
     bytes: int = 0
@@ -72,9 +71,7 @@ class Tally:
         for number, face in enumerate(record["faces"]):
             status = face.get("status", "found")
             self.faces[status] = self.faces.get(status, 0) + 1
-            size = size_of(face)
-            self.sizes[sum(size >= end for end in SIZES)] += 1
-            self.scores[min(SCORES - 1, int(face["score"] * SCORES))] += 1
+            count_face(face, self.sizes, self.scores)
             lot = int.from_bytes(blake2b(f"{record['input']}\n{number}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
             _keep(self._sample, (-lot, record["input"], number, record), SAMPLE)
         if "change" in record:
@@ -82,11 +79,13 @@ class Tally:
                 _keep(changes, (sign * record["change"], record["input"], record), SHOWN)
 
     def _add_tar(self, name: str, tar: dict[str, Any]) -> None:
-        """Adds an archive, of whose faces only the number is known."""
+        """Adds an archive, of whose faces only numbers are known."""
         self.in_tars += tar["pictures"]
         self.failed_in_tars += tar["failed"]
         for status, count in tar["faces"].items():
             self.faces[status] = self.faces.get(status, 0) + count
+        for mine, more in ((self.sizes, tar.get("sizes", ())), (self.scores, tar.get("scores", ()))):  # older records have none
+            mine[: len(more)] = [a + b for a, b in zip(mine, more, strict=False)]
         for member, error in tar["errors"][: max(0, ERRORS - len(self.errors))]:
             self.errors.append((f"{name}: {member}", error))
 
@@ -95,12 +94,6 @@ class Tally:
         self.hours += max(0.0, ended - begun) / 3600
         self.begun = begun if self.begun is None else min(begun, self.begun)
         self.ended = ended if self.ended is None else max(ended, self.ended)
-
-
-def size_of(face: dict[str, Any]) -> float:
-    """The shorter side of a face's box, in pixels."""
-    x0, y0, x1, y1 = face["box"]
-    return min(x1 - x0, y1 - y0)
 
 
 def _keep(heap: list[Any], item: tuple[Any, ...], most: int) -> None:

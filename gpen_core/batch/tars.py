@@ -22,6 +22,7 @@ from ..pictures import WRITE_SUFFIXES, decode_picture, encode_picture, is_pictur
 from ..pictures.disk import whole_file
 from ..progress import Progress
 from ..runtime import device_error
+from .histogram import count_face, no_scores, no_sizes
 
 if TYPE_CHECKING:
     from ..restore.restorer import FaceRestorer
@@ -66,13 +67,16 @@ class Member:
 @dataclass
 class TarResult:
     """What became of an archive. pictures: those that were looked at. kept: pictures that stay as they were, because their format cannot be
-    written. failed: those that stay because of an error. faces: how many, by status. errors: (member, error) of the first that failed."""
+    written. failed: those that stay because of an error. faces: how many, by status; sizes, scores: their histograms.
+    errors: (member, error) of the first that failed."""
 
     members: int = 0
     pictures: int = 0
     kept: int = 0
     failed: int = 0
     faces: Counter[str] = field(default_factory=lambda: Counter[str]())
+    sizes: list[int] = field(default_factory=no_sizes)
+    scores: list[int] = field(default_factory=no_scores)
     errors: list[tuple[str, str]] = field(default_factory=lambda: [])
 
     def to_json(self) -> dict[str, Any]:
@@ -208,6 +212,8 @@ def _restored(file: BinaryIO, member: Member, source: Path, result: TarResult, r
         is_same = restored.image.pixels.shape == picture.pixels.shape and bool((restored.image.pixels == picture.pixels).all())
         data = None if is_same else encode_picture(restored.image, label, quality)
         result.faces.update(face.status for face in restored.faces)
+        for face in restored.faces:
+            count_face(face.to_json(), result.sizes, result.scores)
         return data
     except Exception as error:  # a bug or lack of memory in one picture must not stop the others
         stop = device_error(error, restorer.options.device) or error

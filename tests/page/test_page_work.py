@@ -118,6 +118,18 @@ def test_one_bad_file_stops_no_other_and_names_no_folder(engine, portrait, tmp_p
     assert found.failed and "bad.png" in found.note and str(tmp_path) not in found.note
 
 
+def test_an_archive_is_refused_before_any_work_and_stops_no_other(engine, portrait, tmp_path, monkeypatch):
+    import tarfile
+
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as opened:
+        opened.add(portrait, "x.png")
+    monkeypatch.setattr("gpen_core.batch.run.restore_tar", lambda *given, **more: pytest.fail("it was opened"))
+    refused, other = work.restore(engine, [archive, portrait], OPTIONS, {}, tmp_path / "out", Job())
+    assert refused.failed and refused.file is None and refused.line == "a.tar: the page takes no archives; restore it on the command line."
+    assert not other.failed and [path.name for path in (tmp_path / "out").iterdir()] == [other.file.name]
+
+
 def test_a_bug_is_one_line(engine, portrait, monkeypatch, caplog):
     monkeypatch.setattr(work, "read_picture", lambda path: 1 / 0)
     found = work.find(engine, portrait, OPTIONS, Job())
