@@ -34,6 +34,16 @@ def encoded(image):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+class No:
+    """False, also where it is called."""
+
+    def __bool__(self):
+        return False
+
+    def __call__(self, *_, **__):
+        return False
+
+
 class StubbedModel(SimpleNamespace):
     """As much of a Stable Diffusion model as processing asks for while nothing is sampled; the forge_ ones and those below are Forge's."""
 
@@ -43,8 +53,8 @@ class StubbedModel(SimpleNamespace):
 
     def __getattr__(self, name):
         """Not a model of any kind that Forge Neo asks for."""
-        if name.startswith("is_"):
-            return False
+        if name.startswith(("is_", "use_")):
+            return No()
         raise AttributeError(name)
 
     def ema_scope(self):
