@@ -201,25 +201,30 @@ def _traced(trace: Any, work: Callable[[], Any]) -> None:
         sys.settrace(before)
 
 
-def one_fault(
-    world_: World, at: int | str, make: Callable[[], BaseException], *, line: bool = False, what: str = "", check: bool = True
-) -> str:
-    """One run with one fault. Returns how it ended: "raised" (that error), "told" (an error of ours), "went on", or "not reached"."""
+def one_fault(world_: World, at: int | str, make: Callable[[], BaseException], *, line: bool = False, check: bool = True) -> str:
+    """One run with one fault. Returns how it ended: "raised" (that error), "told" (an error of ours), "went on", "not reached", or
+    "ignored by Python" (it came while a generator was closed)."""
     restorer, error, ended = world_.restorer(), make(), "went on"
     what = f"{'line' if line else 'call'} {at}, {type(error).__name__}"
 
     def work() -> None:
         world_.check(world_.run(restorer, "out.png"), what)
 
+    ignored: list[Any] = []  # by Python, which closes a generator that nobody needs any more and lets no error out of that
+    hook, sys.unraisablehook = sys.unraisablehook, lambda told: ignored.append(told.exc_value is error)
     try:
         if not failing(work, at, error, line=line):
             ended = "not reached"
+        elif any(ignored):
+            ended = "ignored by Python"
     except GpenError:
         ended = "told"
     except BaseException as caught:
         ended = "raised"
         if caught is not error and caught.__cause__ is not error and caught.__context__ is not error:
             world_.lost.append(f"{what}: {type(error).__name__} became {type(caught).__name__}: {caught}")
+    finally:
+        sys.unraisablehook = hook
     if isinstance(error, KeyboardInterrupt) and ended in ("told", "went on"):
         world_.lost.append(f"{what}: an interrupt was swallowed")
     error.__traceback__ = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import PictureError
 from ..pixels import Pixels
 from .metadata import TextChunk, exif_of_size
+from .xmp import xmp_of_size
 
 AnyArray = NDArray[Any]
 
@@ -41,17 +42,19 @@ class Form:
     original: AnyArray | None = field(default=None, compare=False, repr=False)
 
     def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Form:
-        """The form after a change of size, each (width, height) in pixels: the same size in print, and EXIF that names the new one."""
+        """The form after a change of size, each (width, height) in pixels: the same size in print; EXIF and XMP name the new one."""
         if old == new:
             return self
         x, y = new[0] / old[0], new[1] / old[1]
         dpi = None if self.dpi is None else (self.dpi[0] * x, self.dpi[1] * y)
-        return replace(self, dpi=dpi, exif=None if self.exif is None else exif_of_size(self.exif, new, (x, y)))
+        exif = None if self.exif is None else exif_of_size(self.exif, new, (x, y))
+        return replace(self, dpi=dpi, exif=exif, text=xmp_of_size(self.text, new, (x, y)))
 
     def turned(self, size: tuple[int, int]) -> Form:
         """The form after a quarter turn to `size` (width, height)."""
         dpi = None if self.dpi is None else self.dpi[::-1]
-        return replace(self, dpi=dpi, exif=None if self.exif is None else exif_of_size(self.exif, size, turned=True))
+        exif = None if self.exif is None else exif_of_size(self.exif, size, turned=True)
+        return replace(self, dpi=dpi, exif=exif, text=xmp_of_size(self.text, size, turned=True))
 
 
 @dataclass

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # the plugins directly.
 MAX_PIXELS = 512 * 1024 * 1024
 MAX_FRAME_PIXELS = 64 * MAX_PIXELS  # all frames of an animation, of which only one is in memory
+_PIXELS_A_BYTE = 1 << 18  # of all frames; a still 4K film that repeats its picture in 40 bytes a frame has 200,000
 _most_pixels: ContextVar[int | None] = ContextVar("most_pixels", default=None)
 # Two plugins (WebP, TIFF) apply Pillow's limit themselves; OpenCV reads the pictures they refuse.
 TOO_BIG_FOR_PILLOW = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -40,12 +41,20 @@ class Decoded:
     form: dict[str, Any] = field(default_factory=lambda: {})
 
 
-def check_size(width: int, height: int, frames: int = 1) -> None:
-    """Raises PictureError for no pixels, more than MAX_PIXELS, or more than MAX_FRAME_PIXELS in all frames together."""
-    if frames > 1 and width * height * frames > MAX_FRAME_PIXELS:
+def check_frames(width: int, height: int, frames: int, size_bytes: int) -> None:
+    """Raises PictureError for more than MAX_FRAME_PIXELS in all frames together, or more than a file of so many bytes can mean.
+
+    The second is for files of some kilobytes that claim hours of work.
+    """
+    if frames > 1 and width * height * frames > min(MAX_FRAME_PIXELS, MAX_PIXELS + size_bytes * _PIXELS_A_BYTE):
         raise PictureError(
-            f"{frames} frames of {width}x{height} pixels are too many (the limit is {MAX_FRAME_PIXELS >> 20} megapixels in total)"
+            f"{frames} frames of {width}x{height} pixels are too many for a file of {size_bytes:,} bytes (the limit is "
+            f"{min(MAX_FRAME_PIXELS, MAX_PIXELS + size_bytes * _PIXELS_A_BYTE) >> 20} megapixels in total)"
         )
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises PictureError for no pixels, or more than MAX_PIXELS."""
     if width <= 0 or height <= 0:
         raise PictureError(f"the file is damaged (its size is {width}x{height})")
     most = _most_pixels.get() or MAX_PIXELS

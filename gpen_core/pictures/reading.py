@@ -7,19 +7,21 @@ import os
 import struct
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from ..errors import PictureError, shown
 from .form import AnyArray, Form, Picture, build
-from .libraries import Decoded, check_size, frames_by_pillow, from_pillow, load, open_image
+from .libraries import Decoded, check_frames, frames_by_pillow, from_pillow, load, open_image
 from .metadata import COMMENT, TextChunk, turn
 from .png import PNG_SIGNATURE, animated_part, decode_png
 from .tiff import decode_tiff, tiff_pages
-from .webp import decode_webp
+from .webp import decode_webp, webp_claim
+from .xmp import xmp_upright
 
 try:
     from PIL import AvifImagePlugin
@@ -70,9 +72,10 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]
     path = Path(path)
     with _explained(path):
         name, decode, data = _content(path)
+        check_frames(*_claim(name, data), len(data))  # before the first frame is decoded
         first = decode(data)
         frames = first.form.get("frames", 1)
-        check_size(first.array.shape[1], first.array.shape[0], frames)
+        check_frames(first.array.shape[1], first.array.shape[0], frames, len(data))
         if frames == 1:
             yield _picture(first.array, name, first), 0.0
         elif name == "TIFF":
@@ -88,8 +91,20 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[tuple[Picture, float]]
                 yield _picture(array, name, first), milliseconds
 
 
+def _claim(name: str, data: bytes) -> tuple[int, int, int]:
+    """(width, height, frames) that an animation's headers claim."""
+    if name == "WEBP":  # Pillow refuses large ones by a limit that belongs to the host
+        return webp_claim(data)
+    if name not in _ANIMATED:
+        return 0, 0, 1
+    image: Any = open_image(_ANIMATED[name], animated_part(data) if name == "PNG" else data)
+    return image.width, image.height, getattr(image, "n_frames", 1)
+
+
 def _picture(array: AnyArray, name: str, decoded: Decoded) -> Picture:
     upright, form = turn(array, decoded.orientation), Form(format=name, **decoded.form)
+    if decoded.orientation != 1:
+        form = replace(form, text=xmp_upright(form.text))
     return build(upright, form.turned((upright.shape[1], upright.shape[0])) if decoded.orientation >= 5 else form)
 
 

@@ -24,6 +24,14 @@ def webp_chunks(data: bytes, start: int = 12) -> Iterator[tuple[bytes, bytes]]:
         position += 8 + length + length % 2
 
 
+def webp_claim(data: bytes) -> tuple[int, int, int]:
+    """(width, height, frames) that a WebP claims to have; (0, 0, 1) for a still picture. Decodes nothing."""
+    if data[12:16] != b"VP8X" or len(data) < 30:
+        return 0, 0, 1
+    width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+    return width, height, sum(name == b"ANMF" for name, _ in webp_chunks(data))
+
+
 def decode_webp(data: bytes) -> Decoded:
     """Decodes the WebP `data`; the first frame of an animation. Raises PictureError if it is cut short or damaged."""
     if len(data) < 8 + int.from_bytes(data[4:8], "little"):

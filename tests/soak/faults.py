@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from faults import Fault, Spoiler, alive, calls, lines, one_fault, one_nan, world
 
-LINES = 1000  # that are interrupted, of several thousand
+LINES = 300  # that are interrupted, of several thousand
 
 
 def run(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
@@ -25,9 +25,11 @@ def run(given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
             for number in (0, len(names) // 2):  # what is made once, is made now
                 one_fault(made, number, Fault)
             before = alive()
-            for kind in (KeyboardInterrupt, Fault, MemoryError):
-                ended = Counter(one_fault(made, at, kind) for at in range(len(names)))
-                yield _told(f"{kind.__name__} at each of {len(names)} calls of {len(set(names))} functions", ended, made.lost)
+            kinds = (KeyboardInterrupt, Fault, MemoryError)
+            ended = Counter(one_fault(made, at, kinds[at % 3]) for at in range(len(names)))
+            yield _told(
+                f"an interrupt, an error or no memory at each of {len(names)} calls of {len(set(names))} functions", ended, made.lost
+            )
             count = lines(lambda: made.run(made.restorer(), "out.png"))
             chosen = rng.sample(range(count), min(LINES, count))
             ended = Counter(one_fault(made, at, KeyboardInterrupt, line=True) for at in chosen)
