@@ -62,6 +62,16 @@ def test_the_report_holds_everything_and_asks_no_network(tmp_path, finished):
     assert [attributes["height"] for tag, attributes in page.tags if tag == "rect"].count("120") == 2  # one bar of each histogram
 
 
+def test_the_page_fits_a_telephone(tmp_path, finished):
+    """Its width is the device's, empty bars at the ends are left out, and many bars move in a frame of their own."""
+    page = Page((tmp_path / "job" / "report.html").read_text("utf-8"))
+    assert ("meta", {"name": "viewport", "content": "width=device-width"}) in page.tags
+    frames = [number for number, (tag, attributes) in enumerate(page.tags) if attributes.get("class") == "wide"]
+    assert [page.tags[number + 1][0] for number in frames] == ["svg", "svg"]
+    assert [attributes["class"] for tag, attributes in page.tags if tag == "table"] == ["short", "short", "long", "long"]
+    assert "<32" in page.words and "<8" not in page.words and "0.95" in page.words and "0.90" not in page.words
+
+
 def test_a_report_of_an_unfinished_job_says_what_is_left(tmp_path, finished):
     next((tmp_path / "job" / "records").glob("*.done.jsonl")).unlink()
     code, out, _ = finished("report")

@@ -22,7 +22,11 @@ _STYLE = """
 body{font:15px/1.5 sans-serif;max-width:64em;margin:2em auto;padding:0 1em;color:#222}
 td,th{padding:.1em 1.2em .1em 0;text-align:left;vertical-align:top}
 h2{margin-top:1.6em}
-figure{display:inline-block;margin:0 1em 1em 0}
+figure{display:inline-block;vertical-align:top;margin:0 1em 1em 0}
+img{max-width:100%}
+.wide{overflow-x:auto}
+.long td{overflow-wrap:anywhere}
+@media(max-width:40em){.long td,.long th{display:block;padding:0}.long tr{display:block;margin-bottom:.6em}}
 figcaption{font-size:12px;max-width:320px;overflow-wrap:anywhere}
 code{overflow-wrap:anywhere}
 rect{fill:#3b6ea5}
@@ -50,7 +54,8 @@ def write_report(folder: JobFolder, manifest: Manifest, tally: Tally | None = No
 
 def _page(folder: JobFolder, manifest: Manifest, tally: Tally, left: int, only_found: bool) -> str:
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>GPEN job</title><style>{_STYLE}</style>",
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        f"<title>GPEN job</title><style>{_STYLE}</style>",
         f"<h1>Job {escape(folder.path.resolve().name)}</h1>",
         _table(_counts(manifest, tally, left)),
         "<h2>Faces</h2>",
@@ -72,9 +77,9 @@ def _page(folder: JobFolder, manifest: Manifest, tally: Tally, left: int, only_f
     if tally.errors:
         more = f" (the first {ERRORS})" if tally.failed + tally.failed_in_tars > ERRORS else ""
         rows = "".join(f"<tr><td><code>{escape(name)}</code><td>{escape(error)}" for name, error in tally.errors)
-        parts.append(f"<h2>Errors{more}</h2><table>{rows}</table>")
+        parts.append(f"<h2>Errors{more}</h2><table class=long>{rows}</table>")
     settings = sorted((name, str(value)) for name, value in manifest.settings.items())
-    parts.append(f"<h2>Settings</h2>{_table([*settings, ('weights (sha256)', manifest.weights)])}</html>")
+    parts.append(f"<h2>Settings</h2>{_table([*settings, ('weights (sha256)', manifest.weights)], 'long')}</html>")
     return "\n".join(parts)
 
 
@@ -100,17 +105,21 @@ def _counts(manifest: Manifest, tally: Tally, left: int) -> list[tuple[str, str]
         count = tally.done + tally.failed
         rows.append(("hours of all processes together", f"{tally.hours:,.3g}"))
         rows.append(("inputs an hour of one process", f"{count / tally.hours:,.0f}"))
-    rows.append(("outputs, GB", f"{tally.bytes / 1e9:,.3f}"))
-    return rows
+    return rows if manifest.settings.get("dry_run") else [*rows, ("outputs, GB", f"{tally.bytes / 1e9:,.3f}")]
 
 
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    return "<table>" + "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in rows) + "</table>"
+def _table(rows: Sequence[tuple[str, str]], kind: str = "short") -> str:
+    return f"<table class={kind}>" + "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in rows) + "</table>"
 
 
 def _histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
-    """Bars as SVG. `labels` are HTML."""
-    width, height, highest = 40, 120, max(1, *counts)
+    """Bars as SVG, from the first to the last that is not empty. `labels` are HTML."""
+    there = [number for number, count in enumerate(counts) if count]
+    if not there:
+        return ""
+    shown = slice(there[0], there[-1] + 1)
+    counts, labels = counts[shown], labels[shown]
+    width, height, highest = 48, 120, max(counts)
     bars: list[str] = []
     for number, (count, label) in enumerate(zip(counts, labels, strict=True)):
         tall = round(height * count / highest)
@@ -118,8 +127,10 @@ def _histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
         bars.append(f'<rect x="{x + 2}" y="{height + 16 - tall}" width="{width - 4}" height="{tall}"/>')
         bars.append(f'<text x="{x + width / 2}" y="{height + 30}" text-anchor="middle">{label}</text>')
         if count:
-            bars.append(f'<text x="{x + width / 2}" y="{height + 12 - tall}" text-anchor="middle">{count}</text>')
-    return f'<p>{escape(title)}</p><svg width="{width * len(counts)}" height="{height + 36}" role="img">{"".join(bars)}</svg>'
+            bars.append(f'<text x="{x + width / 2}" y="{height + 12 - tall}" text-anchor="middle">{count:,}</text>')
+    name = escape(title)
+    size = f'width="{width * len(counts)}" height="{height + 36}"'
+    return f'<p>{name}</p><div class=wide><svg {size} role="img" aria-label="{name}">{"".join(bars)}</svg></div>'
 
 
 def _figure(picture: Picture, name: str, change: float) -> str:
