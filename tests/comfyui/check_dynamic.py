@@ -78,7 +78,7 @@ def test_dynamic_models_beside_ours_stay_when_ours_goes(comfy, portrait, torch, 
     from comfy.utils import set_progress_bar_global_hook
 
     layer = torch.nn.Linear(4, 4)
-    other = dynamic(layer, load_device=torch.device(NAME, 0), offload_device=torch.device("cpu"))
+    other = dynamic(layer, load_device=there.model.patcher.load_device, offload_device=torch.device("cpu"))
     host.load_models_gpu([other], memory_required=0)
     assert [loaded.model for loaded in host.current_loaded_models] == [other]
     set_progress_bar_global_hook(lambda value, total, preview, node_id=None: preview is None or host.interrupt_current_processing())
