@@ -49,7 +49,7 @@ class StubRestorer:
                 result = error
             yield result
 
-    def sequence(self, frames, *, faces=None, stop=lambda: False):
+    def sequence(self, frames, *, faces=None, stop=lambda: False, trail=None):
         return self.each(frames, faces=faces)
 
     def __call__(self, picture, *, faces=None):

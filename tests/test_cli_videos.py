@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -17,6 +18,7 @@ from video_files import FRAMES, make_video, read_video
 from gpen_core.batch import run as batch
 from gpen_core.batch.job import JobFolder
 from gpen_core.cli.console import Bars
+from gpen_core.video import parts
 from gpen_core.video.codecs import CODECS
 
 av = pytest.importorskip("av")
@@ -147,3 +149,47 @@ def test_a_job_begun_before_there_were_these_flags_goes_on(made, tmp_path, capsy
     assert run(capsys, "restore", tmp_path / "in", "-o", tmp_path / "out", "--job", tmp_path / "job", *LITE)[0] == 0
     manifest = JobFolder(tmp_path / "job").manifest()
     assert manifest is not None and not {"trim", "codec"} & manifest.settings.keys()
+
+
+# --- a video that was stopped -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_the_same_command_goes_on_where_it_was_stopped(made, tmp_path, capsys, monkeypatch, job):
+    monkeypatch.setattr(parts, "SEGMENT", 4)
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in" / "v.mp4")
+    folder = tmp_path / "out" / ".v.mp4.parts"
+
+    def command(*more: object, stop_at: int = 99) -> tuple[int, str, str]:
+        def stopped(self, picture, *, faces=None):
+            if self.calls == stop_at:
+                raise KeyboardInterrupt
+            return call(self, picture, faces=faces)
+
+        call = StubRestorer.__call__
+        with monkeypatch.context() as patch:
+            patch.setattr(StubRestorer, "__call__", stopped)
+            jobs = ["--job", tmp_path / "job"] if job else []
+            return run(capsys, "restore", tmp_path / "in", "-o", tmp_path / "out", *LITE, "--steady", "0", *jobs, *more)
+
+    code, out, err = command(stop_at=10)
+    assert (code, out) == (130, "") and err.endswith("gpen: interrupted\n") and folder.is_dir()
+    assert f"the first 8 frames are kept in {folder}; run the same again, and it goes on after them" in err
+    code, out, err = command(stop_at=3)
+    assert code == 130 and made[-1].calls == 3 and "goes on after the first 8 frames" in err
+    code, _, err = command("--job-restart" if job else "--video-restart", stop_at=6)
+    assert code == 130 and made[-1].calls == 6 and "the first 4 frames are kept" in err and "goes on after the first" not in err
+    code, out, err = command("--json")
+    assert code == 0 and made[-1].calls == FRAMES - 4 and not folder.exists() and err.count("\n") == 1
+    found = next(JobFolder(tmp_path / "job").records(0)) if job else json.loads(out)["inputs"][0]
+    assert (found["frames"], found["frames_resumed"], len(found["faces"])) == (FRAMES, 4, FRAMES)
+    assert len(read_video(tmp_path / "out" / "v.mp4").times) == FRAMES
+    if not job:
+        old = folder.with_name(".old.mp4.parts")  # of no use, and unchanged for a day
+        old.mkdir()
+        os.utime(old, (1, 1))
+        assert command("--overwrite")[0] == 0 and not old.exists()
+        folder.mkdir()  # a kill after the video had its name
+        (folder / "done").touch()
+        assert command("--skip-existing")[0] == 0 and not folder.exists()

@@ -143,6 +143,7 @@ def test_workers_do_the_whole_job_together(tmp_path, capsys, monkeypatch):
     assert code == 1 and (told["done"], told["failed"], told["left"]) == (25, 1, 0)
     assert "".join([*errors, err]).count("\n") == 1 and "bad.png" in "".join([*errors, err])  # only the first process says it
     assert [made[0].calls, made[1].calls] == [15, 10] and not any("--job-restart" in command for command in ran)
+    assert all("--video-restart" in command for command in ran)
     assert run(capsys, *given, "--workers", "2", "--overwrite")[0] == 1 and len(ran) == 2  # nothing is left: none is started
 
 

@@ -212,3 +212,39 @@ def test_tiny_pictures_have_a_scene_and_a_look() -> None:
     assert not is_cut(scene_of(tiny), scene_of(tiny))
     one = look_of(FACE, tiny)
     assert one is not None and alike(one, None) == 0.0
+
+
+# --- a run that goes on -----------------------------------------------------------------------------------------------------------------
+
+
+def test_who_begins_later_and_knows_the_tracks_of_the_first_frames_finds_what_the_whole_finds() -> None:
+    """A face that is so fast that only its speed tells where it is, beside one that comes and goes."""
+    still, rng, place = scene(5, (200, 1300)), np.random.default_rng(3), 60
+    frames, faces = [], []
+    for t in range(30):
+        place += min(22, 6 + 6 * t)
+        frames.append(np.concatenate([np.roll(still, place, axis=1), still]))
+        here = FACE.landmarks - (FACE.centre[0], 0) + (place, 0)
+        two = [face_from(points + rng.normal(0, 0.3, (5, 2))) for points in (FACE.landmarks + np.array((400, 200)), here)]
+        faces.append(two if t % 4 in (1, 2) else two[1:])
+
+    def found(first: int, known: dict[int, Sequence[int]]) -> tuple[list[list[Followed]], list[Sequence[int]]]:
+        tracker, followed, numbers = Tracker(1.0), [], []
+        for t in range(first, 30 + REACH):
+            if t < 30:
+                numbers.append(tracker.see(t, faces[t], frames[t], known.get(t)))
+            if t - REACH >= first:
+                n = t - REACH
+                followed.append(tracker.faces(n, faces[n], lambda n=n: frames[n]))
+        return followed, numbers
+
+    whole, numbers = found(0, {})
+    assert len({number for each in numbers for number in each}) == 2 and sum(map(len, whole)) > sum(map(len, faces))
+    known = {t: numbers[t] for t in range(5, 5 + REACH + GAP + 5)}
+    later, again = found(5, known)
+    assert again == numbers[5:]
+    for one, other in zip(later[REACH + GAP :], whole[5 + REACH + GAP :], strict=True):
+        assert [f.track for f in one] == [f.track for f in other]
+        assert all(np.array_equal(a.face.landmarks, b.face.landmarks) for a, b in zip(one, other, strict=True))
+    _, alone = found(5, {})
+    assert len({number for each in alone for number in each}) > 10

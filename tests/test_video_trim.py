@@ -15,9 +15,9 @@ from video_files import FRAMES, make_video, read_video
 
 from gpen_core.errors import PictureError, SettingsError
 from gpen_core.progress import Progress
+from gpen_core.video.reading import Reading
 from gpen_core.video.restore import restore_video
 from gpen_core.video.span import Cut, Span
-from gpen_core.video.work import Work
 
 av = pytest.importorskip("av")
 LONG = 75  # frames of 0.04 s, a key frame every 15: three seconds
@@ -210,14 +210,14 @@ def test_variable_rates_keep_their_times(tmp_path):
 def test_what_comes_before_and_after_is_not_decoded(tmp_path, monkeypatch):
     source = long_video(tmp_path / "a.mp4")
     seen: list[Fraction] = []
-    decoded = Work._decoded
+    decoded = Reading._decoded
 
     def noted(self, decode):
         frames = decoded(self, decode)
         seen.extend(frame.pts * frame.time_base for frame in frames)
         return frames
 
-    monkeypatch.setattr(Work, "_decoded", noted)
+    monkeypatch.setattr(Reading, "_decoded", noted)
     read: list[Fraction] = []
     ends_with = Cut.ends_with
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class JobResult:
     """The result of a job. output: the written file, or None. faces: `FaceResult.to_json()` of each face, with its frame number for
     videos and animations (page number for multi-page TIFFs). frames: number of frames or pages. cut: the video is cut short.
-    frames_failed: frames of a video that could not be restored and are unchanged.
+    frames_failed: frames of a video that could not be restored and are unchanged. frames_resumed: those that an earlier run had restored.
     tar: what became of the members of an archive. skipped: the output already existed. failure: the exception behind `error`, if any."""
 
     job: Job
@@ -34,6 +34,7 @@ class JobResult:
     frames: int | None = None
     cut: bool = False
     frames_failed: int = 0
+    frames_resumed: int = 0
     tar: TarResult | None = None
     skipped: bool = False
     error: str | None = None
@@ -56,6 +57,7 @@ class JobResult:
         if self.frames is not None and self.job.kind == "video":
             values["cut"] = self.cut
             values["frames_failed"] = self.frames_failed
+            values["frames_resumed"] = self.frames_resumed
             values["frames_kept"] = len({face["frame"] for face in self.faces if face["status"] == "kept"})
         if self.tar is not None:
             values["tar"] = self.tar.to_json()

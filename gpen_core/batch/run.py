@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError, PictureError, SettingsError, describe
 from ..pictures import Form, Picture, check_frames, frame_file, read_frames, read_picture, write_picture
@@ -18,6 +18,7 @@ from ..pictures.disk import remove_abandoned_parts
 from ..progress import Progress
 from ..runtime import pick_device
 from ..video.codecs import DEFAULT
+from ..video.parts import forget_finished, remove_abandoned
 from ..video.restore import CRF, restore_video
 from .outcome import JobResult, exit_code, faces_in, is_settled, note_failure
 from .overlap import about, overlapped
@@ -46,6 +47,8 @@ def run_batch(
     video_on_card: bool = False,
     trim: str | None = None,
     codec: str = DEFAULT,
+    resume: bool = False,
+    restart: bool = False,
     faces_dir: Path | None = None,
     progress: Progress | None = None,
     started: Callable[[Job], None] = lambda job: None,
@@ -55,7 +58,7 @@ def run_batch(
 
     overwrite: replace existing outputs; skip_existing: skip them (an existing output is complete, because files appear whole);
     otherwise an existing output is an error of that job, before any work. The picture is written last, so if it exists, its sheet and
-    faces do too. quality: for JPEG and WebP. crf to codec: for videos (see restore_video). faces_dir: folder for each
+    faces do too. quality: for JPEG and WebP. crf to restart: for videos (see restore_video). faces_dir: folder for each
     face before and after. progress: receives the frames of videos and animations. started: called when each job starts. written: called
     in the writing thread as soon as a job with work has its files or its error, in order; restored: None for videos, animations, errors.
     Raises the errors of `restorer.prepare()`, before the first job that has work. A job that fails because its device stopped working is
@@ -66,7 +69,8 @@ def run_batch(
     one alone, plus the bytes of two files. `seconds` of a result counts its own work, even parallel to others. After an interrupt or a
     closed iterator, restored pictures are written before the threads end.
     """
-    run = _Run(restorer, overwrite, skip_existing, quality, crf, video_on_card, trim, codec, faces_dir, progress, started, written)
+    videos = {"crf": crf, "on_card": video_on_card, "trim": trim, "codec": codec, "resume": resume, "restart": restart}
+    run = _Run(restorer, overwrite, skip_existing, quality, videos, faces_dir, progress, started, written)
     for done in overlapped(_Restoration(job, run) for job in jobs):
         if not done.is_left_out:
             yield done.result
@@ -80,10 +84,7 @@ class _Run:
     overwrite: bool
     skip_existing: bool
     quality: int
-    crf: int
-    video_on_card: bool
-    trim: str | None
-    codec: str
+    videos: dict[str, Any]
     faces_dir: Path | None
     progress: Progress | None
     started: Callable[[Job], None]
@@ -127,6 +128,8 @@ class _Restoration:
             return False
         self.run.started(self.job)
         if self._is_settled():
+            if self.job.kind == "video" and self.job.target is not None:
+                forget_finished(self.job.target)
             return False
         self.run.restorer.prepare()
         _tidy(self.run.tidied, self.job.target, self.run.faces_of(self.job))
@@ -156,14 +159,11 @@ class _Restoration:
                     self.job.target,
                     run.restorer,
                     overwrite=self.overwrite,
-                    crf=run.crf,
                     progress=run.progress,
-                    on_card=run.video_on_card,
-                    trim=run.trim,
-                    codec=run.codec,
+                    **run.videos,
                 )
                 result.output, result.scale, result.faces, result.frames = self.job.target, video.scale, video.faces, video.frames
-                result.cut, result.frames_failed = video.cut, video.kept
+                result.cut, result.frames_failed, result.frames_resumed = video.cut, video.kept, video.resumed
                 return
             if self.job.kind == "tar":
                 result.tar = restore_tar(
@@ -269,6 +269,7 @@ def _tidy(done: set[Path], *paths: Path | None) -> None:
     """Removes leftovers of killed runs in the folders of `paths`, once per folder and run."""
     for folder in {path.parent for path in paths if path is not None} - done:
         remove_abandoned_parts(folder)
+        remove_abandoned(folder)
         done.add(folder)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DeviceError, PictureError
 from ..pictures import read_frames
+from ..pictures.disk import flush
 from ..progress import Progress
 from ..replacing import replace
 from .job import JobFolder, JobStoppedError, Manifest, now, whole_lines
@@ -32,13 +33,18 @@ Work = Callable[[Iterator[Job], "Records"], Generator[JobResult, None, None]]
 
 
 def restoring(
-    restorer: FaceRestorer, settings: dict[str, Any], progress: Progress | None = None, started: Callable[[Job], None] = lambda job: None
+    restorer: FaceRestorer,
+    settings: dict[str, Any],
+    progress: Progress | None = None,
+    started: Callable[[Job], None] = lambda job: None,
+    *,
+    restart: bool = False,
 ) -> Work:
-    """The work of restoring, with a job's settings. progress, started: as in run_batch()."""
+    """The work of restoring, with a job's settings. progress, started: as in run_batch(). restart: begins videos anew."""
     faces_dir = settings["faces_dir"]
     more: dict[str, Any] = {name: settings[name] for name in ("overwrite", "skip_existing", "quality", "crf", "video_on_card")}
     more.update({name: settings[name] for name in ("trim", "codec") if name in settings})
-    more.update(progress=progress, started=started)
+    more.update(progress=progress, started=started, resume=True, restart=restart)
 
     def work(jobs: Iterator[Job], records: Records) -> Generator[JobResult, None, None]:
         yield from run_batch(jobs, restorer, **more, faces_dir=None if faces_dir is None else Path(faces_dir), written=records.add)
@@ -180,7 +186,7 @@ class Records:
         }
         if result.output is not None:
             if not result.skipped:
-                _flush(result.output)
+                flush(result.output)
             record["bytes"] = result.output.stat().st_size
         if restored is not None and restored.crops:
             record["change"] = round(_change(restored), 4)
@@ -205,14 +211,3 @@ def _is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _flush(path: Path) -> None:
-    """Makes sure that a file, and its name in the folder, outlast a power cut."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    if os.name == "posix":  # elsewhere a folder cannot be flushed; nor can some network folders
-        handle = os.open(path.parent, os.O_RDONLY)
-        with suppress(OSError):
-            os.fsync(handle)
-        os.close(handle)

@@ -155,7 +155,8 @@ class Bars:
         if self._steps is None or what != self._what:  # face detection comes before the faces
             self._close_steps()
             self._what = what
-            self._steps = self._bar(total, what if what in (unit, "MB") else "step", self._console.input[-40:])
+            before = done if done > 1 else 0  # of an earlier run
+            self._steps = self._bar(total, what if what in (unit, "MB") else "step", self._console.input[-40:], before)
         self._steps.update(done - self._steps.n)
 
     def close(self) -> None:

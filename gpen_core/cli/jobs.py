@@ -114,7 +114,9 @@ def _work(
         if bars is not None:
             announce(job, bars)
 
-    work = finding(restorer) if arguments.dry_run else restoring(restorer, manifest.settings, bars and bars.frames, started)
+    restart = arguments.job_restart or arguments.video_restart
+    frames = None if bars is None else bars.frames
+    work = finding(restorer) if arguments.dry_run else restoring(restorer, manifest.settings, frames, started, restart=restart)
     run_shards(folder, manifest, shards, work, finished=finished)
 
 
@@ -134,7 +136,7 @@ def _begun_at(shards: range, worker: int, workers: int) -> list[int]:
 
 def worker_commands(arguments: argparse.Namespace) -> list[list[str]]:
     """This command once for each worker, with a device of its own."""
-    given = [word for word in arguments.argv if word != "--job-restart"]
+    given = ["--video-restart" if word == "--job-restart" else word for word in arguments.argv]  # the list is made
     end = given.index("--") if "--" in given else len(given)
     devices = devices_of(arguments.workers, arguments.device or "auto")
     return [
@@ -232,7 +234,11 @@ def _opened(folder: JobFolder, arguments: argparse.Namespace, settings: dict[str
 
 def _forget(folder: JobFolder, arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
-    if not (arguments.overwrite or arguments.skip_existing) and out.is_dir() and any(out.iterdir()):
+    if (
+        not (arguments.overwrite or arguments.skip_existing)
+        and out.is_dir()
+        and not all(path.name.startswith(".") for path in out.iterdir())
+    ):
         raise SettingsError(f"{out} has files already: with --job-restart say --overwrite or --skip-existing, or choose another folder")
     if arguments.shard != (0, 1):
         raise SettingsError("--job-restart cannot go with --shard, as every machine would restart the job; use it once, with --list-only")

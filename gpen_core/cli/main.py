@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--trim", type=_span, metavar="START-END", help=text)
     restore.add_argument("--codec", choices=CODECS, default=DEFAULT, help=f"codec of videos (default: {DEFAULT}; ffv1 is lossless)")
     restore.add_argument("--video-on-card", action="store_true", help="decode and encode videos on an NVIDIA card, if it can")
+    text = "begin videos anew, without what a run that was stopped has left of them"
+    restore.add_argument("--video-restart", action="store_true", help=text)
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
     restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")
     _add_job(restore)

@@ -25,6 +25,17 @@ def part_beside(target: Path) -> Path:
     return target.with_name(f".{uuid.uuid4().hex}.part")
 
 
+def flush(path: Path) -> None:
+    """Makes sure that a file, and its name in the folder, outlast a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    if os.name == "posix":  # elsewhere a folder cannot be flushed; nor can some network folders
+        handle = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):
+            os.fsync(handle)
+        os.close(handle)
+
+
 def remove_abandoned_parts(folder: Path) -> None:
     """Removes files that a killed run left in the folder: named by `part_beside` and unchanged for a day."""
     oldest = time.time() - _ABANDONED

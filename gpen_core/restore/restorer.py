@@ -37,6 +37,7 @@ from .person import Person
 from .results import RestoreResult
 from .sequence import Steps, restore_sequence
 from .together import Begun, compose_each
+from .trail import Trail
 
 if TYPE_CHECKING:
     from ..network.fused import Network
@@ -259,13 +260,19 @@ class FaceRestorer:
         return iter(outcome, None)  # no generator: its variables would keep pictures alive
 
     def sequence(
-        self, frames: Iterable[Any], *, faces: Iterable[Sequence[Face]] | None = None, stop: Callable[[], bool] = lambda: False
+        self,
+        frames: Iterable[Any],
+        *,
+        faces: Iterable[Sequence[Face]] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        trail: Trail | None = None,
     ) -> Iterator[RestoreResult | Exception]:
         """each() for pictures that follow each other: faces are steadied over time by the setting `steady` (0, or `aligned`: as each()).
 
         Looks ahead: takes up to 12 frames more than each() before the first result, fewer if they are large (together at most 64
         megapixels, held as they were given). Pictures that show different scenes have no effect on each other. stop: once it is true, no
         other frame is begun; the results of those that were taken but not begun are missing at the end.
+        trail: which faces are one, kept from frame to frame and known of the first, where a run goes on with its predecessor's frames.
         """
         o = self.options
         if o.steady == 0 or o.aligned:
@@ -281,7 +288,7 @@ class FaceRestorer:
 
         steps = Steps(self._choose, self._composition, self._make, lambda: run.batch_size(self.loaded_network), finish)
         most = 0 if o.faces.strip() else o.max_faces or float("inf")  # numbers mean the faces that the detector finds
-        return restore_sequence(frames, faces, steps, o.steady, self.progress, most_faces=most, stop=stop)
+        return restore_sequence(frames, faces, steps, o.steady, self.progress, most_faces=most, stop=stop, trail=trail)
 
     def _begin(self, picture: Any, faces: Sequence[Face] | None) -> Begun[RestoreResult]:
         source = picture if isinstance(picture, Picture) else from_array(picture)

@@ -26,6 +26,7 @@ from .compose import Composition
 from .grain import Sample, least, noise_between
 from .results import RestoreResult
 from .together import compose_each
+from .trail import Trail
 
 # Frames that wait are held as they were given (of a video: 3 or 6 bytes a pixel), together no more than this; new faces as float32.
 MOST_PIXELS = 64_000_000
@@ -53,13 +54,15 @@ def restore_sequence(
     *,
     most_faces: float = float("inf"),
     stop: Callable[[], bool] = lambda: False,
+    trail: Trail | None = None,
 ) -> Iterator[RestoreResult | Exception]:
     """Yields the result of every frame, or its error, in their order. faces: of each frame; then none is looked for, and none filled in.
 
     most_faces: no gap is filled in frames that have as many. stop: once it is true, no other frame is begun, and the results end early.
     If `frames` raises one of PICTURE_ERRORS, that is raised after the frames before it.
+    trail: receives which faces are one, and may know it of the first frames.
     """
-    following = _Following(frames, faces, steps.choose, strength, 0 if faces is not None else most_faces)
+    following = _Following(frames, faces, steps.choose, strength, 0 if faces is not None else most_faces, trail)
     making = compose_each(map(_begun(steps, progress), _until(stop, following.each())), steps.make, steps.at_once, progress)
     yield from _Steadying(making, following, strength, steps.finish).each()
 
@@ -98,7 +101,9 @@ class _Following:
         choose: Callable[[Pixels], Sequence[Face]],
         strength: float,
         most_faces: float,
+        trail: Trail | None,
     ) -> None:
+        self._trail = trail or Trail()
         self._frames, self._faces = iter(frames), None if faces is None else iter(faces)
         self._choose, self._strength, self._most_faces = choose, strength, most_faces
         self._tracker: tracks.Tracker | None = None
@@ -125,6 +130,7 @@ class _Following:
             raise broken
 
     def _seen(self, number: int, given: Any) -> _Seen | Exception:
+        known, numbers = self._trail.expected(), None
         chosen = None if self._faces is None else next(self._faces)
         try:
             pixels = picture_of(given).pixels
@@ -134,9 +140,11 @@ class _Following:
                 self.ahead = max(0, min(tracks.REACH, held - 1 - self.steadied))
                 self._tracker = tracks.Tracker(self._strength, self.ahead)
             faces = self._choose(pixels) if chosen is None else chosen
-            self._tracker.see(number, faces, pixels)
+            numbers = self._tracker.see(number, faces, pixels, known if known is not None and len(known) == len(faces) else None)
         except PICTURE_ERRORS as error:
             return error
+        finally:
+            self._trail.note(numbers)
         return _Seen(number, given, faces)
 
     def _settled(self, one: _Seen | Exception) -> _Seen | Exception:

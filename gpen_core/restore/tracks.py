@@ -84,25 +84,31 @@ class Tracker:
         self._scene: Scene | None = None
         self._next = 0
 
-    def see(self, frame: int, faces: Sequence[Face], pixels: Pixels) -> None:
-        """Takes the next frame's faces. pixels: (H, W, 3) float32 RGB 0..1."""
+    def see(self, frame: int, faces: Sequence[Face], pixels: Pixels, known: Sequence[int] | None = None) -> Sequence[int]:
+        """Takes the next frame's faces. pixels: (H, W, 3) float32 RGB 0..1. Returns the numbers of their tracks; known: these are they."""
         scene = scene_of(pixels)
         cut = self._scene is not None and is_cut(self._scene, scene)
         self._scene = scene
         for track in self._tracks:
             track.ended = track.ended or cut or frame - track.last > GAP + 1
         looks = [look_of(face, pixels) for face in faces]
-        mine = self._matched(frame, faces, looks)
+        mine = self._matched(frame, faces, looks) if known is None else self._known(known)
         for index, face in enumerate(faces):
             track, look = mine.get(index), looks[index]
             if track is None:
-                track = _Track(self._next, look)
+                track = _Track(self._next if known is None else known[index], look)
                 self._tracks.append(track)
-                self._next += 1
+                self._next = max(self._next, track.number) + 1
             elif track.look is not None and look is not None:
                 track.steps[frame] = step_between(track.look, look)
             track.seen[frame], track.look = face, look
             self._numbers.setdefault(frame, []).append(track.number)
+        self._tracks.sort(key=lambda track: track.number)  # they may be known in another order
+        return tuple(self._numbers.get(frame, ()))
+
+    def _known(self, numbers: Sequence[int]) -> dict[int, _Track]:
+        tracks = {track.number: track for track in self._tracks}
+        return {index: tracks[number] for index, number in enumerate(numbers) if number in tracks}
 
     def _matched(self, frame: int, faces: Sequence[Face], looks: Sequence[Look | None]) -> dict[int, _Track]:
         """The tracks that faces belong to, by the faces' positions: the nearest first."""

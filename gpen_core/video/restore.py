@@ -10,18 +10,21 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatureMissingError, OutputExistsError, PictureError, SettingsError
+from ..options import RestoreOptions
 from ..pictures.disk import part_beside
 from ..progress import Progress
 from ..replacing import replace
+from ..weights.sums import sha256_of
 from . import card
 from .codecs import DEFAULT, check_codec, check_encoder
 from .cut import CUT, is_cut_short
+from .parts import MisfitError, Parts, Start, forget_finished
 from .restored import VideoResult
 from .span import Span, check_span
 from .work import Work
@@ -68,6 +71,8 @@ def restore_video(
     on_card: bool = False,
     trim: str | None = None,
     codec: str = DEFAULT,
+    resume: bool = False,
+    restart: bool = False,
 ) -> VideoResult:
     """Restores all frames of a video; the target appears whole or not at all.
 
@@ -75,7 +80,9 @@ def restore_video(
     remaining frames are written unchanged. on_card: decode and encode on an NVIDIA card; what it cannot do, the CPU does, and the log says
     so. trim: START-END (see `Span.parse`): only these frames are restored and written, with their sound and subtitles. codec: of CODECS;
     crf is on its encoder's own scale. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
-    and the result says so. Raises PictureError, SettingsError or FeatureMissingError.
+    and the result says so. resume: keeps what is done in a folder beside the target (`parts`), and goes on where an earlier call with the
+    same source, settings and weights was killed. restart: the same, but forgets what an earlier one left.
+    Raises PictureError, SettingsError or FeatureMissingError.
     """
     source, target = Path(source), Path(target)
     if not 0 <= crf <= 51:
@@ -87,34 +94,92 @@ def restore_video(
     if target.suffix.lower() not in _MUXERS:
         raise PictureError(f"cannot write the video {target}: its name must end with {', '.join(_MUXERS)}")
     if target.exists() and not overwrite:
+        forget_finished(target)
         raise OutputExistsError(target)
     chosen = check_codec(codec, target)
     check_encoder(av, chosen)
     if span is not None:
         check_span(av, source, span)
     restorer.prepare()
-    part = part_beside(target)
-    try:
+    told = progress or Progress()
+
+    def made(place: Callable[[], Path], parts: Parts | None = None, start: Start | None = None) -> tuple[VideoResult, Path]:
+        """The result, and the whole video under a temporary name."""
         with _opened(av, source, on_card) as reading, chosen.silent():
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
+                part = place()
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
-                    work = Work(av, source, reading, writing, restorer, crf, progress or Progress(), on_card, chosen, span)
-                    result = work.run()
+                    work = Work(av, source, reading, writing, restorer, crf, told, on_card, chosen, span, parts, start)
+                    return work.run(), part
             except OSError as error:  # FFmpeg's disk errors are OSErrors too
-                raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
+                raise _cannot_write(target, error) from error
             except av.FFmpegError as error:
                 raise PictureError(f"cannot create the video {target} from {source}: {error}") from error
+
+    def check_free() -> None:
         # The source is closed before: it may be the target, and Windows replaces no open file.
         if target.exists() and not overwrite:  # another program wrote it meanwhile
             raise OutputExistsError(target)
+
+    if resume or restart:
+        codes = {"crf": crf, "codec": codec, "trim": None if span is None else str(span), "video_on_card": on_card}
+        return _made_in_parts(target, made, check_free, lambda: _identity(source, restorer, codes), restart)
+    part = part_beside(target)
+    try:
+        result, _ = made(lambda: part)
+        check_free()
         try:
             replace(part, target)
         except OSError as error:
-            raise PictureError(f"cannot write the video {target}: {error.strerror or error}") from error
+            raise _cannot_write(target, error) from error
     finally:  # also after Ctrl-C; after success there is nothing left to remove
         part.unlink(missing_ok=True)
     return result
+
+
+def _made_in_parts(
+    target: Path,
+    made: Callable[[Callable[[], Path], Parts, Start | None], tuple[VideoResult, Path]],
+    check_free: Callable[[], None],
+    identity: Callable[[], dict[str, Any]],
+    restart: bool,
+) -> VideoResult:
+    """Makes the video in parts that are kept, from where an earlier run ended."""
+    with Parts(target, identity).held() as parts:
+        try:
+            if restart:
+                parts.clear()
+            for start in parts.starts():
+                with suppress(MisfitError):
+                    result, whole = made(parts.whole, parts, start)
+                    check_free()
+                    parts.finish(whole)
+                    return result
+            raise AssertionError  # the beginning always fits
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        except BaseException:
+            if parts.frames:
+                text = "%s: the first %d frames are kept in %s; run the same again, and it goes on after them"
+                log.warning(text, target, parts.frames, parts.folder)
+            raise
+
+
+def _cannot_write(target: Path, error: OSError) -> PictureError:
+    return PictureError(f"cannot write the video {target}: {error.strerror or error}")
+
+
+def _identity(source: Path, restorer: FaceRestorer, codes: dict[str, Any]) -> dict[str, Any]:
+    """What a video is restored from, and how. The device may differ, as in jobs."""
+    status = source.stat()
+    options = {option.name: getattr(restorer.options, option.name, None) for option in RestoreOptions.table() if option.name != "device"}
+    weights = restorer.model_name if restorer.weights is None else sha256_of(restorer.weights)
+    named = str(options.get("person") or "").strip()
+    with suppress(OSError):
+        picture = Path(named).stat() if named else None
+        options["person"] = [named, picture.st_size, picture.st_mtime_ns] if picture else named
+    return {**options, **codes, "weights": weights, "source": [status.st_size, status.st_mtime_ns]}
 
 
 @contextmanager

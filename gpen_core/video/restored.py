@@ -18,6 +18,7 @@ from .frames import Colours, to_rgb
 if TYPE_CHECKING:
     from ..restore.restorer import FaceRestorer
     from ..restore.results import RestoreResult
+    from ..restore.trail import Trail
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +26,14 @@ log = logging.getLogger(__name__)
 @dataclass
 class VideoResult:
     """The result of a video. faces: `FaceResult.to_json()` of every face, with its frame number. kept: number of frames that failed and
-    are unchanged. scale: output size over input size. cut: the file is cut short, and `frames` counts the readable ones."""
+    are unchanged. scale: output size over input size. cut: the file is cut short, and `frames` counts the readable ones. resumed: how
+    many of the frames an earlier run had restored."""
 
     frames: int = 0
     kept: int = 0
     scale: float = 1.0
     cut: bool = False
+    resumed: int = 0
     faces: list[dict[str, Any]] = field(default_factory=lambda: [])
 
 
@@ -40,8 +43,15 @@ class RestoredFrames:
     def __init__(self, source: Path, restorer: FaceRestorer, result: VideoResult, progress: Progress) -> None:
         self._source, self._restorer, self._result, self._progress = source, restorer, result, progress
         self._taken: deque[Any] = deque()  # frames that are read, and not restored yet
+        self._lead = 0  # frames to come that an earlier run has written
+        self._begun = False
         self.colours = Colours()  # of the video, once its first frame is read
         self.last_error: Exception | None = None
+        self.trail: Trail | None = None
+
+    def go_on(self, colours: Colours, lead: int) -> None:
+        """Goes on where an earlier run ended. lead: so many frames come first that it has written; they are restored, but not yielded."""
+        self.colours, self._lead, self._begun = colours, lead, True
 
     def each(self, frames: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
         """Yields every frame in its order with its upright restored RGB array, or None if it stays unchanged.
@@ -49,24 +59,29 @@ class RestoredFrames:
         Frames are read ahead as FaceRestorer.sequence() takes pictures. Once the progress says stop, no other frame is begun; those that
         the network has begun then are finished.
         """
-        first = True
+        done = self._each(frames)
+        while self._lead and next(done, None) is not None:
+            self._lead -= 1
+        yield from done
+
+    def _each(self, frames: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+        more: dict[str, Any] = {} if self.trail is None else {"trail": self.trail}
         while True:
             aside: list[Exception | None] = []  # why the last frame taken is not to be restored; None: stopped
-            done = self._restorer.sequence(self._pictures(frames, first, aside), stop=self._progress.stop)
+            done = self._restorer.sequence(self._pictures(frames, aside), stop=self._progress.stop, **more)
             for pixels in map(self._pixels, done):  # a result itself is in no variable: it holds every face
                 yield self._taken.popleft(), pixels
-            first = False
             while len(self._taken) > len(aside):  # only after a stop
                 yield self._taken.popleft(), None
             if not aside:
                 return
             yield self._taken.popleft(), None if aside[0] is None else self._pixels(aside[0])
 
-    def _pictures(self, frames: Iterator[Any], first: bool, aside: list[Exception | None]) -> Iterator[Any]:
+    def _pictures(self, frames: Iterator[Any], aside: list[Exception | None]) -> Iterator[Any]:
         """The frames as upright RGB, up to one that is not to be restored."""
         for frame in frames:
-            if first:
-                self.colours, first = Colours.of(frame), False
+            if not self._begun:
+                self.colours, self._begun = Colours.of(frame), True
             self._taken.append(frame)
             if self._progress.stop():
                 aside.append(None)
@@ -75,6 +90,8 @@ class RestoredFrames:
                 picture = upright(frame, self.colours)
             except PICTURE_ERRORS as error:
                 aside.append(error)
+                if self.trail is not None:
+                    self.trail.passed()
                 return
             yield picture
 
@@ -83,6 +100,8 @@ class RestoredFrames:
         result = self._result
         if isinstance(done, (SettingsError, WeightsError, FeatureMissingError)):  # these concern every frame
             raise done
+        if self._lead:
+            return None
         if isinstance(done, Exception):
             result.kept += 1
             self.last_error = done

@@ -81,7 +81,8 @@ class Cut:
         self.has_read = False  # any frame
         self.over = False  # a frame at or beyond the end was read
         self.waits: set[int] = set()  # sound tracks of which packets of the span may still come
-        self._zero: Fraction | None = None  # time of the first frame
+        self.zero: Fraction | None = None  # time of the first frame
+        self._begun = False  # the first frame was read
         self._last: Fraction | None = None
 
     def seek(self, av: Any, source: Path, reading: Any) -> None:
@@ -111,15 +112,16 @@ class Cut:
         time = self._last = after if frame.pts is None else frame.pts * base
         frame.pts, self.has_read = round(time / base), True
         self.over = self.over or (self.end is not None and time >= self.end)
-        if self.over or (self._zero is None and self.start is not None and time < self.start):
+        if self.over or (not self._begun and self.start is not None and time < self.start):
             return False
-        if self._zero is None:
-            self._zero = time
+        self._begun = True
+        if self.zero is None:  # a run that goes on knows it before
+            self.zero = time
         return True
 
     def moved(self, pts: int, base: Fraction) -> int:
         """The time of a frame or packet in the result."""
-        return pts if self.start is None or self._zero is None else pts - round(self._zero / base)
+        return pts if self.start is None or self.zero is None else pts - round(self.zero / base)
 
     def ends_with(self, packet: Any) -> bool:
         """Once the frames are over: whether nothing of the span can come after this packet."""
@@ -138,7 +140,7 @@ class Cut:
     def take(self, packet: Any, kind: str) -> bool:
         """Moves a packet in time; False if it lies before the first frame. Sound stays whole, subtitles are shortened to the span."""
         begin, end = _times(packet)
-        zero = self._zero if self.start is not None else None
+        zero = self.zero if self.start is not None else None
         if zero is not None and end <= zero:
             return False
         base = packet.time_base

@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from tests.soak import downloads, faults, fuzz, jobs, load, pictures, weights  # noqa: E402 - they import the tests' own modules by name
+from tests.soak import downloads, faults, fuzz, jobs, load, pictures, videos, weights  # noqa: E402 - they import the tests' own modules by name
 
 PARTS = {
     "weights": weights.run, "fuzz": fuzz.run, "downloads": downloads.run, "pictures": pictures.run, "load": load.run, "jobs": jobs.run,
-    "faults": faults.run,
+    "videos": videos.run, "faults": faults.run,
 }  # fmt: skip
 
 
@@ -30,9 +30,10 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--seconds", type=int, default=200, help="how long each weight reader is fuzzed (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments and the damage (default: 1)")
-    parser.add_argument("--kills", type=int, default=50, help="of downloads and of jobs (default: 50)")
+    parser.add_argument("--kills", type=int, default=50, help="of downloads, jobs and videos (default: 50)")
     parser.add_argument("--workers", type=int, default=1, help="processes of a job that is killed (default: 1)")
     parser.add_argument("--pictures", type=int, default=600, help="of that job (default: 600)")
+    parser.add_argument("--frames", type=int, default=300, help="of the video that is killed (default: 300)")
     parser.add_argument("--corpus", type=Path, help="folder that keeps the fuzzer's corpus from run to run")
     given = parser.parse_args()
     unknown = set(given.parts) - set(PARTS)
