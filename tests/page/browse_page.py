@@ -25,7 +25,9 @@ CLIPPED = """() => [...document.querySelectorAll('label, span, button, p')].filt
 def said(page: Page, where: str, text: str) -> str:
     """Waits until the element says it. Returns all that it says."""
     try:
-        page.wait_for_function("([id, text]) => document.querySelector(id)?.innerText.includes(text)", arg=[where, text], timeout=LONG)
+        page.wait_for_function(
+            "([id, text]) => document.querySelector(id)?.innerText.includes(text)", arg=[where, text], timeout=LONG, polling=100
+        )
     except TimeoutError as error:
         raise AssertionError(f"{where} does not say {text!r}, but {page.locator(where).text_content()!r}") from error
     return page.inner_text(where)
@@ -86,7 +88,7 @@ def main() -> None:
         put(page, folder / "crowd.png")
         said(page, "#gpen-note", "87 faces")
         page.click("#gpen-restore")
-        page.wait_for_function("() => /Face [0-9]+.87/.test(document.body.innerText)", timeout=LONG)
+        page.wait_for_function("() => /Face [0-9]+.87/.test(document.body.innerText)", timeout=LONG, polling=100)
         page.click("#gpen-cancel")
         seen["cancelled"] = said(page, "#gpen-report", "Cancelled before the end.")
 
