@@ -42,6 +42,7 @@ def told_by(python: Path | str, host: str, folder: Path, **more: str) -> dict[st
 def test_a_host_is_as_it_was(tmp_path, host):
     told = told_by(sys.executable, host, tmp_path)
     assert told["compared"] > 20_000, "functions and classes of torch, numpy, OpenCV, Pillow and the host, and settings"
+    assert told["connections"] == [], "nothing is fetched while it is imported, and its lists are made"
     assert told["loading"] == [] and told["using"] == [], told
 
 

@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 LITE = "GPEN-BFR-256-lite"
+NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "urllib.Request")
 
 
 def have_ways_of_its_own() -> None:
@@ -175,11 +176,16 @@ def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     have_ways_of_its_own()
     load, use = {"core": core, "webui": webui, "comfyui": comfyui}[name](folder)
+    connections: list[str] = []
+    sys.addaudithook(lambda event, given: connections.append(f"{event} {given[-1]}") if event.startswith(NETWORK) else None)
     used_to = host_state.snapshot()
+    offline = os.environ.pop("GPEN_OFFLINE")  # loading reaches for no network, though it may
     load()
+    os.environ["GPEN_OFFLINE"] = offline
     loaded = host_state.snapshot()
     use()
     told: dict[str, Any] = {"loading": host_state.changes(used_to, loaded), "compared": len(used_to)}
+    told["connections"] = list(connections)
     told["using"] = host_state.changes(used_to, host_state.snapshot())
     if name == "comfyui":
         told["copies"] = second_copy(folder)

@@ -18,6 +18,7 @@ from ..pixels import Pixels
 from .align import invert, scale_of, transform, warp
 from .mask import Mask
 
+_INVALID = "The restored face contains invalid values (NaN); it was not pasted."
 _ROWS = 64  # pasted at once: intermediate values then stay in the CPU's cache
 
 
@@ -64,8 +65,8 @@ class Compositor:
             raise SettingsError(f"Strength must be between 0 and 1, not {strength}.")
         if restored.shape[:2] != mask.shape:
             raise ValueError(f"Face {restored.shape} and mask {mask.shape} differ in size.")
-        if not all(np.isfinite(values).all() for values in (restored, mask, detail) if values is not None):
-            raise GpenError("The restored face contains invalid values (NaN); it was not pasted.")
+        if not (np.isfinite(restored).all() and np.isfinite(mask).all()):
+            raise GpenError(_INVALID)
         back = invert(matrix)
         box = reach(mask, matrix, self._base.shape)
         if box.right <= box.left or box.bottom <= box.top:
@@ -79,6 +80,9 @@ class Compositor:
         weight = warp(mask, to_box, shape, border="constant")
         if detail is not None:
             face = np.clip(face + detail, 0.0, 1.0)
+        # The last moment: a sum over all is quicker than a look at each, and also not finite if one of them is not.
+        if not (np.isfinite(face.sum()) and np.isfinite(weight.sum())):
+            raise GpenError(_INVALID)
 
         for start in range(0, shape[0], _ROWS):
             rows = np.s_[box.top + start : min(box.top + start + _ROWS, box.bottom), box.left : box.right]

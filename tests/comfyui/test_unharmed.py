@@ -13,4 +13,5 @@ def test_comfyui_is_as_it_was(comfy_python, tmp_path):
     assert copies["alike"] and copies["twice"] == 0, "either copy's nodes work, also with the other's model"
     (line,) = copies["lines"]
     assert "two copies" in line and copies["copy"] in line and str(host.ROOT) in line
+    assert told["connections"] == [], "nothing is fetched while it is imported, and its lists are made"
     assert told["loading"] == [] and told["using"] == [], told
