@@ -1,6 +1,6 @@
 """The long tests of what README promises: hours of use, faults and hostile files in minutes. CI runs short forms of them.
 
-    python -m tests.soak                        everything, about half an hour
+    python -m tests.soak                        everything, about three quarters of an hour
     python -m tests.soak weights downloads      some of it
     python -m tests.soak jobs --kills 50 --workers 2
     python -m tests.soak fuzz --seconds 200     libFuzzer for so long on each of the three weight readers (needs: pip install atheris)
