@@ -17,7 +17,7 @@ from gpen_core.errors import PictureError, SettingsError
 from gpen_core.progress import Progress
 from gpen_core.video.reading import Reading
 from gpen_core.video.restore import restore_video
-from gpen_core.video.span import Cut, Span
+from gpen_core.video.span import Cut, Span, open_options
 
 av = pytest.importorskip("av")
 LONG = 75  # frames of 0.04 s, a key frame every 15: three seconds
@@ -298,3 +298,8 @@ def test_a_search_that_ends_too_late_loses_no_frame(tmp_path, monkeypatch, name)
         span = Span.parse(trim)
         result = restore_video(source, tmp_path / "b.mkv", StubRestorer(), trim=trim, overwrite=True)
         assert result.frames == len(inside(before, span.start, span.end, origin))
+
+
+@pytest.mark.parametrize(("version", "options"), [("17.1.0", {"metadata_errors": "replace"}), ("19.0.2", {})])
+def test_pyav_19_has_no_option_for_wrong_letters_any_more(version: str, options: dict[str, str]) -> None:
+    assert open_options(SimpleNamespace(__version__=version)) == options

@@ -20,7 +20,7 @@ from .codecs import VideoCodec
 from .frames import Colours, format_change, from_rgb, pixel_format
 from .parts import MisfitError, Record, Stored
 from .restored import turns_of, upright
-from .span import Cut
+from .span import Cut, open_options
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Encoding:
     def _card_options(self, rate: Fraction) -> dict[str, str] | None:
         """The options for encoding on the card; None if it cannot."""
         # A decoder on the card does not say the file's own pixel format before the first frame, when the tracks are there already.
-        with self._av.open(str(self._source), metadata_errors="replace") as again:
+        with self._av.open(str(self._source), **open_options(self._av)) as again:
             source = again.streams[self._video.index].codec_context
             width, height = round(source.width * self._scale()), round(source.height * self._scale())
             form = pixel_format(source.format, width, height, self._codec.formats) if source.format else "unknown"

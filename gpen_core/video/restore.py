@@ -26,7 +26,7 @@ from .codecs import DEFAULT, check_codec, check_encoder
 from .cut import CUT, is_cut_short
 from .parts import MisfitError, Parts, Start, forget_finished
 from .restored import VideoResult
-from .span import Span, check_span
+from .span import Span, check_span, open_options
 from .work import Work
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _identity(source: Path, restorer: FaceRestorer, codes: dict[str, Any]) -> di
 def _opened(av: Any, source: Path, on_card: bool) -> Generator[Any, None, None]:
     """Opens the container for reading. Raises PictureError if it is not a video."""
     try:
-        options = {"metadata_errors": "replace"}
+        options = open_options(av)
         container = card.opened(av, str(source), **options) if on_card else av.open(str(source), **options)
     except FileNotFoundError:
         raise PictureError(f"cannot read the video {source}: there is no such file") from None

@@ -59,10 +59,15 @@ def _written(seconds: Fraction) -> str:
     return f"{whole}.{rest:0{digits}}" if digits else str(whole)
 
 
+def open_options(av: Any) -> dict[str, str]:
+    """Options for av.open(): wrong letters in a video's texts are replaced. PyAV 19 has no such option any more."""
+    return {"metadata_errors": "replace"} if int(str(av.__version__).partition(".")[0]) < 19 else {}
+
+
 def check_span(av: Any, source: Path, span: Span) -> None:
     """Raises PictureError if a video ends before the span begins. What cannot be opened or says no length passes."""
     try:
-        with av.open(str(source), metadata_errors="replace") as container:
+        with av.open(str(source), **open_options(av)) as container:
             length = Fraction(container.duration or 0, 1_000_000)
     except (av.FFmpegError, OSError, IndexError):
         return
@@ -93,7 +98,7 @@ class Cut:
             place = int((self.start - margin) / self._video.time_base)
             if self.start <= margin:
                 return
-            with av.open(str(source), metadata_errors="replace") as trial:
+            with av.open(str(source), **open_options(av)) as trial:
                 video = trial.streams[self._video.index]
                 try:
                     trial.seek(place, stream=video)
