@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+RECORD = Path(__file__).with_name("oldest.json")  # by `python -m tests.matrix FOLDER ... --record`
 FOLDERS = ("gpen_core", "gpen_page", "gpen_webui", "nodes", "scripts")
 FILES = ("__init__.py", "install.py", "preload.py", "quickstart.py")
 PACKAGES = ("torch", "numpy", "cv2", "PIL", "safetensors", "tqdm", "filelock")
