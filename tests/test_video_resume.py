@@ -186,6 +186,7 @@ def test_steadied_faces_are_those_of_one_go(tmp_path, monkeypatch, steady, faces
         ({"crf": 30}, "other values (crf)"),
         ({"codec": "hevc"}, "other values (codec)"),
         ({"trim": "0-2.8"}, "other values (trim)"),
+        ({"fps": 12}, "other values (fps)"),
         ({"strength": 0.5}, "other values (strength)"),
         ({"weights": b"other"}, "other values (weights)"),
         ({"source": True}, "other values (source)"),

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ def run_batch(
     video_on_card: bool = False,
     trim: str | None = None,
     codec: str = DEFAULT,
+    fps: Fraction | float | str | None = None,
     resume: bool = False,
     restart: bool = False,
     faces_dir: Path | None = None,
@@ -69,7 +71,7 @@ def run_batch(
     one alone, plus the bytes of two files. `seconds` of a result counts its own work, even parallel to others. After an interrupt or a
     closed iterator, restored pictures are written before the threads end.
     """
-    videos = {"crf": crf, "on_card": video_on_card, "trim": trim, "codec": codec, "resume": resume, "restart": restart}
+    videos = {"crf": crf, "on_card": video_on_card, "trim": trim, "codec": codec, "fps": fps, "resume": resume, "restart": restart}
     run = _Run(restorer, overwrite, skip_existing, quality, videos, faces_dir, progress, started, written)
     for done in overlapped(_Restoration(job, run) for job in jobs):
         if not done.is_left_out:

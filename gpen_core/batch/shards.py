@@ -43,7 +43,7 @@ def restoring(
     """The work of restoring, with a job's settings. progress, started: as in run_batch(). restart: begins videos anew."""
     faces_dir = settings["faces_dir"]
     more: dict[str, Any] = {name: settings[name] for name in ("overwrite", "skip_existing", "quality", "crf", "video_on_card")}
-    more.update({name: settings[name] for name in ("trim", "codec") if name in settings})
+    more.update({name: settings[name] for name in ("trim", "codec", "fps") if name in settings})
     more.update(progress=progress, started=started, resume=True, restart=restart)
 
     def work(jobs: Iterator[Job], records: Records) -> Generator[JobResult, None, None]:

@@ -207,6 +207,7 @@ def settings_of(arguments: argparse.Namespace, options: RestoreOptions) -> dict[
         # Only where they are given, so that jobs begun before these flags go on.
         **({} if arguments.trim is None else {"trim": str(arguments.trim)}),
         **({} if arguments.codec == DEFAULT else {"codec": arguments.codec}),
+        **({} if arguments.fps is None else {"fps": str(arguments.fps)}),
         "dry_run": arguments.dry_run,
         "inputs": [str(absolute(path)) for path in arguments.inputs],
         "list": [str(path if path == STDIN else absolute(path)) for path in lists],

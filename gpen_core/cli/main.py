@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ from ..errors import FeatureMissingError, GpenError, SettingsError, WeightsError
 from ..options import PRESET, Option, RestoreOptions
 from ..task_options import TaskOptions
 from ..video.codecs import CODECS, DEFAULT
+from ..video.rate import rate_of
 from ..video.span import Span
 from .console import ELSEWHERE, Console
 
@@ -114,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "restore only this part of videos: seconds or h:mm:ss, such as 10-20, 1:05- or -30"
     restore.add_argument("--trim", type=_span, metavar="START-END", help=text)
     restore.add_argument("--codec", choices=CODECS, default=DEFAULT, help=f"codec of videos (default: {DEFAULT}; ffv1 is lossless)")
+    text = "at most so many frames a second in videos, such as 12: the others are left out"
+    restore.add_argument("--fps", type=_rate, metavar="N", help=text)
     restore.add_argument("--video-on-card", action="store_true", help="decode and encode videos on an NVIDIA card, if it can")
     text = "begin videos anew, without what a run that was stopped has left of them"
     restore.add_argument("--video-restart", action="store_true", help=text)
@@ -238,6 +242,14 @@ def _span(text: str) -> Span:
     """A type for argparse: "10-20"."""
     try:
         return Span.parse(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _rate(text: str) -> Fraction:
+    """A type for argparse: "12" or "30000/1001"."""
+    try:
+        return rate_of(text)
     except SettingsError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -60,6 +60,7 @@ def restore(arguments: argparse.Namespace, console: Console) -> int:
         video_on_card=arguments.video_on_card,
         trim=None if arguments.trim is None else str(arguments.trim),
         codec=arguments.codec,
+        fps=arguments.fps,
         resume=True,
         restart=arguments.video_restart,
         faces_dir=arguments.faces_dir,

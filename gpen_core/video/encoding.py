@@ -19,6 +19,7 @@ from . import card
 from .codecs import VideoCodec
 from .frames import Colours, format_change, from_rgb, pixel_format
 from .parts import MisfitError, Record, Stored
+from .rate import Rate
 from .restored import turns_of, upright
 from .span import Cut, open_options
 
@@ -65,10 +66,19 @@ class Encoding:
     """Encodes frames. begun: the first frame has set up the encoder. packets: how many were written."""
 
     def __init__(
-        self, av: Any, source: Path, writing: Any, video: Any, options: RestoreOptions, crf: int, codec: VideoCodec, cut: Cut | None
+        self,
+        av: Any,
+        source: Path,
+        writing: Any,
+        video: Any,
+        options: RestoreOptions,
+        crf: int,
+        codec: VideoCodec,
+        cut: Cut | None,
+        rate: Rate | None,
     ) -> None:
         self._av, self._source, self._writing, self._video = av, source, writing, video
-        self._options, self._crf, self._codec, self._cut = options, crf, codec, cut
+        self._options, self._crf, self._codec, self._cut, self._rate = options, crf, codec, cut, rate
         self._track: Any = None
         self._context: Any = None  # the encoder of this segment
         self._fresh: Callable[[], Any] = lambda: None
@@ -107,6 +117,7 @@ class Encoding:
     def add_track(self, on_card: bool) -> None:
         """Adds the output's picture track."""
         rate = self._video.average_rate or self._video.guessed_rate or Fraction(25)
+        rate = rate if self._rate is None else self._rate.limited(rate)
         if on_card and self._codec.encoder != "libx264":
             log.warning("the graphics card encodes only H.264 here; the CPU encodes %s", self._codec.label)
         on_card_options = self._card_options(rate) if on_card and self._codec.encoder == "libx264" else None

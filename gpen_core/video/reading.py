@@ -17,6 +17,7 @@ from ..errors import PictureError
 from . import parts
 from .copying import Copies
 from .parts import MisfitError, Start
+from .rate import Rate
 from .restored import VideoResult
 from .span import Cut
 
@@ -27,9 +28,18 @@ class Reading:
     """Yields frames. damaged: how many packets were skipped. marks: of frames before the end of a segment, by their numbers."""
 
     def __init__(
-        self, av: Any, source: Path, container: Any, video: Any, copies: Copies, cut: Cut | None, result: VideoResult, marks: bool
+        self,
+        av: Any,
+        source: Path,
+        container: Any,
+        video: Any,
+        copies: Copies,
+        cut: Cut | None,
+        rate: Rate | None,
+        result: VideoResult,
+        marks: bool,
     ) -> None:
-        self._av, self._source, self._container, self._video = av, source, container, video
+        self._av, self._source, self._container, self._video, self._rate = av, source, container, video, rate
         self._copies, self._cut, self._result = copies, cut, result
         self._number = 0  # of the next packet of the picture
         self._skip = 0  # packets before this need not be decoded
@@ -101,6 +111,9 @@ class Reading:
         return [(time, digest) for _, time, digest, _ in lead], lead[0][3] if known else None
 
     def _all(self) -> Iterator[Any]:
+        return self._whole() if self._rate is None else filter(self._rate.keeps, self._whole())
+
+    def _whole(self) -> Iterator[Any]:
         if self._cut is None:
             yield from self._read()
             return
@@ -111,7 +124,7 @@ class Reading:
             self._result.cut = False  # the file may be cut short, but not the span
 
     def _read(self) -> Generator[Any, None, None]:
-        """As _all, of all that is read."""
+        """As _whole, of all that is read."""
         packets = self._container.demux([self._video, *(self._container.streams[index] for index in self._copies.tracks)])
         while True:
             try:

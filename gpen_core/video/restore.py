@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from . import card
 from .codecs import DEFAULT, check_codec, check_encoder
 from .cut import CUT, is_cut_short
 from .parts import MisfitError, Parts, Start, forget_finished
+from .rate import rate_of
 from .restored import VideoResult
 from .span import Span, check_span, open_options
 from .work import Work
@@ -71,6 +73,7 @@ def restore_video(
     on_card: bool = False,
     trim: str | None = None,
     codec: str = DEFAULT,
+    fps: Fraction | float | str | None = None,
     resume: bool = False,
     restart: bool = False,
 ) -> VideoResult:
@@ -79,15 +82,17 @@ def restore_video(
     target: .mp4, .m4v, .mov or .mkv. crf: 0 (lossless) to 51. progress: receives every frame; once its `stop` returns True, the
     remaining frames are written unchanged. on_card: decode and encode on an NVIDIA card; what it cannot do, the CPU does, and the log says
     so. trim: START-END (see `Span.parse`): only these frames are restored and written, with their sound and subtitles. codec: of CODECS;
-    crf is on its encoder's own scale. A frame that fails keeps its pixels. If the file is cut short, all readable frames are kept
-    and the result says so. resume: keeps what is done in a folder beside the target (`parts`), and goes on where an earlier call with the
-    same source, settings and weights was killed. restart: the same, but forgets what an earlier one left.
+    crf is on its encoder's own scale. fps: at most so many frames a second; the others are left out before they are restored. A frame
+    that fails keeps its pixels. If the file is cut short, all readable frames are kept and the result says so. resume: keeps what is done
+    in a folder beside the target (`parts`), and goes on where an earlier call with the same source, settings and weights was killed.
+    restart: the same, but forgets what an earlier one left.
     Raises PictureError, SettingsError or FeatureMissingError.
     """
     source, target = Path(source), Path(target)
     if not 0 <= crf <= 51:
         raise SettingsError(f"crf must be between 0 (lossless) and 51; {crf} is not")
     span = None if trim is None else Span.parse(trim)
+    rate = None if fps is None else rate_of(fps)
     av = load_av()
     if restorer.options.output_size == "native":
         raise PictureError(f"{source}: the output size 'native' would differ from frame to frame; use 'keep' or 'factor' for videos")
@@ -110,7 +115,7 @@ def restore_video(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part = place()
                 with _created(av, part, _MUXERS[target.suffix.lower()]) as writing:
-                    work = Work(av, source, reading, writing, restorer, crf, told, on_card, chosen, span, parts, start)
+                    work = Work(av, source, reading, writing, restorer, crf, told, on_card, chosen, span, rate, parts, start)
                     return work.run(), part
             except OSError as error:  # FFmpeg's disk errors are OSErrors too
                 raise _cannot_write(target, error) from error
@@ -123,7 +128,13 @@ def restore_video(
             raise OutputExistsError(target)
 
     if resume or restart:
-        codes = {"crf": crf, "codec": codec, "trim": None if span is None else str(span), "video_on_card": on_card}
+        codes = {
+            "crf": crf,
+            "codec": codec,
+            "trim": None if span is None else str(span),
+            "fps": None if rate is None else str(rate),
+            "video_on_card": on_card,
+        }
         return _made_in_parts(target, made, check_free, lambda: _identity(source, restorer, codes), restart)
     part = part_beside(target)
     try:

@@ -15,6 +15,7 @@ from .copying import Copies
 from .cut import CUT, is_cut_short
 from .encoding import Encoding, Setup
 from .parts import Parts, Record, Start
+from .rate import Rate
 from .reading import Reading
 from .restored import RestoredFrames, VideoResult
 from .span import Cut, Span
@@ -40,6 +41,7 @@ class Work:
         on_card: bool,
         codec: VideoCodec,
         span: Span | None,
+        fps: Fraction | None,
         parts: Parts | None,
         start: Start | None,
     ) -> None:
@@ -52,11 +54,12 @@ class Work:
         self.video = pictures[0]
         self.result = VideoResult(cut=is_cut_short(source))
         self.cut = None if span is None else Cut(span, reading, self.video)
-        self.encoding = Encoding(av, source, writing, self.video, restorer.options, crf, codec, self.cut)
+        self.rate = None if fps is None else Rate(fps, self.video)
+        self.encoding = Encoding(av, source, writing, self.video, restorer.options, crf, codec, self.cut, self.rate)
         self.copies = Copies(av, source, writing, self.cut)
         self._add_tracks(on_card)
         self.restored = RestoredFrames(source, restorer, self.result, progress)
-        self.reading = Reading(av, source, reading, self.video, self.copies, self.cut, self.result, parts is not None)
+        self.reading = Reading(av, source, reading, self.video, self.copies, self.cut, self.rate, self.result, parts is not None)
         self.looks_back = getattr(restorer.options, "steady", 0) > 0 and not restorer.options.aligned
         self._segment = (0, 0)  # faces, and frames that failed, before this segment
 
@@ -164,6 +167,12 @@ class Work:
 
     def _expected_frames(self) -> int:
         """The expected number of frames, from the file's header; 0: unknown."""
+        rate: Fraction | None = self.video.average_rate
+        if self.rate is None or not rate:
+            return self._frames_there()
+        return round(self._frames_there() * self.rate.limited(rate) / rate)
+
+    def _frames_there(self) -> int:
         if self.cut is not None:
             return self.cut.frames(Fraction(self.container.duration or 0, 1_000_000))
         if self.video.frames:
