@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from option_world import (
     BLUE,
     GREY,
@@ -32,7 +33,16 @@ from option_world import (
     tinted,
 )  # fmt: skip
 
-from gpen_core.runtime import computes_fp16
+
+def computes_fp16() -> bool:
+    """Whether this torch computes float16 on the processor: 2.0 does not. Not asked of gpen_core, which has another name in ComfyUI."""
+    one = torch.zeros(1, 1, 1, 1, dtype=torch.float16)
+    try:
+        torch.nn.functional.conv2d(one, one)
+    except RuntimeError:
+        return False
+    return True
+
 
 Image = np.ndarray  # (H, W, 3) float32 0..1
 Run = Callable[[Scene, Mapping[str, Any]], Image]
