@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from option_world import (
     BLUE,
     GREY,
@@ -32,17 +31,6 @@ from option_world import (
     striped,
     tinted,
 )  # fmt: skip
-
-
-def computes_fp16() -> bool:
-    """Whether this torch computes float16 on the processor: 2.0 does not. Not asked of gpen_core, which has another name in ComfyUI."""
-    one = torch.zeros(1, 1, 1, 1, dtype=torch.float16)
-    try:
-        torch.nn.functional.conv2d(one, one)
-    except RuntimeError:
-        return False
-    return True
-
 
 Image = np.ndarray  # (H, W, 3) float32 0..1
 Run = Callable[[Scene, Mapping[str, Any]], Image]
@@ -303,10 +291,7 @@ PROMISES: tuple[Promise, ...] = (
     Promise("background", ("lanczos", "realesrgan"), ONE, _background, {"output_size": "factor", "factor": 2.0}),
     Promise("aligned", (False, True), BLANK, _aligned),
     Promise("steady", (1.0, 0.0, 0.5), ONE, _same),  # on frames: tests/test_sequence.py
-    # torch 2.0 refuses fp16 on the processor: tests/test_runtime.py.
-    Promise("precision", ("auto", "bf16", "fp16", "fp32"), ONE, coloured(RED, BLUE, PINK, RED))
-    if computes_fp16()
-    else Promise("precision", ("auto", "bf16", "fp32"), ONE, coloured(RED, BLUE, RED)),
+    Promise("precision", ("auto", "bf16", "fp16", "fp32"), ONE, coloured(RED, BLUE, PINK, RED)),
     Promise("device", ("cpu", "cpu:0"), ONE, coloured(RED, YELLOW)),
 )
 

@@ -209,6 +209,7 @@ class World:
             "load_realesrgan": lambda *_, **__: black,
             "need_realesrgan_package": lambda: None,
             "computes_bf16": lambda: False,
+            "computes_fp16": lambda: True,  # the stand-ins do, also with torch 2.0
         }
         core = (
             "network.load",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from option_promises import ALIGNED, NAMES, PROMISES, TOGETHER, Promise, Run, computes_fp16
+from option_promises import ALIGNED, NAMES, PROMISES, TOGETHER, Promise, Run
 from option_world import LITE, Scene, Standin, World, own_model, tinted, with_files
 from test_restorer import face_at
 
@@ -28,8 +28,7 @@ def test_every_setting_promises_something() -> None:
     for promise, option in zip(PROMISES, RestoreOptions.table(), strict=True):
         assert len(set(promise.values)) == len(promise.values) > 1
         if option.kind == "choice":
-            refused = {"fp16"} if option.name == "precision" and not computes_fp16() else set()
-            assert set(promise.values) == set(option.choices) - refused, f"a choice of {option.name} is not tried"
+            assert set(promise.values) == set(option.choices), f"a choice of {option.name} is not tried"
 
 
 def through_the_core(models: Path, **beside: Any) -> Run:
