@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "at most so many frames a second in videos, such as 12: the others are left out"
     restore.add_argument("--fps", type=_rate, metavar="N", help=text)
     restore.add_argument("--video-on-card", action="store_true", help="decode and encode videos on an NVIDIA card, if it can")
-    text = "begin videos anew, without what a run that was stopped has left of them"
+    text = "begin videos anew, and forget what a stopped run has left of them"
     restore.add_argument("--video-restart", action="store_true", help=text)
     restore.add_argument("--faces-dir", type=Path, metavar="DIR", help="also save the aligned crop of each face here, before and after")
     restore.add_argument("--compare", action="store_true", help="also save a before/after comparison beside each picture")

@@ -40,6 +40,7 @@ class Rate:
         # Times in whole units (milliseconds in .mkv) tremble, so a video that has no more frames anyway keeps all.
         if self.fps < self._rate and before is not None and self._place(time, base) == self._place(before, base):
             return False
+        frame.pts = round(time / base)  # a frame without a time has one now: the encoder would not know how many were left out
         if hasattr(frame, "duration"):
             frame.duration = max(frame.duration or 0, round(1 / (self.fps * base)))
         return True
