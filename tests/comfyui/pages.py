@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ROOT / "nodes" / "texts"
 PACK = "gpen_pack"
 
 
@@ -73,15 +74,10 @@ def _facts(pack: types.ModuleType, name: str, key: str, kind: Any, extra: dict[s
     return [takes, f"{words['default']} {words['empty'] if shown == '' else shown}"]
 
 
+# The few words of the help pages themselves; those of another language are in its file of nodes/texts.
 WORDS = {
-    "en": {
-        "inputs": "Inputs", "outputs": "Outputs", "optional": "optional", "one of": "one of", "a list": "a list", "to": "to",
-        "BOOLEAN": "on or off", "STRING": "text", "INT": "number", "on": "on", "off": "off", "default": "default", "empty": "empty",
-    },
-    "zh": {
-        "inputs": "输入", "outputs": "输出", "optional": "可选", "one of": "可选值", "a list": "列表", "to": "到",
-        "BOOLEAN": "开或关", "STRING": "文本", "INT": "数字", "on": "开", "off": "关", "default": "默认", "empty": "空",
-    },
+    "inputs": "Inputs", "outputs": "Outputs", "optional": "optional", "one of": "one of", "a list": "a list", "to": "to",
+    "BOOLEAN": "on or off", "STRING": "text", "INT": "number", "on": "on", "off": "off", "default": "default", "empty": "empty",
 }  # fmt: skip
 # Labels that differ from their keys.
 LABELS = {"bboxes": "Boxes", "detected_faces": "Faces", "form": "Box format"}
@@ -115,8 +111,18 @@ def is_setting(kind: Any) -> bool:
     return isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN")
 
 
-def translated(pack: types.ModuleType, language: str) -> dict[str, Any]:
-    source = json.loads((ROOT / "nodes" / "texts" / f"{language}.json").read_text("utf-8"))
+def languages() -> list[str]:
+    """Those of nodes/texts. Their names are the page's codes (ja, zh-TW): it asks for locales and help pages by them."""
+    return sorted(path.stem for path in TEXTS.glob("*.json"))
+
+
+def source_of(language: str) -> dict[str, Any]:
+    source: dict[str, Any] = json.loads((TEXTS / f"{language}.json").read_text("utf-8"))
+    return source
+
+
+def translated(pack: types.ModuleType, source: dict[str, Any]) -> dict[str, Any]:
+    """The content of nodeDefs.json from a file of nodes/texts."""
     texts: dict[str, Any] = {}
     for name in pack.NODE_CLASS_MAPPINGS:
         title, description, outputs, own = source["nodes"][name]
@@ -136,15 +142,21 @@ def entry(title: str, description: str, described: dict[str, Any], outputs: Any)
 def files() -> dict[Path, str]:
     """Every page and translation: path and text."""
     pack = load_pack()
-    texts: dict[Path, str] = {}
-    for language, words in WORDS.items():
-        content = english(pack) if language == "en" else translated(pack, language)
-        texts[ROOT / "locales" / language / "nodeDefs.json"] = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-        for name in pack.NODE_CLASS_MAPPINGS:
-            # ComfyUI looks for the page's language first, in the node's folder.
-            place = f"{name}.md" if language == "en" else f"{name}/{language}.md"
-            texts[ROOT / "web" / "docs" / place] = help_page(pack, name, content, words)
+    texts = _files_of("en", pack, english(pack), WORDS)
+    for language in languages():
+        source = source_of(language)
+        texts |= _files_of(language, pack, translated(pack, source), source["words"])
     return texts
+
+
+def _files_of(language: str, pack: types.ModuleType, content: dict[str, Any], words: dict[str, str]) -> dict[Path, str]:
+    texts = {ROOT / "locales" / language / "nodeDefs.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n"}
+    return texts | {help_place(language, name): help_page(pack, name, content, words) for name in pack.NODE_CLASS_MAPPINGS}
+
+
+def help_place(language: str, name: str) -> Path:
+    """Where ComfyUI's page looks: first for its own language, in the node's folder."""
+    return ROOT / "web" / "docs" / (f"{name}.md" if language == "en" else f"{name}/{language}.md")
 
 
 if __name__ == "__main__":
