@@ -71,6 +71,16 @@ WIDTHS = """() => Object.keys(LiteGraph.registered_node_types).filter(type => ty
   const node = LiteGraph.createNode(type);
   return [node.title, node.size[0]];
 })"""
+SPEAK = "async language => { await app.extensionManager.setting.set('Comfy.Locale', language); }"
+LABELS = """() => {
+  const node = LiteGraph.createNode('GPENRestoreFaces');
+  app.graph.add(node);
+  node.onExecuted({text: ['done']});
+  const labels = [...node.inputs.filter(i => !i.widget).map(i => i.localized_name), ...node.widgets.map(w => w.label)];
+  const category = LiteGraph.registered_node_types.GPENRestoreFaces.category;
+  app.graph.remove(node);
+  return [...labels, ...category.split('/')];
+}"""
 
 # As the page does when a blueprint is chosen in its node library.
 BLUEPRINTS = """async () => {
@@ -106,6 +116,15 @@ def run(page: Page) -> str:
     page.evaluate(FIT)
     page.wait_for_timeout(700)
     return ended
+
+
+def in_language(page: Page, language: str) -> dict[str, object]:
+    """What the page shows of the nodes in another language."""
+    page.evaluate(SPEAK, language)
+    page.reload()
+    page.wait_for_function(READY, timeout=120_000)
+    page.wait_for_timeout(2000)
+    return {"titles": page.evaluate(WIDTHS), "labels": page.evaluate(LABELS)}
 
 
 def main() -> None:
@@ -149,16 +168,8 @@ def main() -> None:
             page.wait_for_timeout(700)
         seen["dialog"] = page.inner_text("body")
         page.screenshot(path=str(Path(out) / "error.png"))
-        page.evaluate("async () => { await app.extensionManager.setting.set('Comfy.Locale', 'zh'); }")
-        page.reload()
-        page.wait_for_function(READY, timeout=120_000)
-        page.wait_for_timeout(2000)
-        seen["chinese"] = page.evaluate(WIDTHS)
-        seen["chinese inputs"] = page.evaluate("""() => {
-          const node = LiteGraph.createNode('GPENRestoreFaces');
-          return [...node.inputs.filter(i => !i.widget).map(i => i.localized_name), ...node.widgets.map(w => w.label)];
-        }""")
-        page.evaluate("async () => { await app.extensionManager.setting.set('Comfy.Locale', 'en'); }")
+        seen["languages"] = {language: in_language(page, language) for language in ("zh", "zh-TW")}
+        page.evaluate(SPEAK, "en")
         seen["trouble"] = trouble
         seen["console"] = console
         chromium.close()

@@ -74,10 +74,12 @@ def _facts(pack: types.ModuleType, name: str, key: str, kind: Any, extra: dict[s
     return [takes, f"{words['default']} {words['empty'] if shown == '' else shown}"]
 
 
+CATEGORY = "face restoration"  # in the page's node library
 # The few words of the help pages themselves; those of another language are in its file of nodes/texts.
 WORDS = {
     "inputs": "Inputs", "outputs": "Outputs", "optional": "optional", "one of": "one of", "a list": "a list", "to": "to",
     "BOOLEAN": "on or off", "STRING": "text", "INT": "number", "on": "on", "off": "off", "default": "default", "empty": "empty",
+    CATEGORY: CATEGORY,
 }  # fmt: skip
 # Labels that differ from their keys.
 LABELS = {"bboxes": "Boxes", "detected_faces": "Faces", "form": "Box format"}
@@ -150,7 +152,11 @@ def files() -> dict[Path, str]:
 
 
 def _files_of(language: str, pack: types.ModuleType, content: dict[str, Any], words: dict[str, str]) -> dict[Path, str]:
-    texts = {ROOT / "locales" / language / "nodeDefs.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n"}
+    written = {"nodeDefs": content} if language == "en" else {"nodeDefs": content, "main": {"nodeCategories": {CATEGORY: words[CATEGORY]}}}
+    texts = {
+        ROOT / "locales" / language / f"{name}.json": json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+        for name, data in written.items()
+    }
     return texts | {help_place(language, name): help_page(pack, name, content, words) for name in pack.NODE_CLASS_MAPPINGS}
 
 

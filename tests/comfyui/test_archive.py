@@ -53,6 +53,10 @@ def test_only_what_runs_is_published(files):
         *("pyproject.toml", "requirements.txt", "README.md", "CHANGELOG.md", "LICENSE"),
     }
     assert [name for name in files if name.startswith("examples/")] == ["examples/portrait.png"]
+    assert not [name for name in files if name.startswith("nodes/texts/")]  # what locales and help pages are written from
+    languages = {path.name for path in (host.ROOT / "locales").iterdir()}
+    assert len(languages) > 4 and {f"locales/{language}/nodeDefs.json" for language in languages} <= set(files)
+    assert {f"web/docs/GPENRestoreFaces/{language}.md" for language in languages - {"en"}} <= set(files)
     assert sum(map(len, files.values())) < 25_000_000
 
 

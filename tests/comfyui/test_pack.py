@@ -118,23 +118,6 @@ def test_pages_and_translations_are_up_to_date(path):
     assert path.read_text("utf-8") == pages.files()[path], "python tests/comfyui/pages.py writes them anew"
 
 
-@pytest.mark.parametrize("language", pages.languages())
-def test_translations_say_something_of_their_own(language):
-    english, own = (json.loads((host.ROOT / "locales" / code / "nodeDefs.json").read_text("utf-8")) for code in ("en", language))
-    assert set(english) == set(own) == set(NODES)
-    for name, texts in english.items():
-        for part in ("inputs", "outputs"):
-            assert set(own[name][part]) == set(texts[part])
-            assert all(own[name][part][key]["tooltip"] != text["tooltip"] for key, text in texts[part].items())
-
-
-def test_only_languages_that_the_page_has():
-    """In any other language, such as German, the page would translate only these nodes, amid English."""
-    page = {"en", "zh", "zh-TW", "ru", "ja", "ko", "fr", "es", "ar", "tr"}  # 1.32.9's
-    page |= {"pt-BR", "fa", "he", "it"}  # came by 1.58.1
-    assert {path.name for path in (host.ROOT / "locales").iterdir()} <= page
-
-
 def test_labels_are_written_alike():
     """Each begins with a capital, and no node has one name for two inputs."""
     texts = json.loads((host.ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
@@ -143,18 +126,6 @@ def test_labels_are_written_alike():
         assert len(set(labels)) == len(labels), name
         for label in (*labels, *(text["name"] for text in own["outputs"].values())):
             assert label[0].isupper() and "_" not in label, f"{name}: {label}"
-
-
-@pytest.mark.parametrize("name", NODES)
-@pytest.mark.parametrize("language", ["en", *pages.languages()])
-def test_help_pages_name_what_the_node_shows(name, language):
-    """As lists, by the labels: tables of keys are too wide for the page's help panel."""
-    texts = json.loads((host.ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))[name]
-    page = pages.help_place(language, name).read_text("utf-8")
-    assert page.startswith(f"# {texts['display_name']}\n") and "|" not in page
-    for part in ("inputs", "outputs"):
-        for text in texts[part].values():
-            assert re.search(rf"^- \*\*{re.escape(text['name'])}\*\* \(.+\): {re.escape(text['tooltip'])}$", page, re.MULTILINE)
 
 
 def test_what_people_choose_faces_by_is_no_advanced_setting():

@@ -101,11 +101,18 @@ def test_titles_fit_their_nodes(seen):
     assert len(seen["widths"]) > 12 and all(width >= 310 for _, width in seen["widths"])
 
 
-def test_chinese_shows(seen):
-    """ComfyUI's page 1.32 drops what a pack brings for any language but English; our script brings it again."""
-    titles = [title for title, _ in seen["chinese"]]
-    assert "修复人脸 (GPEN)" in titles and not any("Faces" in title for title in titles)
-    assert {"图像", "模型", "强度", "哪些人脸"} <= set(seen["chinese inputs"])
+@pytest.mark.parametrize("language", ["zh", "zh-TW"])
+def test_other_languages_show(seen, language):
+    """ComfyUI's page 1.32 drops what a pack brings for any language but English; our script brings it again.
+
+    The label of the report and the category too, which the page does not take from a node's texts.
+    """
+    there = seen["languages"][language]
+    texts, main = (json.loads((host.ROOT / "locales" / language / f"{name}.json").read_text("utf-8")) for name in ("nodeDefs", "main"))
+    assert {title for title, _ in there["titles"]} == {text["display_name"] for text in texts.values()}
+    own = texts["GPENRestoreFaces"]
+    assert {text["name"] for text in own["inputs"].values()} <= set(there["labels"])
+    assert {own["outputs"]["5"]["name"], main["nodeCategories"]["face restoration"]} <= set(there["labels"])
 
 
 def test_a_wrong_setting_is_explained_in_the_dialog(seen):

@@ -64,9 +64,12 @@ def test_help_pages_are_served(server):
         page = server.get(f"/extensions/{quote(host.ROOT.name)}/docs/{name}.md", raw=True).decode("utf-8")
         assert page.startswith("# ")
     texts = server.get("/i18n")
-    assert {"en", "zh"} <= set(texts)
-    for language in ("en", "zh"):
+    languages = {path.name for path in (host.ROOT / "locales").iterdir()}
+    assert {"en", "zh", "zh-TW"} <= languages <= set(texts)
+    for language in languages:
         assert set(ours) <= set(texts[language]["nodeDefs"])
+        page = f"/extensions/{quote(host.ROOT.name)}/docs/GPENRestoreFaces/{language}.md"
+        assert language == "en" or server.get(page, raw=True).decode("utf-8").startswith("# ")
 
 
 def test_templates_are_listed_with_their_pictures(server):

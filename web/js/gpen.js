@@ -5,6 +5,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
 const REPORT = "report";
+const CATEGORY = "face restoration";
 const WIDTH = 310; // fits the longest title and what the page draws beside it
 
 /** Calls `more` after the method with that name, keeping other extensions' additions. */
@@ -34,7 +35,7 @@ function showReport(node, text) {
     widget.serialize = false;
     widget.options.serialize = false;
     widget.options.read_only = true;
-    widget.label = "Report";
+    widget.label = textOr("nodeDefs.GPENDetectFaces.outputs.2.name", "Report");
     if (widget.element) widget.element.readOnly = true;
   }
   widget.value = text;
@@ -59,22 +60,31 @@ function showFactor(node, resize = true) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/**
- * Pages up to 1.32 (and some later) load a language's texts late and drop those of node packs, so ours are added again.
- * The only access is the Vue app's translator; if it cannot be reached, the texts stay English.
- */
-async function bringTexts() {
+/** The Vue app's translator: the only access to the page's texts. If it cannot be reached, ours stay English. */
+function translator() {
   const provided = document.querySelector("#vue-app")?.__vue_app__?._context?.provides ?? {};
   const found = Reflect.ownKeys(provided).map((key) => provided[key]?.global);
-  const translator = found.find((one) => one?.mergeLocaleMessage);
+  return found.find((one) => one?.mergeLocaleMessage);
+}
+
+/** A text of ours in the page's language. */
+function textOr(key, english) {
+  const texts = translator();
+  return texts?.te?.(key) ? texts.t(key) : english;
+}
+
+/** Pages up to 1.32 (and some later) load a language's texts late and drop those of node packs, so ours are added again. */
+async function bringTexts() {
+  const texts = translator();
   const language = app.ui?.settings?.getSettingValue?.("Comfy.Locale");
-  if (!translator || !language || language === "en") return;
-  const now = () => translator.locale?.value ?? translator.locale;
+  if (!texts || !language || language === "en") return;
+  const now = () => texts.locale?.value ?? texts.locale;
   for (let waited = 0; now() !== language && waited < 3000; waited += 50) await new Promise((resolve) => setTimeout(resolve, 50));
-  if (translator.getLocaleMessage(language)?.nodeDefs?.GPENRestoreFaces) return;
-  const texts = (await (await api.fetchApi("/i18n")).json())[language]?.nodeDefs ?? {};
-  const ours = Object.fromEntries(Object.entries(texts).filter(([name]) => name.startsWith("GPEN")));
-  translator.mergeLocaleMessage(language, { nodeDefs: ours });
+  if (texts.getLocaleMessage(language)?.nodeDefs?.GPENRestoreFaces) return;
+  const { nodeDefs = {}, nodeCategories = {} } = (await (await api.fetchApi("/i18n")).json())[language] ?? {};
+  const ours = Object.fromEntries(Object.entries(nodeDefs).filter(([name]) => name.startsWith("GPEN")));
+  const category = { [CATEGORY]: nodeCategories[CATEGORY] ?? CATEGORY };
+  texts.mergeLocaleMessage(language, { nodeDefs: ours, nodeCategories: category });
 }
 
 app.registerExtension({
