@@ -1,16 +1,22 @@
 """Gives ComfyUI the nodes. Does nothing anywhere else; the library is `gpen_core`."""
 
+from __future__ import annotations
+
 import sys
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
 
 WEB_DIRECTORY = "./web"
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {}
-NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
+# The nodes in ComfyUI's older form; None where it takes the newer one from `comfy_entrypoint`, since it looks here first.
+NODE_CLASS_MAPPINGS: dict[str, type] | None = {}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] | None = {}
 
 if __package__ and "folder_paths" in sys.modules:  # imported as a package, by a running ComfyUI
     from . import nodes
 
-    NODE_CLASS_MAPPINGS.update(nodes.NODE_CLASS_MAPPINGS)
-    NODE_DISPLAY_NAME_MAPPINGS.update(nodes.NODE_DISPLAY_NAME_MAPPINGS)
+    if nodes.comfy_entrypoint is None:
+        NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS
+    else:
+        NODE_CLASS_MAPPINGS = NODE_DISPLAY_NAME_MAPPINGS = None
+        comfy_entrypoint = nodes.comfy_entrypoint

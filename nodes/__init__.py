@@ -8,6 +8,7 @@ from .convert_faces import FacesFromBoxes, FacesToBoxes, FacesToMask
 from .example import ExamplePicture
 from .folders import register_folder
 from .load import LoadModel
+from .newer import entrypoint
 from .packages import say_if_there_is_another_copy, say_what_is_missing, with_opencv
 from .photo import ColorizeFacesInPhoto, InpaintFacesInPhoto
 from .pieces import CropFaces, DetectFaces, PasteFaces, PreviewFaces, RestoreAlignedFaces
@@ -46,5 +47,6 @@ for _node in NODE_CLASS_MAPPINGS.values():
 
 register_folder()
 offer_replacements(NODE_CLASS_MAPPINGS)
+comfy_entrypoint = entrypoint(NODE_CLASS_MAPPINGS)
 say_what_is_missing()
 say_if_there_is_another_copy("GPENLoadModel")

@@ -128,7 +128,7 @@ def comfyui(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     def use() -> None:
         restored_in_comfy(host.NODE_CLASS_MAPPINGS)
         with contextlib.suppress(Exception):
-            host.NODE_CLASS_MAPPINGS["GPENLoadModel"]().load("GPEN-BFR-512", "fp32")  # which is not there
+            ran(host.NODE_CLASS_MAPPINGS["GPENLoadModel"], model="GPEN-BFR-512", precision="fp32")  # which is not there
 
     return lambda: asyncio.run(host.load_custom_node(str(ROOT))), use
 
@@ -150,7 +150,7 @@ def second_copy(folder: Path) -> dict[str, Any]:
     asyncio.run(host.load_custom_node(str(copy)))
     both = (first, host.NODE_CLASS_MAPPINGS)
     results = [restored_in_comfy(nodes) for nodes in (*both, first)]
-    models = [nodes["GPENLoadModel"]().load(LITE, "fp32")["result"][0] for nodes in both]
+    models = [ran(nodes["GPENLoadModel"], model=LITE, precision="fp32")[0] for nodes in both]
     mixed = [restored_in_comfy(nodes, model) for nodes, model in zip(both, reversed(models), strict=True)]
     folders = sys.modules["folder_paths"].folder_names_and_paths["GPEN"][0]
     alike = all(torch.equal(results[0], other) for other in (*results, *mixed))
@@ -161,13 +161,19 @@ def restored_in_comfy(nodes: dict[str, Any], model: Any = None) -> Any:
     import torch
 
     picture = torch.from_numpy(portrait().astype("float32") / 255)[None]
-    model = model or nodes["GPENLoadModel"]().load(LITE, "fp32")["result"][0]
+    model = model or ran(nodes["GPENLoadModel"], model=LITE, precision="fp32")[0]
     node = nodes["GPENRestoreFaces"]
     kinds = node.INPUT_TYPES()["required"].items()
     inputs = {name: kind[1]["default"] for name, kind in kinds if len(kind) > 1 and "default" in kind[1]}
-    made = getattr(node(), node.FUNCTION)(picture, model=model, **inputs)["result"][0]
+    made = ran(node, image=picture, model=model, **inputs)[0]
     assert not torch.equal(made, picture)
     return made
+
+
+def ran(node: Any, **inputs: Any) -> Any:
+    """A node's outputs; newer versions of ComfyUI have it in another form, which answers with an object."""
+    answer = getattr(node(), node.FUNCTION)(**inputs)
+    return answer["result"] if isinstance(answer, dict) else answer.result
 
 
 def main() -> None:

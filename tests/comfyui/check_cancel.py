@@ -131,7 +131,7 @@ def test_restore_aligned_faces(comfy, portrait, model, cancel, stopped, monkeypa
 @pytest.mark.parametrize("name", ["GPENColorizeFace", "GPENInpaintFace", "GPENSegmentationToFace"])
 def test_other_tasks(comfy, portrait, model, cancel, stopped, monkeypatch, name):
     faces = cancelled_at_first(monkeypatch, type(model.network), "forward", cancel)
-    fitting = replace(model, task=comfy.NODE_CLASS_MAPPINGS[name].TASK)
+    fitting = replace(model, task=comfy.classes[name].TASK)
     with stopped:
         white = {"official": True} if name == "GPENInpaintFace" else {}  # otherwise a picture without white is not computed
         node(comfy, name).run(portrait.repeat(3, 1, 1, 1), model=fitting, **white)

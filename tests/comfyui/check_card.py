@@ -87,7 +87,7 @@ def several(there, torch, monkeypatch):
 
 
 def choices(comfy):
-    return comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["optional"]["device"][0]
+    return comfy.classes["GPENLoadModel"].INPUT_TYPES()["optional"]["device"][0]
 
 
 def test_a_card_is_chosen_by_its_number(comfy, portrait, model, several):
@@ -127,7 +127,7 @@ def test_a_card_that_is_not_here_is_the_default_one_and_the_report_says_so(comfy
     def listed(exclude_current=False):
         return [torch.device(NAME)]
 
-    loader = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"]
+    loader = comfy.classes["GPENLoadModel"]
     with monkeypatch.context() as now:
         now.setattr(host, "get_all_torch_devices", listed, raising=False)
         if not able:
@@ -169,7 +169,7 @@ def test_out_of_memory_it_gives_its_room_back_and_goes_on_with_the_cpu(comfy, po
     expected = restore(comfy, portrait, model=model, **QUICK)[0]
     faces = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces", **QUICK))[0]
     given = {"model": there.model, "detected_faces": faces, **settings(comfy, "GPENRestoreFaces", **QUICK)}
-    restorer = comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"]()
+    restorer = comfy.classes["GPENRestoreFaces"]()
     host.unload_all_models()
     there.card.reset()
     restorer.restore(portrait, **given)

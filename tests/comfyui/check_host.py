@@ -96,7 +96,7 @@ def test_aligned_faces_go_together_and_those_done_before_memory_ran_out_stay(com
     from comfy import model_management as host
 
     run = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.network.run")]
-    node, given = comfy.NODE_CLASS_MAPPINGS["GPENRestoreAlignedFaces"], settings(comfy, "GPENRestoreAlignedFaces")
+    node, given = comfy.classes["GPENRestoreAlignedFaces"], settings(comfy, "GPENRestoreAlignedFaces")
     pictures = torch.cat([portrait * shade for shade in (1, 0.8, 0.6, 0.4, 0.2)])
     expected = node().restore(pictures, model=model, **given)["result"]
     monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
@@ -120,7 +120,7 @@ def test_faces_of_a_batch_of_pictures_go_together_and_those_done_before_memory_r
     from comfy import model_management as host
 
     run = sys.modules[type(model).__module__.replace("nodes.model", "gpen_core.network.run")]
-    node, given = comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"], settings(comfy, "GPENRestoreFaces")
+    node, given = comfy.classes["GPENRestoreFaces"], settings(comfy, "GPENRestoreFaces")
     pictures = torch.cat([portrait, portrait * 0.9, portrait * 0, *[portrait * shade for shade in (0.8, 0.7, 0.6)]])
     expected = node().restore(pictures, model=model, **given)["result"]
     monkeypatch.setattr(host, "is_device_cpu", lambda device: False)
@@ -157,7 +157,7 @@ def test_memory_that_is_short_is_known_in_other_words(comfy, portrait, model, mo
 
     monkeypatch.setattr(host, "load_models_gpu", too_little)
     given = {"model": model, **settings(comfy, "GPENRestoreFaces")}
-    answer = comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"]().restore(portrait, **given)
+    answer = comfy.classes["GPENRestoreFaces"]().restore(portrait, **given)
     assert bool((answer["result"][0] == expected).all())
     assert "not enough GPU memory: ran on the CPU" in answer["result"][-1]
 

@@ -32,7 +32,7 @@ def test_lists_show_new_files_and_no_unfinished_ones(comfy):
     (BASE / "models" / "GPEN").mkdir(parents=True, exist_ok=True)
     for name in ("own one.safetensors", "half.pth.part", "notes.txt"):
         (BASE / "elsewhere" / name).write_bytes(b"")
-    offered = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["required"]["model"][0]
+    offered = comfy.classes["GPENLoadModel"].INPUT_TYPES()["required"]["model"][0]
     assert offered[0] == "auto" and {"GPEN-BFR-2048", MODEL, "own one.safetensors"} <= set(offered)
     assert "half.pth.part" not in offered and "notes.txt" not in offered
 
@@ -51,7 +51,7 @@ def test_files_that_reactor_keeps_are_listed_and_found(comfy, monkeypatch, tmp_p
         monkeypatch.setitem(folder_paths.folder_names_and_paths, there.name, ([str(there)], {".pth", ".safetensors"}))
     else:
         monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    offered = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["required"]["model"][0]
+    offered = comfy.classes["GPENLoadModel"].INPUT_TYPES()["required"]["model"][0]
     inner = str(Path("more", "gpen_bfr_1024.ONNX"))
     assert offered[-2:] == ["GPEN-BFR-512.onnx", inner]
     folders = sys.modules[f"{PACKS_MODULE}.nodes.folders"]
@@ -178,7 +178,7 @@ def test_other_tasks_run(comfy, torch, portrait, model, name):
     """Uses small weights made here instead of the official ones, which are not available."""
     from dataclasses import replace
 
-    cls = comfy.NODE_CLASS_MAPPINGS[name]
+    cls = comfy.classes[name]
     fitting = replace(model, task=cls.TASK)
     given = portrait.clone()
     given[:, 100:140, 100:140] = 1  # for inpainting
@@ -226,7 +226,7 @@ def test_tasks_in_photographs(comfy, torch, portrait, model, kind):
     hole[:, 60:80, 130:155] = 1
     more = {"mask": hole} if kind == "inpaint" else {}
     fitting = replace(model, task=kind)
-    shown = comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=fitting, **more, **settings(comfy, name))
+    shown = comfy.classes[name]().run(given, model=fitting, **more, **settings(comfy, name))
     image, mask, report = shown["result"]
     assert image.shape == given.shape and mask.shape == (2, 320, 320)
     assert torch.equal(image[mask == 0], given[mask == 0]) and torch.equal(image[1], given[1]) and torch.equal(image[..., 3], given[..., 3])
@@ -234,14 +234,14 @@ def test_tasks_in_photographs(comfy, torch, portrait, model, kind):
     if kind == "inpaint":
         assert torch.equal(mask[0], hole[0])
     faces, _ = node(comfy, "GPENDetectFaces").detect(given, **settings(comfy, "GPENDetectFaces"))
-    same = comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=fitting, detected_faces=faces, **more, **settings(comfy, name, threshold=1.0))
+    same = comfy.classes[name]().run(given, model=fitting, detected_faces=faces, **more, **settings(comfy, name, threshold=1.0))
     assert float((same["result"][0] - image).abs().max()) < (1e-6 if kind == "colorize" else 1)
     changed = {"faces": "1"}, {"official": True}, {"feather": 0.0}, {"rest": "grey"} if kind == "colorize" else {"min_size": 900}
     for one in changed:
-        other = comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=fitting, **more, **settings(comfy, name, **one))["result"][0]
+        other = comfy.classes[name]().run(given, model=fitting, **more, **settings(comfy, name, **one))["result"][0]
         assert not torch.equal(other, image), one
     with refused("SettingsError", r"Restore Faces \(GPEN\)"):
-        comfy.NODE_CLASS_MAPPINGS[name]().run(given, model=model, **settings(comfy, name))
+        comfy.classes[name]().run(given, model=model, **settings(comfy, name))
 
 
 def test_missing_weights_are_explained(comfy, portrait):
@@ -266,7 +266,7 @@ def test_auto_says_what_it_is(comfy):
 
 
 def test_a_changed_file_is_noticed(comfy):
-    cls = comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"]
+    cls = comfy.classes["GPENLoadModel"]
     path = BASE / "elsewhere" / "gpen mine.safetensors"
     path.write_bytes((ROOT / "gpen_core" / "weights" / "embedded" / f"{MODEL}.safetensors").read_bytes())
     names = ("gpen mine.safetensors", "auto", "GPEN-BFR-512")

@@ -49,7 +49,7 @@ def load(comfy, given):
 
 def taken(comfy, inputs, name, given):
     """A node's inputs: its defaults, replaced by those given settings that it has."""
-    spec = comfy.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
+    spec = comfy.classes[name].INPUT_TYPES()
     own = {**spec["required"], **spec["optional"]}
     changed = {inputs.NAMES.get(key, key): value for key, value in given.items()}
     if "person" in changed:
@@ -74,10 +74,10 @@ class Upscaler:
 
 def test_what_the_nodes_leave_out_is_left_out_on_purpose(comfy, inputs):
     assert set(inputs.ELSEWHERE) == BY_OTHER_MEANS | set(OF_LOADING)
-    own = {key for part in ("required", "optional") for key in comfy.NODE_CLASS_MAPPINGS["GPENRestoreFaces"].INPUT_TYPES()[part]}
+    own = {key for part in ("required", "optional") for key in comfy.classes["GPENRestoreFaces"].INPUT_TYPES()[part]}
     own = {back for back in NAMES if inputs.NAMES.get(back, back) in own}
     assert own == set(NAMES) - set(inputs.ELSEWHERE) | {"model", "person"}
-    assert {"model", "precision"} <= set(comfy.NODE_CLASS_MAPPINGS["GPENLoadModel"].INPUT_TYPES()["required"])
+    assert {"model", "precision"} <= set(comfy.classes["GPENLoadModel"].INPUT_TYPES()["required"])
 
 
 @promises("aligned", "device")

@@ -38,6 +38,7 @@ def comfy():
     assert asyncio.run(nodes.load_custom_node(str(ROOT)))
     nodes.modules_of_the_pack = set(sys.modules) - modules
     nodes.folders_before = before
+    nodes.classes = sys.modules[f"{PACKS_MODULE}.nodes"].NODE_CLASS_MAPPINGS  # which both forms of the nodes run
     return nodes
 
 
@@ -50,7 +51,7 @@ def torch(comfy):
 
 def node(comfy, name):
     """A function that runs the node and returns its outputs without the report, which `report_of` returns."""
-    return Bare(comfy.NODE_CLASS_MAPPINGS[name]())
+    return Bare(comfy.classes[name]())
 
 
 class Bare:
@@ -70,15 +71,15 @@ class Bare:
 
 def report_of(comfy, name, method, *arguments, **named):
     """The node's report on a run, after checking that the page and the last output have the same text."""
-    answer = getattr(comfy.NODE_CLASS_MAPPINGS[name](), method)(*arguments, **named)
-    if comfy.NODE_CLASS_MAPPINGS[name].RETURN_NAMES[-1] == "report":
+    answer = getattr(comfy.classes[name](), method)(*arguments, **named)
+    if comfy.classes[name].RETURN_NAMES[-1] == "report":
         assert answer["result"][-1] == answer["ui"]["text"][0]
     return answer["ui"]["text"][0]
 
 
 def settings(comfy, name, **changed):
     """The defaults of a node's own inputs, as the page fills them in."""
-    inputs = comfy.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()["required"]
+    inputs = comfy.classes[name].INPUT_TYPES()["required"]
     plain = {key: spec[1]["default"] for key, spec in inputs.items() if len(spec) > 1 and "default" in spec[1]}
     return {**plain, **changed}
 
