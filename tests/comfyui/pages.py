@@ -48,16 +48,16 @@ def inputs(pack: types.ModuleType, name: str) -> dict[str, tuple[Any, dict[str, 
     return {**kinds["required"], **kinds.get("optional", {})}
 
 
-def help_page(pack: types.ModuleType, name: str, texts: dict[str, Any], words: dict[str, str]) -> str:
-    """Lists, since the page's help panel is narrow, with the names that the node shows; texts: of nodeDefs.json."""
+def help_page(pack: types.ModuleType, name: str, texts: dict[str, Any], words: dict[str, str], space: str = "") -> str:
+    """Lists, since the page's help panel is narrow, with the names that the node shows; texts: of nodeDefs.json, space: before a colon."""
     own = texts[name]
     lines = [f"# {own['display_name']}", "", own["description"], "", f"## {words['inputs']}", ""]
     for key, (kind, extra) in inputs(pack, name).items():
         label, tip = own["inputs"][key]["name"], own["inputs"][key]["tooltip"]
-        lines.append(f"- **{label}** ({'; '.join(_facts(pack, name, key, kind, extra, words))}): {tip}")
+        lines.append(f"- **{label}** ({f'{space}; '.join(_facts(pack, name, key, kind, extra, words))}){space}: {tip}")
     lines += ["", f"## {words['outputs']}", ""]
     for out, kind in zip(own["outputs"].values(), pack.NODE_CLASS_MAPPINGS[name].RETURN_TYPES, strict=True):
-        lines.append(f"- **{out['name']}** ({words.get(kind, kind)}): {out['tooltip']}")
+        lines.append(f"- **{out['name']}** ({words.get(kind, kind)}){space}: {out['tooltip']}")
     return "\n".join(lines) + "\n"
 
 
@@ -157,7 +157,8 @@ def _files_of(language: str, pack: types.ModuleType, content: dict[str, Any], wo
         ROOT / "locales" / language / f"{name}.json": json.dumps(data, ensure_ascii=False, indent=2) + "\n"
         for name, data in written.items()
     }
-    return texts | {help_place(language, name): help_page(pack, name, content, words) for name in pack.NODE_CLASS_MAPPINGS}
+    space = "\u00a0" if language == "fr" else ""
+    return texts | {help_place(language, name): help_page(pack, name, content, words, space) for name in pack.NODE_CLASS_MAPPINGS}
 
 
 def help_place(language: str, name: str) -> Path:

@@ -32,7 +32,7 @@ FULL_STOP = {"zh": "。", "zh-TW": "。", "ja": "。"}
 IN_LATIN_LETTERS = {"fr", "es", "it", "pt-BR", "tr"}
 # Labels that may be the same as in English: names, and what is the same word in a language.
 SAME = {"SEGS", "Segs"}
-SAME_IN: dict[str, set[str]] = {"fr": {"Image", "Images"}}
+SAME_IN = {"fr": {"Image", "Occlusion"}, "es": {"Detector"}, "pt-BR": {"Detector"}, "tr": {"Model"}}
 # Names and kinds that stay as they are in every language.
 NAMES = (
     "GPEN",
@@ -112,7 +112,8 @@ def mentions(place: str, english: str, own: dict[str, dict[str, Any]]) -> list[t
             found.append((title, own[name]["display_name"].removesuffix(" (GPEN)")))
             english = english.replace(title, "")
     name = place.split()[0]
-    labels = {**own["GPENRestoreFaces"]["inputs"], **own[name]["inputs"]}
+    settings = {key: text for key, text in own[name]["inputs"].items() if pages.is_setting(pages.inputs(PACK, name)[key][0])}
+    labels = {**own["GPENRestoreFaces"]["inputs"], **settings}  # a socket can have a setting's name: faces
     for key, label in {"faces": "Which faces", "detector": "Detector", "official": "Official"}.items():
         if has_word(label, english):
             found.append((label, labels[key]["name"]))
@@ -208,6 +209,23 @@ def test_no_node_has_one_name_for_two_inputs(language):
             assert len(set(labels)) == len(labels), name
 
 
+def width(text: str) -> int:
+    """In Latin letters; those of China, Japan and Korea are as wide as two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+@pytest.mark.parametrize("language", ["en", *LANGUAGES])
+def test_labels_fit_into_their_rows(language):
+    """A node is as wide as its title, but at least 310 pixels: there the page cuts a label that does not fit beside its longest choice."""
+    texts = ENGLISH if language == "en" else pages.translated(PACK, pages.source_of(language))
+    for name, own in texts.items():
+        title = own["display_name"]  # the page makes a node wider for more letters, without asking how wide they are
+        assert width(title) <= (42 if width(title) == len(title) else 34), title
+        for key, text in own["inputs"].items():
+            choices = choices_of(f"{name} inputs {key}") if key not in ("model", "mask_regions") else []
+            assert width(text["name"]) <= min(28, 36 - max(map(width, choices), default=0)), f"{name}: {text['name']}"
+
+
 def test_only_languages_that_the_page_has():
     """In any other language, such as German, the page would translate only these nodes, amid English."""
     page = {"en", "zh", "zh-TW", "ru", "ja", "ko", "fr", "es", "ar", "tr"}  # 1.32.9's
@@ -224,4 +242,4 @@ def test_help_pages_name_what_the_node_shows(name, language):
     assert page.startswith(f"# {texts['display_name']}\n") and "|" not in page
     for part in ("inputs", "outputs"):
         for text in texts[part].values():
-            assert re.search(rf"^- \*\*{re.escape(text['name'])}\*\* \(.+\): {re.escape(text['tooltip'])}$", page, re.MULTILINE)
+            assert re.search(rf"^- \*\*{re.escape(text['name'])}\*\* \(.+\)\u00a0?: {re.escape(text['tooltip'])}$", page, re.MULTILINE)
