@@ -74,7 +74,7 @@ class Shaky:
     """Sees a face in the middle of every view, its landmarks moved to the right by so many pixels: those of a mirrored view disagree."""
 
     name = "shaky"
-    unsteady = 1.0
+    unsteady, sure = 1.0, None
 
     def __init__(self, by: float) -> None:
         self.by, self.looks = by, 0
@@ -95,6 +95,36 @@ def test_landmarks_on_which_no_two_looks_agree_are_not_given() -> None:
     shaky = Shaky(8)
     shaky.unsteady = 2.0
     assert len(look_at(picture, [face], shaky, 0.9)) == 1
+
+
+class ByScore:
+    """Like YuNet: it is surer of an upright face, though one on its head fits its mirror image better. Seen upright: in the first look or
+    after a half turn."""
+
+    name, unsteady, sure = "by score", 2.0, 0.92
+
+    def __init__(self, stands: bool) -> None:
+        # Distance and score: as it is; its three quarter turns; set upright by what was found in the surest of them, then the next.
+        best, worse = [((3, 0.915),) * 2, ((1, 0.88),) * 2]
+        first, half = [((4, 0.91),) * 2, ((10, 0.87),) * 2] if stands else [((1, 0.88),) * 2, ((4, 0.91),) * 2]
+        self.looks = iter([*first, None, None, *half, None, None, *best, *worse])
+
+    def detect(self, picture: Pixels, threshold: float) -> list[Face]:
+        look = next(self.looks)
+        return [] if look is None else [replace(Shaky(look[0]).detect(picture, threshold)[0], score=look[1])]
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_detector_that_is_surest_of_upright_faces_is_believed(stands: bool) -> None:
+    picture, face = np.zeros((192, 192, 3), np.float32), Shaky(0).detect(np.zeros(1), 0)[0]
+    (found,) = look_at(picture, [face], ByScore(stands), 0.7)
+    assert (error(found, face.landmarks) < 0.1) == stands and found.score == pytest.approx(0.915)
+
+
+def test_of_a_face_of_which_it_is_sure_it_takes_no_further_look() -> None:
+    sure = Shaky(8)
+    sure.sure, sure.unsteady = 0.92, 2.0
+    assert len(look_at(np.zeros((192, 192, 3), np.float32), [sure.detect(np.zeros(1), 0)[0]], sure, 0.9)) == 1 and sure.looks == 3
 
 
 def test_upright_faces_are_looked_at_twice_and_no_more(portrait: Pixels, upright: Face) -> None:

@@ -21,7 +21,8 @@ _MEAN_COLOUR = np.array([123, 117, 104], np.float64) / 255  # RetinaFace's mean 
 _MIRRORED = [1, 0, 2, 4, 3]  # the landmarks' order in a mirrored face
 # The distance between the landmarks of a face and of its mirror image, as a share of the face, tells whether it is upright in its view:
 # the detector may take a head on its side or upside down for an upright one with a score near 1, but rarely places it alike twice.
-# Measured with RetinaFace mobile0.25; a detector with larger distances sets `unsteady`.
+# Measured with RetinaFace mobile0.25. A detector with larger distances sets `unsteady`. One whose scores tell it better than distances do
+# sets `sure`: the score that only upright faces reach.
 _DOUBTFUL = 0.025  # exceeded by 1 in 20 upright faces, and by all 135 faces with wrong landmarks
 _LOST = 0.1  # not exceeded by any face, even at 9 pixels
 
@@ -45,17 +46,17 @@ def look_at(
     the face is also tried in quarter turns, for sideways or upside-down heads. Its box stays. go_on: asked before each group of faces;
     once it says no, the remaining faces are returned unchanged.
     """
-    unsteady = float(getattr(detector, "unsteady", 1.0))
+    unsteady, sure = float(getattr(detector, "unsteady", 1.0)), getattr(detector, "sure", None)
     confirmed: list[Face] = []
     for start in range(0, len(faces), _TOGETHER):
         if not go_on():
             return [*confirmed, *faces[start:]]
         group = faces[start : start + _TOGETHER]
         looks = _look(picture, group, detector)
-        doubtful = [index for index, look in enumerate(looks) if look.score >= threshold and look.apart > unsteady * _DOUBTFUL]
+        doubtful = [index for index, look in enumerate(looks) if look.score >= threshold and _in_doubt(look, sure)]
         if doubtful and not go_on():
             return [*confirmed, *faces[start:]]
-        judged = _from_every_side(picture, [group[i] for i in doubtful], [looks[i] for i in doubtful], detector, threshold)
+        judged = _from_every_side(picture, [group[i] for i in doubtful], [looks[i] for i in doubtful], detector, threshold, sure)
         for index, look in zip(doubtful, judged, strict=True):
             looks[index] = look
         for face, look in zip(group, looks, strict=True):
@@ -87,24 +88,36 @@ def _look(picture: Pixels, faces: Sequence[Face], detector: Detector, turns: Seq
     return looks
 
 
-def _from_every_side(picture: Pixels, faces: Sequence[Face], firsts: Sequence[_Look], detector: Detector, threshold: float) -> list[_Look]:
-    """For each face, the look in which it and its mirror image agree best: the first one, or one set upright by the landmarks found
-    after a quarter, half or three-quarter turn. Runs faces through the detector together, which is faster."""
+def _from_every_side(
+    picture: Pixels, faces: Sequence[Face], firsts: Sequence[_Look], detector: Detector, threshold: float, sure: float | None
+) -> list[_Look]:
+    """For each face, the most upright look: the first one, or one set upright by the landmarks found after a quarter, half or
+    three-quarter turn. Runs faces through the detector together, which is faster."""
     turned = _look(picture, faces, detector, (1, 2, 3))
     best, guesses = list(firsts), list[list[_Look]]()
     for index, first in enumerate(firsts):
         seen = [look for look in turned[3 * index : 3 * index + 3] if look.score >= threshold]
-        guesses.append(sorted([first, *seen], key=lambda look: look.apart))
+        guesses.append(sorted([first, *seen], key=lambda look: _askew(look, sure)))
     for place in range(4):
         again: list[tuple[int, Face]] = []
         for index, looks in enumerate(guesses):
             points = looks[place].landmarks if place < len(looks) else None
-            if points is not None and best[index].apart > _DOUBTFUL:
+            if points is not None and _in_doubt(best[index], sure):
                 again.append((index, replace(faces[index], landmarks=points.astype(np.float32))))
         for (index, _), look in zip(again, _look(picture, [face for _, face in again], detector), strict=True):
-            if look.score >= threshold and look.apart < best[index].apart:
+            if look.score >= threshold and _askew(look, sure) < _askew(best[index], sure):
                 best[index] = look
     return best
+
+
+def _askew(look: _Look, sure: float | None) -> float:
+    """The smaller, the more upright the face was in this look."""
+    return look.apart if sure is None else -look.score
+
+
+def _in_doubt(look: _Look, sure: float | None) -> bool:
+    """Whether the face may not have been upright."""
+    return look.apart > _DOUBTFUL if sure is None else look.score < sure
 
 
 def for_opencv(view: Pixels) -> Pixels:

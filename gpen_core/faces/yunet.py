@@ -45,6 +45,7 @@ class YuNet:
 
     name = "yunet"
     unsteady = 2.0  # its landmarks of a face and of its mirror image lie twice as far apart as RetinaFace's (closer.py)
+    sure = 0.92  # nearly all upright faces reach it, none of those on their head or side do; by the distance, one in six was set wrong
 
     def __init__(self, model_file: Path) -> None:
         """Raises WeightsError if the file cannot be read."""
