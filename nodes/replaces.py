@@ -38,16 +38,21 @@ def offer_replacements(nodes: dict[str, Any]) -> None:
         api: Any = importlib.import_module("comfy_api.latest")
         make, register = api.io.NodeReplace, api.ComfyAPISync().node_replacement.register
         for old, (new, taken, widgets) in STAND_INS.items():
-            register(make(new, old, widgets, mapping(nodes[new], taken), [{"new_idx": 0, "old_idx": 0}]))
+            register(make(new, old, widgets, mapping(nodes[new], taken, widgets), [{"new_idx": 0, "old_idx": 0}]))
     except (ImportError, AttributeError) as error:
         log.debug("this ComfyUI replaces no nodes: %s", error)
 
 
-def mapping(node: Any, taken: dict[str, str]) -> list[dict[str, Any]]:
-    """Where the new node's inputs come from: the old node, else our defaults, since ComfyUI wants a value for every required one."""
+def mapping(node: Any, taken: dict[str, str], widgets: list[str]) -> list[dict[str, Any]]:
+    """Where the new node's inputs come from: the old node, else our defaults, since ComfyUI wants a value for every required one.
+
+    A link that gets another name is there under its old one, too: ComfyUI (up to 0.38 at least) looks for that when it replaces the node at
+    the link's other end later than this one, in no fixed order, and without it the prompt ends in an error 500. Nothing else reads it.
+    """
     inputs = node.INPUT_TYPES()["required"]
     fixed = {name: settings["default"] for name, (_, settings) in inputs.items() if name not in taken and "default" in settings}
     return [
         *({"new_id": new, "old_id": old} for new, old in taken.items()),
+        *({"new_id": old, "old_id": old} for new, old in taken.items() if old not in (new, *widgets)),
         *({"new_id": name, "set_value": value} for name, value in fixed.items()),
     ]

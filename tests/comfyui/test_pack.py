@@ -85,8 +85,12 @@ def test_replacements_say_all_that_the_new_node_needs(monkeypatch, able):
     for one in seen:
         new = pages.inputs(PACK, one.new)
         given = {entry["new_id"]: entry for entry in one.inputs}
-        assert set(PACK.INPUTS[one.new]["required"]) <= set(given) <= set(new) and len(given) == len(one.inputs)
+        moved = {entry["old_id"] for entry in one.inputs if "old_id" in entry and entry["old_id"] not in (entry["new_id"], *one.widgets)}
+        assert moved <= set(given), "replaced before the node at its other end, a link is looked for under its old name"
+        assert set(PACK.INPUTS[one.new]["required"]) <= set(given) <= set(new) | moved and len(given) == len(one.inputs)
         for name, entry in given.items():
+            if name in moved:
+                continue
             assert "old_id" in entry or entry["set_value"] == new[name][1]["default"]
             assert "old_id" not in entry or entry["old_id"] in one.widgets or not pages.is_setting(new[name][0])
         assert one.outputs == [{"new_idx": 0, "old_idx": 0}]

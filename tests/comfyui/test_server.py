@@ -161,7 +161,8 @@ def test_a_list_shows_new_files(server, folder):
     """In models/GPEN, and in the folder that extra_model_paths.yaml names."""
     path = Path(server.base).joinpath(*folder) / "brand new.pth"
     path.write_bytes(b"x")
-    assert path.name in server.get("/object_info/GPENLoadModel")["GPENLoadModel"]["input"]["required"]["model"][0]
+    kind, settings = server.get("/object_info/GPENLoadModel")["GPENLoadModel"]["input"]["required"]["model"]
+    assert path.name in (settings["options"] if kind == "COMBO" else kind)
     path.unlink()
 
 
