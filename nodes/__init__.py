@@ -7,6 +7,7 @@ from typing import Any
 from .convert_faces import FacesFromBoxes, FacesToBoxes, FacesToMask
 from .example import ExamplePicture
 from .folders import register_folder
+from .landmarks import FacesFromLandmarks
 from .load import LoadModel
 from .newer import entrypoint
 from .packages import say_if_there_is_another_copy, say_what_is_missing, with_opencv
@@ -39,6 +40,7 @@ NODE_CLASS_MAPPINGS: dict[str, Any] = {
     "GPENFacesToSEGS": FacesToSegs,
     "GPENFacesFromSEGS": FacesFromSegs,
     "GPENStrengthPerFace": StrengthPerFace,
+    "GPENFacesFromLandmarks": FacesFromLandmarks,
 }
 NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {name: node.TITLE for name, node in NODE_CLASS_MAPPINGS.items()}
 

@@ -1,4 +1,4 @@
-"""Converts FACES to and from the types of other packs: MASK, and BBOX (a list of boxes in pixels)."""
+"""Converts FACES to and from other types: MASK, and boxes in pixels: other packs' BBOX, ComfyUI's own BOUNDING_BOX."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..gpen_core.faces.face import Face
 
+BOUNDING_BOX = "BOUNDING_BOX"  # of ComfyUI's own nodes (0.8 has it): dicts, which need no form
 FORMS = ("x, y, width, height", "left, top, right, bottom")
 SIDES = ("x", "y", "width", "height")  # of a box that is a dict
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -60,14 +61,15 @@ class FacesToMask:
 class FacesToBoxes:
     TITLE = "Faces to BBOX (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Converts faces to a list of boxes, for nodes from other packs that take BBOX."
+    DESCRIPTION = "Converts faces to boxes, for other nodes that take BBOX or BOUNDING_BOX."
     SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
     FUNCTION = "convert"
-    RETURN_TYPES = ("BBOX", "INT")
-    RETURN_NAMES = ("bboxes", "count")
+    RETURN_TYPES = ("BBOX", "INT", BOUNDING_BOX)
+    RETURN_NAMES = ("bboxes", "count", "bounding_boxes")
     OUTPUT_TOOLTIPS = (
         "One box per face, in whole pixels, in the order of the faces. For a batch of several pictures, one list of boxes per picture.",
         "The number of boxes.",
+        "The same boxes for ComfyUI's own nodes: one list of boxes per picture.",
     )
 
     @classmethod
@@ -79,17 +81,17 @@ class FacesToBoxes:
             }
         }
 
-    def convert(self, faces: Any, form: str) -> tuple[list[Any], int]:
+    def convert(self, faces: Any, form: str) -> tuple[list[Any], int, list[list[dict[str, Any]]]]:
         where = checked(faces)
         lists = [[_written(face, form) for face in frame] for frame in where.frames]
         # Other packs' nodes take a plain list for a single picture.
-        return lists[0] if len(lists) == 1 else lists, len(where)
+        return lists[0] if len(lists) == 1 else lists, len(where), [[_named(face) for face in frame] for frame in where.frames]
 
 
 class FacesFromBoxes:
     TITLE = "Faces from BBOX (GPEN)"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Finds the face in each box from another pack. GPEN needs the positions of the eyes, nose and mouth as well."
+    DESCRIPTION = "Finds the face in each box from another node. GPEN needs the positions of the eyes, nose and mouth as well."
     SEARCH_ALIASES = ("gpen", "bounding box", "bbox")
     FUNCTION = "convert"
     RETURN_TYPES = (FACES, "INT", "STRING")
@@ -102,7 +104,7 @@ class FacesFromBoxes:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures in which the boxes were found."}),
-                "bboxes": ("BBOX", {"tooltip": many}),
+                "bboxes": (f"BBOX,{BOUNDING_BOX}", {"tooltip": many}),
                 "form": (list(FORMS), {"default": FORMS[0], "tooltip": _FORM_TIP}),
                 **option_inputs(("detector", "threshold")),
             }
@@ -129,6 +131,11 @@ def faces_in_boxes_of(frames: torch.Tensor, per_frame: Sequence[Sequence[Box]], 
     return shown([" ".join(line for line in lines if line)], (faces, count))
 
 
+def _named(face: Face) -> dict[str, Any]:
+    """A box as ComfyUI's own detectors give it."""
+    return {**dict(zip(SIDES, _written(face, FORMS[0]), strict=True)), "label": "face", "score": float(face.score)}
+
+
 def _written(face: Face, form: str) -> tuple[int, int, int, int]:
     x0, y0, x1, y1 = (round(value) for value in face.box)
     return (x0, y0, x1 - x0, y1 - y0) if form == FORMS[0] else (x0, y0, x1, y1)
@@ -136,7 +143,7 @@ def _written(face: Face, form: str) -> tuple[int, int, int, int]:
 
 def _boxes(value: Any, frames: int, form: str) -> list[list[Box]]:
     """Any pack's BBOX as lists of (left, top, right, bottom), one list per frame. Raises SettingsError."""
-    items = _plain(value)
+    items = _plain(value, form)
     if _is_box(items):
         items = [items]
     if all(_is_box(item) for item in items):
@@ -151,15 +158,18 @@ def _boxes(value: Any, frames: int, form: str) -> list[list[Box]]:
     return [[(x, y, x + w, y + h) for x, y, w, h in one] for one in boxes]
 
 
-def _plain(value: Any) -> Any:
-    """Tensors, arrays, tuples and {"x", "y", "width", "height"} as lists."""
+def _plain(value: Any, form: str) -> Any:
+    """Tensors, arrays and tuples as lists, and so {"x", "y", "width", "height"}, whose numbers are named: in the order of the form."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, dict):
         named = cast("dict[Any, Any]", value)
-        return [named[name] for name in SIDES] if set(named) >= set(SIDES) else named
+        if not set(named) >= set(SIDES):
+            return named
+        x, y, width, height = (named[name] for name in SIDES)
+        return [x, y, width, height] if form == FORMS[0] else [x, y, x + width, y + height]
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in cast("Sequence[Any]", value)]
+        return [_plain(item, form) for item in cast("Sequence[Any]", value)]
     return value
 
 

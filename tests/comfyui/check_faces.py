@@ -108,7 +108,7 @@ def test_boxes_of_a_batch_come_back_as_the_same_faces(comfy, torch, portrait):
     faces, count = node(comfy, "GPENDetectFaces").detect(batch, **settings(comfy, "GPENDetectFaces"))
     assert [len(frame) for frame in faces.frames] == [1, 0, 1]
     for form in ("x, y, width, height", "left, top, right, bottom"):
-        boxes, said = node(comfy, "GPENFacesToBBox").convert(faces, form)
+        boxes, said, _ = node(comfy, "GPENFacesToBBox").convert(faces, form)
         assert said == count == 2 and [len(one) for one in boxes] == [1, 0, 1]
         back, found = node(comfy, "GPENFacesFromBBox").convert(batch, boxes, form, detector="retinaface-mobile", threshold=0.9)
         assert found == 2 and [len(frame) for frame in back.frames] == [1, 0, 1]
@@ -231,7 +231,7 @@ def test_boxes_and_masks_of_other_packs(comfy, torch, portrait):
     faces, _ = node(comfy, "GPENDetectFaces").detect(portrait, **settings(comfy, "GPENDetectFaces"))
     to_boxes, from_boxes = node(comfy, "GPENFacesToBBox"), node(comfy, "GPENFacesFromBBox")
     for form in ("x, y, width, height", "left, top, right, bottom"):
-        boxes, count = to_boxes.convert(faces, form)
+        boxes, count, _ = to_boxes.convert(faces, form)
         assert count == 1
         for given in (boxes, [boxes], boxes[0], torch.tensor(boxes)):
             back, found = from_boxes.convert(portrait, given, form, detector="retinaface-mobile", threshold=0.9)

@@ -82,7 +82,7 @@ WORDS = {
     CATEGORY: CATEGORY,
 }  # fmt: skip
 # Labels that differ from their keys.
-LABELS = {"bboxes": "Boxes", "detected_faces": "Faces", "form": "Box format"}
+LABELS = {"bboxes": "Boxes", "bounding_boxes": "ComfyUI boxes", "detected_faces": "Faces", "form": "Box format"}
 
 
 def label_of(key: str) -> str:

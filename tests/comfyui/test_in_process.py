@@ -28,7 +28,7 @@ def test_nodes_in_process(comfy_python, tmp_path):
     paths = os.pathsep.join([str(here), str(here.parent)])
     environ = {**os.environ, **host.ENVIRON, "GPEN_TEST_COMFY": str(host.COMFY), "GPEN_TEST_BASE": str(tmp_path), "PYTHONPATH": paths}
     checks = sorted(map(str, here.glob("check_*.py")))
-    assert len(checks) == 8
+    assert len(checks) == 9
     done = subprocess.run([*command, *checks], capture_output=True, encoding="utf-8", errors="replace", env=environ, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout

@@ -98,7 +98,7 @@ def test_all_load_and_nothing_of_them_collides(both):
     packs = {name: info["python_module"].rpartition(".")[2] for name, info in listed.items() if "custom_nodes." in info["python_module"]}
     assert {name for name in packs if packs[name] == host.ROOT.name} == {name for name in packs if name.startswith("GPEN")}
     counts = {pack: list(packs.values()).count(pack) for pack in set(packs.values())}
-    assert set(counts) >= {host.ROOT.name, *PACKS} and counts[host.ROOT.name] == 19 and min(counts[pack] for pack in PACKS) > 10
+    assert set(counts) >= {host.ROOT.name, *PACKS} and counts[host.ROOT.name] == 20 and min(counts[pack] for pack in PACKS) > 10
     assert {"GPEN", "facerestore_models"} <= set(both.get("/models"))
     assert both.get("/models/GPEN") == ["mine.safetensors"]
     models = listed["GPENLoadModel"]["input"]["required"]["model"][0]

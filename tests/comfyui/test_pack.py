@@ -143,7 +143,7 @@ def test_outputs_that_workflows_are_connected_to_keep_their_places():
     assert NODES["GPENRestoreAlignedFaces"].RETURN_NAMES == ("crops", "report")
     assert NODES["GPENPasteFaces"].RETURN_NAMES == ("image", "mask", "report")
     assert NODES["GPENFacesFromBBox"].RETURN_NAMES == ("faces", "count", "report")
-    assert NODES["GPENFacesToBBox"].RETURN_NAMES == ("bboxes", "count")
+    assert NODES["GPENFacesToBBox"].RETURN_NAMES == ("bboxes", "count", "bounding_boxes")
 
 
 @pytest.mark.parametrize("path", workflows.files(), ids=lambda path: path.stem)

@@ -48,7 +48,7 @@ def test_the_pack_was_loaded(server):
     assert not [line for line in server.log().splitlines() if "IMPORT FAILED" in line and host.ROOT.name in line]
     listed = server.get("/object_info")
     ours = {name: info for name, info in listed.items() if name.startswith("GPEN")}
-    assert len(ours) == 19
+    assert len(ours) == 20
     for name, info in ours.items():
         assert info["category"] == "image/face restoration" and info["description"] and "GPEN" in info["display_name"]
         assert info["python_module"] == f"custom_nodes.{host.ROOT.name}"
