@@ -80,7 +80,9 @@ def its_pytest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pytest for any of them."""
     folder = tmp_path_factory.mktemp("pytest")
     oldest = ["--python-version", pythons.VERSIONS[0], "--only-binary=:all:"]
-    pip(Path(sys.executable), "pytest", "install", "--target", str(folder), *oldest, "pytest", "exceptiongroup", "tomli")
+    # pip asks this Python, not the oldest, what pytest needs besides.
+    more = ("exceptiongroup", "tomli", "typing-extensions")
+    pip(Path(sys.executable), "pytest", "install", "--target", str(folder), *oldest, "pytest", *more)
     return folder
 
 

@@ -140,9 +140,9 @@ def _takes(value: Any, keyword: str) -> bool:
     try:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):  # written in C: the documentation says it, if anything does
-        text = value.__doc__ or ""
-        tells = f"{getattr(value, '__name__', '?')}(" in text
-        return not tells or re.search(rf"\b{re.escape(keyword)}\b", text) is not None
+        text, name = value.__doc__ or "", re.escape(getattr(value, "__name__", "?"))
+        takes_any = re.search(rf"\b{name}\([^)]*\*\*", text)
+        return f"{name}(" not in text or takes_any is not None or re.search(rf"\b{re.escape(keyword)}\b", text) is not None
     return any(one.name == keyword or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
