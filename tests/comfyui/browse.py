@@ -124,7 +124,8 @@ def in_language(page: Page, language: str) -> dict[str, object]:
     page.reload()
     page.wait_for_function(READY, timeout=120_000)
     page.wait_for_timeout(2000)
-    return {"titles": page.evaluate(WIDTHS), "labels": page.evaluate(LABELS)}
+    shown = {name: blueprint["widgets"] for name, blueprint in page.evaluate(BLUEPRINTS).items()}
+    return {"titles": page.evaluate(WIDTHS), "labels": page.evaluate(LABELS), "blueprints": shown}
 
 
 def main() -> None:

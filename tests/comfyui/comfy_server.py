@@ -120,6 +120,7 @@ class ComfyServer:
                 status, body = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, body = error.code, error.read()
+        assert status < 500, f"the server failed: {body[:200]!r}\n{self.log()[-4000:]}"
         return status, json.loads(body) if body else None
 
     def offers(self, path: str) -> bool:

@@ -30,6 +30,7 @@ def test_a_blueprint_is_one_node_named_like_its_file(path):
 @each
 def test_its_nodes_are_those_of_today(path):
     graph = workflows.subgraph(workflows.read(path))
+    english = json.loads((host.ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
     widgets = {}
     for node in graph["nodes"]:
         named = [given["name"] for given in node["inputs"] if "widget" in given]
@@ -47,6 +48,9 @@ def test_its_nodes_are_those_of_today(path):
     (outer,) = workflows.read(path)["nodes"]
     shown = outer["properties"]["proxyWidgets"]
     assert shown and all(name in widgets[number] for number, name in shown)
+    for number, name in shown:  # page 1.58 labels them on the outer node like the inner one's inputs
+        (slot,) = (given for given in ends[int(number)]["inputs"] if given["name"] == name and "widget" in given)
+        assert slot["label"] == slot["localized_name"] == english[ends[int(number)]["type"]]["inputs"][name]["name"]
 
 
 def test_the_server_lists_and_gives_them(server):

@@ -125,6 +125,23 @@ def test_our_nodes_stand_in_for_those_of_missing_packs(server, restoring, tmp_pa
     assert np.abs(half - (before + whole) / 2).max() <= 2 < np.abs(whole - before).max()
 
 
+def test_stand_ins_for_nodes_that_feed_each_other(server):
+    """ComfyUI replaces a prompt's nodes in any order: each of these loaders may come before or after the node that it feeds."""
+    if not server.offers("/node_replacements"):
+        return
+    pairs = {}
+    for number in range(12):
+        given = {"image": ["0", 0], "facerestore_model": [f"a{number}", 0]}
+        pairs[f"a{number}"] = {"class_type": "FaceRestoreModelLoader", "inputs": {"model_name": "codeformer.pth"}, "_meta": {}}
+        pairs[f"b{number}"] = {"class_type": "FaceRestoreCFWithModel", "inputs": given, "_meta": {}}
+    status, answer = server.queue(pairs)
+    assert (status, answer["error"]["type"]) == (400, "prompt_no_outputs")  # whole otherwise; the server's own fault would be 500
+    for kinds in server.get("/node_replacements").values():
+        for kind in kinds:
+            if kind["new_node_id"].startswith("GPEN"):
+                assert kind["output_mapping"] == [{"new_idx": 0, "old_idx": 0}], "or the page drops the links"
+
+
 def portrait_of(server):
     from PIL import Image
 

@@ -87,6 +87,20 @@ async function bringTexts() {
   texts.mergeLocaleMessage(language, { nodeDefs: ours, nodeCategories: category });
 }
 
+/**
+ * Translates the labels that our blueprints give the inputs shown on the outer node: the page (1.58) takes them from the saved inner nodes, and
+ * the inputs' bare names where there are none. A label of the user's own stays.
+ */
+function translateLabels(node) {
+  const english = translator()?.getLocaleMessage("en")?.nodeDefs?.[node.comfyClass]?.inputs ?? {};
+  for (const input of node.inputs ?? []) {
+    if (!input.widget || !input.label || !input.localized_name || input.label !== english[input.name]?.name) continue;
+    input.label = input.localized_name;
+    const row = widgetOf(node, input.name);
+    if (row) row.label = input.localized_name;
+  }
+}
+
 app.registerExtension({
   name: "GPEN.FaceRestoration",
 
@@ -104,6 +118,7 @@ app.registerExtension({
       if (output?.text?.[0]) showReport(this, output.text[0]);
     });
     after(nodeType.prototype, "onConfigure", function () {
+      translateLabels(this);
       showFactor(this, false); // the workflow contains the node's size
       fit(this);
     });
