@@ -81,15 +81,17 @@ def load(patcher: ModelPatcher, needed: float) -> None:
     host.load_models_gpu([patcher], memory_required=needed, **everything)
 
 
-def full_load(patcher: ModelPatcher, needed: float) -> None:
-    """load(), and whatever of the model ComfyUI left behind.
+def full_load(patcher: ModelPatcher, needed: float) -> bool:
+    """load(), and whatever of the model ComfyUI left behind. Returns whether there was any.
 
     When memory is short, ComfyUI loads a part of the weights and its own layers fetch the rest when needed; this network's layers cannot.
     """
     load(patcher, needed)
     device = patcher.load_device
-    if not all(_same_device(tensor.device, device) for tensor in (*patcher.model.parameters(), *patcher.model.buffers())):
-        patcher.model.to(device)
+    if all(_same_device(tensor.device, device) for tensor in (*patcher.model.parameters(), *patcher.model.buffers())):
+        return False
+    patcher.model.to(device)
+    return True
 
 
 def _same_device(one: Any, other: Any) -> bool:  # Any: torch's stubs claim that a device always has an index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .host import interrupted, load, out_of_memory
+from .host import full_load, interrupted, out_of_memory
 from .tensors import cpu_tensor
 
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
         x = cpu_tensor(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
         # ComfyUI's own upscaling node uses this estimate; upscalers do not report their need.
         needed = _TILE * _TILE * 3 * 4 * max(model.scale, 1.0) * 384.0 + x.nelement() * 4
+        by_hand = True
         if patcher is None:
             host.free_memory(host.module_size(model.model) + needed, device)
             model.to(device)
-        else:  # never moved behind the patcher's back: ComfyUI would take it to be where it left it
-            load(patcher, needed)
+        else:  # ComfyUI's to move, but for what its dynamic VRAM left behind: these layers cannot fetch their weights
+            by_hand = full_load(patcher, needed)
         tile = _TILE
         try:
             while True:
@@ -57,8 +58,8 @@ def upscaler(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
                         raise
                 tile //= 2  # outside the handler, because the error's frames keep tensors alive on the device
         finally:
-            if patcher is None:
-                model.to("cpu")
+            if by_hand:
+                model.to("cpu" if patcher is None else patcher.offload_device)
         result: NDArray[np.float32] = y[0].float().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
         return result
 

@@ -89,3 +89,26 @@ def test_dynamic_models_beside_ours_stay_when_ours_goes(comfy, portrait, torch, 
         host.interrupt_current_processing(False)
         set_progress_bar_global_hook(None)
     assert [loaded.model for loaded in host.current_loaded_models] == [other] and places(there.model) == {"cpu"}
+
+
+def test_an_upscale_model_is_brought_whole(comfy, portrait, model, torch, there, dynamic):
+    """Its layers are no more ComfyUI's own than ours are, but ComfyUI's loader makes it dynamic."""
+    from comfy import model_management as host
+
+    class Upscaler(torch.nn.Module):
+        scale = 2
+
+        def __init__(self):
+            super().__init__()
+            self.model = torch.nn.Conv2d(3, 3, 1)
+            self.patcher = dynamic(self.model, load_device=there.model.patcher.load_device, offload_device=torch.device("cpu"))
+
+        def forward(self, x):
+            assert x.device.type == self.model.weight.device.type == self.patcher.load_device.type
+            return torch.nn.functional.interpolate(self.model(x), scale_factor=2)
+
+    upscaler = Upscaler()
+    image = restore(comfy, portrait, model=there.model, output_size="factor", factor=2.0, upscale_model=upscaler)[0]
+    assert image.shape[1] == 2 * portrait.shape[1]
+    assert any(loaded.model is upscaler.patcher for loaded in host.current_loaded_models)
+    assert upscaler.model.weight.device.type == "cpu", "what ComfyUI does not count is not left there"
