@@ -123,6 +123,8 @@ def comfyui(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     sys.argv = ["main.py", "--cpu", "--base-directory", str(folder), "--disable-api-nodes"]
     sys.path.insert(0, comfy)
     importlib.import_module("comfy.options").enable_args_parsing()
+    for name in ("utils.extra_config", "server"):  # are there before any pack is loaded; ours asks the server to replace nodes
+        importlib.import_module(name)
     host = importlib.import_module("nodes")
 
     def use() -> None:
