@@ -59,7 +59,8 @@ def nodes(server: Running) -> str:
     lacking = [name for name in OURS if name not in server.known]
     assert not lacking, lacking
     ours = sum(name.startswith("GPEN") for name in server.known)
-    return f"{ours} of ours among {len(server.known)}"
+    newer = server.known["GPENLoadModel"]["input"]["required"]["model"][0] == "COMBO"
+    return f"{ours} of ours among {len(server.known)}, in the {'newer form (V3)' if newer else 'older form'}"
 
 
 def restore(server: Running) -> str:
