@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+try:
+    import hypothesis
+except ImportError:  # a bare interpreter of test_pythons.py
+    hypothesis = None
+
 if TYPE_CHECKING:
     from emulated_card import Card
     from group_picture import Group, Pixels
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 PEOPLE = ROOT.parent / "shared" / "data"  # pictures of people that are not part of this project
+if hypothesis is not None:  # otherwise a test fails that takes 0.2 s once, on a busy machine
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
