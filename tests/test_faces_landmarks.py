@@ -35,7 +35,7 @@ def detected():
 def test_it_is_the_face_that_the_detector_finds(detected, form):
     face = face_from_landmarks(FORMS[form], 0.75)
     between = np.linalg.norm(detected.landmarks[1] - detected.landmarks[0])
-    assert np.linalg.norm(face.landmarks - detected.landmarks, axis=1).max() < 0.12 * between
+    assert np.linalg.norm(face.landmarks - detected.landmarks, axis=1).max() < 0.08 * between
     assert overlap(face, np.array([detected.box]))[0] > 0.85
     assert face.score == 0.75 and face.landmarks.dtype == np.float32
 
@@ -55,7 +55,8 @@ def test_a_face_lies_as_its_points_do(form, angle):
 
 
 def test_points_all_in_one_place_do_no_harm():
-    assert face_from_landmarks(np.full((68, 2), 5.0)).box == (5.0, 5.0, 5.0, 5.0)
+    with np.errstate(all="raise"):
+        assert face_from_landmarks(np.full((68, 2), 5.0)).box == (5.0, 5.0, 5.0, 5.0)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((67, 2)), np.zeros((68, 4)), np.zeros(136), np.full((68, 2), np.nan)])
