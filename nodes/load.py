@@ -23,6 +23,7 @@ class LoadModel:
     FUNCTION = "load"
     RETURN_TYPES = (GPEN_MODEL,)
     RETURN_NAMES = ("model",)
+    HAS_INTERMEDIATE_OUTPUT = True  # what it says is shown again where it does not run, as nodes with an output "report" have it
     OUTPUT_TOOLTIPS = ("The loaded model, for the other GPEN nodes.",)
 
     @classmethod

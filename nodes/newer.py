@@ -45,6 +45,9 @@ def entrypoint(nodes: Mapping[str, Any]) -> Callable[[], Awaitable[Any]] | None:
 def newer(io: Any, name: str, node: Any) -> Any:
     """A class of the newer form for a node of the older one. io: `comfy_api.latest.io`."""
     hidden = node.INPUT_TYPES().get("hidden", {})
+    # So that the report comes again with every prompt, also where the node's result is kept and it does not run.
+    again = node.RETURN_NAMES[-1] == "report" or getattr(node, "HAS_INTERMEDIATE_OUTPUT", False)
+    more = {"has_intermediate_output": True} if again and "has_intermediate_output" in io.Schema.__dataclass_fields__ else {}
 
     def define_schema(cls: Any) -> Any:
         kinds = node.INPUT_TYPES()  # each time anew, as it lists files
@@ -65,6 +68,7 @@ def newer(io: Any, name: str, node: Any) -> Any:
             ],
             hidden=[io.Hidden(value) for value in hidden.values()],
             search_aliases=list(node.SEARCH_ALIASES),
+            **more,
         )
 
     def execute(cls: Any, **values: Any) -> Any:
