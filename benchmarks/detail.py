@@ -1,6 +1,6 @@
 """Measures what restoration does to sharp and to degraded faces, without and with the picture's own detail (the setting `detail`).
 
-    python -m benchmarks.detail --data DATA [--portraits 40] [--sizes 300 500 1000 2000]
+    python -m benchmarks.detail --data DATA [--portraits 40] [--sizes 190 300 500 1000 2000]
                                 [--networks GPEN-BFR-256-lite 512] [--sheet worst.png]
 
 DATA contains zip files of portraits (faces-webmorph-512.zip and others, training/faces.py); only people kept out of training are used. A
@@ -220,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compares sharp and degraded faces, restored without and with the picture's own detail.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--portraits", type=int, default=40)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[300, 500, 1000, 2000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[190, 300, 500, 1000, 2000])
     parser.add_argument("--networks", nargs="+", default=["GPEN-BFR-256-lite", "512"])
     parser.add_argument("--sheet", type=Path, help=f"draw the {WORST} degraded portraits that gain least: sharp, degraded, without, with")
     arguments = parser.parse_args()

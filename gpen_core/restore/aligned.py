@@ -17,6 +17,7 @@ from ..progress import Progress, Stopped
 from ..steps.align import template_points
 from ..steps.detail import kept_detail
 from ..steps.guards import Guards, KeptError, why_spared
+from ..steps.noise import lost_noise
 from .compose import adjust_tone, enlarged
 from .results import FaceResult, RestoreResult, Status
 
@@ -86,7 +87,9 @@ class AlignedFace:
         restored = adjust_tone(restored, crop, all_of_it, o)
         fitted = _resized(restored, base.shape)
         everywhere = np.ones(shape[:2], np.float32)
-        detail = kept_detail(source.pixels, _resized(crop, shape), _resized(restored, shape), everywhere, max(shape[:2]) / size, o.detail)
+        seen, new, shrunk = _resized(crop, shape), _resized(restored, shape), max(shape[:2]) / size
+        lost = lost_noise(shape[:2], shrunk, lambda x: _resized(_resized(x, (size, size), enlarging=cv2.INTER_LINEAR), shape))
+        detail = kept_detail(source.pixels, seen, new, everywhere, shrunk, o.detail, lost=lost)
         if detail is not None:
             fitted = fitted + _resized(detail, base.shape)
         strength = o.strength * self._share

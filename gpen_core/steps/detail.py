@@ -4,10 +4,9 @@ A network of S pixels restores a face at S pixels. If the face is larger in the 
 over finer detail than it contains. That detail therefore comes from the picture: the residual, which is what the picture shows beyond the
 network's input, minus damage. For a sharp face that the network leaves unchanged, the result is the picture itself.
 
-Three properties reveal damage in the residual. Noise has about the same energy all over a face; skin, hair and lashes do not. JPEG leaves
-a grid of 8 pixels. And where the network changed more than the residual holds (it removed noise or moved an edge), the residual belongs
-to what it removed. Each frequency band is then weighted locally by the share of its energy that exceeds the damage
-(a Wiener filter).
+Three properties reveal damage in the residual. Noise has about the same energy all over a face (`noise`). JPEG leaves a grid of 8 pixels.
+And where the network changed more than the residual holds (it removed noise or moved an edge), the residual belongs to what it removed.
+Each frequency band is then weighted locally by the share of its energy that exceeds the damage (a Wiener filter).
 """
 
 from __future__ import annotations
@@ -21,22 +20,16 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 from ..pixels import Pixels
-from .align import Matrix, invert, rescale_matrix, scale_of, warp
+from .align import Matrix, crop_face, invert, rescale_matrix, scale_of, warp
 from .mask import Mask
+from .noise import WINDOW, Energies, even_noise, lost_noise, measurable, pattern_of, uneven_noise
 from .paste import reach
 
 # Luma and two colour differences (JPEG's axes, ITU-R BT.601), because noise and JPEG affect colour and lightness differently.
 AXES = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
-Energies = NDArray[np.float32]  # (3,), of luma and the two colour differences
 _RGB = np.linalg.inv(AXES).astype(np.float32)
 
-_WINDOW = 2.0  # sigma of the window in which energies are measured, in pixels of the band
-# Energy of a face's quietest tenth relative to its median: 0.28 to 0.52 in the residuals of 29 sharp portraits, 0.7 in white noise.
-# Anything above this share counts as noise.
-_QUIET_SHARE = 0.52
-_NOISE_GAIN = 1.5  # from the quietest tenth to the mean energy of noise in such a window
 _SURE = 3.0  # energies up to this many times the noise energy count as noise
-_SAMPLES = 40_000  # pixels of a face that are enough for its percentiles
 
 # Clean pictures have steps between blocks of up to _NO_STEP (of 0..1). Above it, JPEG's noise is as large as the step, and 0.7 times as
 # large in every coarser band (measured on JPEG files of quality 92 to 15).
@@ -77,7 +70,9 @@ def detail_of_face(
     seen, face = (warp(square, to_box, size, border="replicate") for square in (crop, restored))
     where = warp(mask, to_box, size, border="constant")
     part = picture[box.top : box.bottom, box.left : box.right]
-    kept = kept_detail(part, seen, face, where, 1.0 / scale_of(matrix), amount, noise)
+    scale, to_crop = scale_of(to_box), invert(to_box)
+    lost = lost_noise(size, scale, lambda x: warp(crop_face(x, to_crop, crop.shape[0]), to_box, size, border="replicate"))
+    kept = kept_detail(part, seen, face, where, scale, amount, noise, lost)
     if kept is None or shape is None or tuple(shape[:2]) == picture.shape[:2]:
         return kept
     # Measure damage before enlarging, which changes noise. Pixel edges keep their place, as in a resized picture.
@@ -90,13 +85,21 @@ def detail_of_face(
 
 
 def kept_detail(
-    picture: Pixels, seen: Pixels, restored: Pixels, mask: Mask, size: float, amount: float, noise: Sequence[Energies] = ()
+    picture: Pixels,
+    seen: Pixels,
+    restored: Pixels,
+    mask: Mask,
+    size: float,
+    amount: float,
+    noise: Sequence[Energies] = (),
+    lost: Pixels | None = None,
 ) -> Pixels | None:
     """Detail to add to a restored face, (h, w, 3) float32 around 0; None if there is none to keep.
 
     picture, seen, restored: (h, w, 3) float32 RGB 0..1, in one frame: the picture, the network's input and its output.
     mask: (h, w), the face, where damage is measured. size: pixels of the picture per pixel of the network.
     amount: 0..1. noise: the least energy of noise in each band (finest first; a frame of a video knows it from those beside it).
+    lost: see lost_noise().
     Raises SettingsError for an amount out of range.
     """
     _check(amount)
@@ -107,13 +110,15 @@ def kept_detail(
     residual = cast(Pixels, cv2.transform(picture - seen, AXES))
     luma = cast(Pixels, cv2.transform(picture, AXES[:1]))
     step = max(0.0, step_between_blocks(luma) - _NO_STEP)
-    bands, masks = bands_of(residual, mask, count_of(size))
+    bands, masks = bands_of(residual, mask if lost is None else measurable(luma, mask), count_of(size))
+    patterns = [] if lost is None else [pattern_of(band) for band in bands_of(lost, mask, count_of(size))[0]]
     kept: Pixels | None = None
     for level in reversed(range(len(bands))):
         band = bands[level]
         energy = local_energy(band)
         known = noise[level] if level < len(noise) else np.float32(0)
-        damage = np.maximum(_noise(energy, masks[level]), known) + np.float32((step * _STEP_FALLS**level) ** 2)
+        found = uneven_noise(energy, masks[level], patterns[level]) if patterns else even_noise(energy, masks[level])
+        damage = np.maximum(found, known) + np.float32((step * _STEP_FALLS**level) ** 2)
         band *= np.clip(1.0 - _SURE * damage / (energy + np.float32(1e-12)), 0.0, 1.0)
         kept = band if kept is None else band + _enlarged(kept, band.shape)
     weight = amount * _unchanged(residual[..., 0], cv2.transform(seen - restored, AXES[:1]), 2.0 * size)
@@ -137,7 +142,7 @@ def count_of(size: float) -> int:
 
 def local_energy(band: Pixels) -> Pixels:
     """(h, w, 3): the energy of a band around each place."""
-    return cast(Pixels, cv2.GaussianBlur(band * band, (0, 0), _WINDOW))
+    return cast(Pixels, cv2.GaussianBlur(band * band, (0, 0), WINDOW))
 
 
 def bands_of(residual: Pixels, mask: Mask, count: int) -> tuple[list[Pixels], list[Mask]]:
@@ -156,17 +161,6 @@ def bands_of(residual: Pixels, mask: Mask, count: int) -> tuple[list[Pixels], li
 
 def _enlarged(band: Pixels, shape: tuple[int, ...]) -> Pixels:
     return cast(Pixels, cv2.pyrUp(band, dstsize=(shape[1], shape[0])))
-
-
-def _noise(energy: Pixels, mask: Mask) -> Energies:
-    """The energy (3,) of noise spread over the whole face."""
-    thin = max(1, int((mask.size / _SAMPLES) ** 0.5))
-    inside = energy[::thin, ::thin][mask[::thin, ::thin] > 0.5]
-    if not len(inside):
-        return np.zeros(3, np.float32)
-    quiet, middle = np.percentile(inside, (10, 50), axis=0)
-    noise = np.maximum(0.0, quiet - _QUIET_SHARE * middle) / (1.0 - _QUIET_SHARE)
-    return (_NOISE_GAIN * noise).astype(np.float32)
 
 
 def step_between_blocks(luma: Pixels) -> float:
