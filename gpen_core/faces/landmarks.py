@@ -1,6 +1,6 @@
 """A Face from the landmarks that other software finds: MediaPipe's face mesh, or the 68 points of iBUG 300-W (dlib, OpenPose, DWPose).
 
-How far these lie from where RetinaFace puts its five was measured on 178 portraits (benchmarks/face_meshes.py): 0.03 to 0.05 of the
+How far these lie from where RetinaFace puts its five was measured on 177 portraits (benchmarks/face_meshes.py): 0.03 to 0.06 of the
 distance between the eyes in the median, as far as two detectors differ.
 """
 
