@@ -183,6 +183,9 @@ def main() -> None:
 
     name, folder = sys.argv[1], Path(sys.argv[2])
     have_ways_of_its_own()
+    if sys.version_info < (3, 11):  # pytest and fastapi, which hosts and the tests use, bring it; it changes how errors are printed
+        with contextlib.suppress(ImportError):
+            importlib.import_module("exceptiongroup")
     load, use = {"core": core, "webui": webui, "comfyui": comfyui}[name](folder)
     connections: list[str] = []
     sys.addaudithook(lambda event, given: connections.append(f"{event} {given[-1]}") if event.startswith(NETWORK) else None)
