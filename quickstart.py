@@ -1,4 +1,4 @@
-"""Two commands for a bare machine with Python 3.10 to 3.13:
+"""Two commands for a bare machine with Python 3.10 to 3.14:
 
     python quickstart.py            makes .venv, installs what a restoration needs, restores examples/portrait.png
     python quickstart.py PICTURE    the same with your own picture
@@ -33,7 +33,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 EXAMPLE = ROOT / "examples" / "portrait.png"
 OUT = ROOT / "out"
 MODEL = "GPEN-BFR-256-lite"  # its weights are part of the project: no download
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST, NEWEST = (3, 10), (3, 14)
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")  # one folder, four names
 PAGE = ("gradio>=6", "av")  # of `--page` only: about 40 packages
 # One feature each, installed by `--full`; everything else works without them. The extras in pyproject.toml match.

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-VERSIONS = ("3.10", "3.11", "3.12", "3.13")  # those that the project runs on
+VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")  # those that the project runs on
 _ASK = "import sys; print(*sys.version_info[:2], sep='.'); print(sys.executable)"
 
 

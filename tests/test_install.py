@@ -150,7 +150,7 @@ def test_the_metadata_that_a_registry_reads_is_made(tmp_path):
     assert sorted(line.replace(" ", "") for line in always) == sorted(line.replace(" ", "") for line in listed)
     extras = {line.split("extra ==")[1].strip(" \"'") for line in wanted if "extra ==" in line}
     assert extras == {"opencv", "facexlib", "realesrgan", "video", "page", "ray"}
-    assert "MIT License" in text and "Python :: 3.13" in text
+    assert "MIT License" in text and "Python :: 3.14" in text
 
 
 def test_an_installed_core_is_whole(tmp_path):

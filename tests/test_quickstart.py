@@ -39,15 +39,15 @@ def elsewhere(quickstart: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     return tmp_path
 
 
-@pytest.mark.parametrize("version", [(3, 10, 0), (3, 11), (3, 12, 4), (3, 13, 0)])
+@pytest.mark.parametrize("version", [(3, 10, 0), (3, 11), (3, 12, 4), (3, 13, 0), (3, 14, 1)])
 def test_our_pythons_are_taken(quickstart, version):
     assert quickstart.version_trouble(version) is None
 
 
-@pytest.mark.parametrize("version", [(2, 7), (3, 9, 18), (3, 14), (4, 0)])
+@pytest.mark.parametrize("version", [(2, 7), (3, 9, 18), (3, 15), (4, 0)])
 def test_other_pythons_are_refused_in_words(quickstart, version):
     trouble = quickstart.version_trouble(version)
-    assert "3.10 to 3.13" in trouble and f"{version[0]}.{version[1]}" in trouble
+    assert "3.10 to 3.14" in trouble and f"{version[0]}.{version[1]}" in trouble
 
 
 def test_older_pythons_can_read_the_file(quickstart):

@@ -63,6 +63,7 @@ ENVIRONMENTS: Sequence[Environment] = (
     Environment("recent", "3.12", _packages("2.7.1", "2.0.2", "4.11.0.86", "11.3.0", "0.5.3", "3.18.0", "4.67.1")),
     Environment("tested-3.10", "3.10", tested("3.10")),
     Environment("tested-3.13", "3.13", tested("3.13")),
+    Environment("tested-3.14", "3.14", tested("3.14")),
     Environment("newest", "3.13", _packages("2.15.0", "2.5.5", "5.0.0.93", "13.0.0", "0.8.0", "4.3.1", "4.70.1")),
 )
 
