@@ -101,7 +101,8 @@ def test_all_load_and_nothing_of_them_collides(both):
     assert set(counts) >= {host.ROOT.name, *PACKS} and counts[host.ROOT.name] == 20 and min(counts[pack] for pack in PACKS) > 10
     assert {"GPEN", "facerestore_models"} <= set(both.get("/models"))
     assert both.get("/models/GPEN") == ["mine.safetensors"]
-    models = listed["GPENLoadModel"]["input"]["required"]["model"][0]
+    kind, settings = listed["GPENLoadModel"]["input"]["required"]["model"]
+    models = settings["options"] if kind == "COMBO" else kind  # the newer and the older form
     assert {"mine.safetensors", "GPEN-BFR-512.onnx"} <= set(models)
     assert "GPEN-BFR-512.onnx" in listed["ReActorRestoreFace"]["input"]["required"]["model"][0]
 
