@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -32,6 +34,35 @@ def test_every_function_may_fail(place: World, kinds: tuple[type[BaseException],
     ended = [one_fault(place, name, kinds[number % 2], check=number % 6 == 0) for number, name in enumerate(names)]
     assert place.lost == []
     assert ended.count("raised") > len(ended) * (0.4 if turn else 0.8), ended
+
+
+@pytest.mark.parametrize("name", ["run_each", "crops", "<genexpr>"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_while_generators_are_closed_is_heard(place: World, name: str) -> None:
+    """Python lets no error out of a generator that it closes itself. The last call of each is the one that closes it."""
+    seen: list[str] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        if frame.f_code.co_name == name and frame.f_code.co_filename.endswith(("run.py", "compose.py", "restorer.py")):
+            seen.append(event)
+            if len(seen) == stop_at:
+                raise KeyboardInterrupt
+
+    stop_at = 0
+    before = sys.gettrace()
+    for _ in range(2):
+        seen.clear()
+        sys.settrace(trace)
+        try:
+            if stop_at:
+                with pytest.raises(KeyboardInterrupt):
+                    place.run(place.restorer(), "out.png")
+            else:
+                place.run(place.restorer(), "out.png")
+        finally:
+            sys.settrace(before)
+        assert len(seen) >= 3
+        stop_at = len(seen)
 
 
 def test_memory_is_where_it_was(place: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from copy import deepcopy
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ def run_each(
     tiled: bool | None = None,
     ask: Ask | None = None,
     or_cpu: bool = False,
-) -> Iterator[Pixels | GpenError]:
+) -> Generator[Pixels | GpenError, None, None]:
     """Runs the network on pictures of its size, (S, S, 3) float32 RGB 0..1, and yields each result, or why there is none, in their order.
 
     Takes from `pictures` only what the next batch needs. at_once: pictures in a batch; None: batch_size(). centred: give the network

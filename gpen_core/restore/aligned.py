@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ class AlignedFace:
         self.cropped.clear()
         self.left = 1 if self._share else 0
 
-    def crops(self) -> Iterator[tuple[int, Pixels]]:
+    def crops(self) -> Generator[tuple[int, Pixels], None, None]:
         """The whole picture in the network's size, unless it was taken already."""
         if self.left:
             self.cropped.append(_resized(self.source.pixels, (self._size, self._size), enlarging=cv2.INTER_LINEAR))

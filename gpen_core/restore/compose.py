@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -85,7 +85,7 @@ class Composition:
         self._next = 0  # the face to crop next
         self.left = len(self.fitting)  # crops that nobody has taken yet
 
-    def crops(self) -> Iterator[tuple[int, Pixels]]:
+    def crops(self) -> Generator[tuple[int, Pixels], None, None]:
         """Crops the faces that fit the template, each when it is asked for, so that not all of them are held at once.
 
         Goes on where an earlier call ended.
@@ -196,7 +196,9 @@ class Composition:
         return enlarged(self.source, scale, self._upscaler, self._progress, made=bool(self.cropped))
 
 
-def restored_faces(network: Network, crops: Iterable[Pixels], progress: Progress, *, or_cpu: bool = False) -> Iterator[Pixels | GpenError]:
+def restored_faces(
+    network: Network, crops: Iterable[Pixels], progress: Progress, *, or_cpu: bool = False
+) -> Generator[Pixels | GpenError, None, None]:
     """Runs the network on crops of its size, on a device several at once. or_cpu: see run_each(). Raises Stopped if the user interrupts."""
 
     def go_on() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -224,7 +225,12 @@ class FaceRestorer:
         started = time.perf_counter()
         self.prepare()
         begun = self._begin(picture, faces)
-        return self._finished(begun.composed(self._make(crop for _, crop in begun.crops())), picture, started)
+        cropped = begun.crops()
+        crops = (crop for _, crop in cropped)
+        made = self._make(crops)
+        # Closed here, the last first: an interrupt that comes while Python closes what nobody needs any more would be lost.
+        with closing(cropped), closing(crops), closing(made):
+            return self._finished(begun.composed(made), picture, started)
 
     def each(self, pictures: Iterable[Any], *, faces: Iterable[Sequence[Face]] | None = None) -> Iterator[RestoreResult | Exception]:
         """Restores pictures as __call__() does; on a device the faces of several go through the network together.
@@ -311,7 +317,7 @@ class FaceRestorer:
             guards=self._guards,
         )
 
-    def _make(self, crops: Iterator[Pixels]) -> Iterator[Pixels | GpenError]:
+    def _make(self, crops: Iterator[Pixels]) -> Generator[Pixels | GpenError, None, None]:
         return restored_faces(self.loaded_network, crops, self.progress, or_cpu=self._or_cpu)
 
     def _finished(self, result: RestoreResult, picture: Any, started: float) -> RestoreResult:

@@ -7,7 +7,7 @@ steadied (`steps/steady`) by those of up to 4 frames before and after.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -198,7 +198,7 @@ class _Made:
     def cropped(self) -> deque[Pixels]:
         return self.composition.cropped
 
-    def crops(self) -> Iterator[tuple[int, Pixels]]:
+    def crops(self) -> Generator[tuple[int, Pixels], None, None]:
         return self.composition.crops()
 
     def put_back(self) -> None:

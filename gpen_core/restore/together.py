@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -32,7 +32,7 @@ class Begun(Protocol[Composed]):
     @property
     def cropped(self) -> deque[Pixels]: ...
 
-    def crops(self) -> Iterator[tuple[int, Pixels]]:
+    def crops(self) -> Generator[tuple[int, Pixels], None, None]:
         """The crops that are left, each with its face's number."""
         ...
 
