@@ -13,6 +13,7 @@ LATER = ("detail", "auto_strength", "guard", "min_likeness", "mask_regions", "oc
 LATER_CHOOSING = ("person_likeness",)  # of the nodes that find faces
 LATEST = tuple(option.name for option in RestoreOptions.of("frames"))  # came after the preset
 DEFAULTS: dict[str, Value] = {"steady": 0.0}  # a batch is often of pictures that only look alike
+EMPTY = ("mask_regions",)  # empty means its default, which is so long that it would cover the label in the row
 # Set elsewhere in a workflow: the model and its precision by Load GPEN Model, the device by ComfyUI, the background by an upscale
 # model, `aligned` by Restore Aligned Faces, the person by a picture.
 ELSEWHERE = (*(option.name for option in RestoreOptions.of("model", "input", "machine")), "background", "person")
@@ -66,7 +67,7 @@ def task_options_from(task: FaceTask, values: Mapping[str, Any]) -> TaskOptions:
 
 
 def _input(option: Option) -> tuple[Any, dict[str, Any]]:
-    extra: dict[str, Any] = {"default": DEFAULTS.get(option.name, option.default), "tooltip": option.help}
+    extra: dict[str, Any] = {"default": "" if option.name in EMPTY else DEFAULTS.get(option.name, option.default), "tooltip": option.help}
     if option.name in ADVANCED:
         extra["advanced"] = True
     if option.kind == "choice":
@@ -84,6 +85,6 @@ def options_from(values: Mapping[str, Any]) -> RestoreOptions:
     chosen: dict[str, Value] = {**DEFAULTS, **{name: value for name, value in values.items() if name == PRESET.name}}
     for option in RestoreOptions.table():
         name = NAMES.get(option.name, option.name)
-        if option.name not in ELSEWHERE and name in values:
+        if option.name not in ELSEWHERE and name in values and not (option.name in EMPTY and values[name] == ""):
             chosen[option.name] = values[name]
     return RestoreOptions.from_controls(chosen)
