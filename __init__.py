@@ -9,14 +9,16 @@ __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
 WEB_DIRECTORY = "./web"
 
 # The nodes in ComfyUI's older form; None where it takes the newer one from `comfy_entrypoint`, since it looks here first.
-NODE_CLASS_MAPPINGS: dict[str, type] | None = {}
-NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] | None = {}
+classes: dict[str, type] | None = {}
+titles: dict[str, str] | None = {}
 
 if __package__ and "folder_paths" in sys.modules:  # imported as a package, by a running ComfyUI
     from . import nodes
 
     if nodes.comfy_entrypoint is None:
-        NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS
+        classes, titles = nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS
     else:
-        NODE_CLASS_MAPPINGS = NODE_DISPLAY_NAME_MAPPINGS = None
+        classes = titles = None
         comfy_entrypoint = nodes.comfy_entrypoint
+
+NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = classes, titles

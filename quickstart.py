@@ -333,26 +333,35 @@ def restore(picture: Path) -> int:
     return 0
 
 
-def check_types(python: str) -> int:
-    """Checks the types. Returns 0 if they are right or cannot be checked."""
+def check_style(python: str) -> tuple[int, str]:
+    """Checks the style. Returns (exit code, what was found)."""
+    say("Checking style (ruff) ...")
+    return output_of([python, "-m", "ruff", "check", "."])
+
+
+def check_types(python: str) -> tuple[int, str]:
+    """Checks the types. Returns (exit code, what was found); the code is 0 if they are right or cannot be checked."""
     if sys.version_info < (3, 11):
-        say("Types are not checked: NumPy for this Python types its arrays differently. Use Python 3.11 or later.")
-        return 0
+        return 0, "Types are not checked: NumPy for this Python types its arrays differently. Use Python 3.11 or later."
     say("Checking types (pyright) ...")
     # NumPy's stubs match the Python they are installed in.
-    return run([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", "{}.{}".format(*sys.version_info[:2])])
+    return output_of([python, "-m", "pyright", "--pythonpath", python, "--pythonversion", "{}.{}".format(*sys.version_info[:2])])
 
 
 def test(pytest_arguments: list[str]) -> int:
-    """Checks style and types, then runs the tests. Returns 0 only if all three pass; pytest's output comes last."""
+    """Checks style and types, then runs the tests. Returns 0 only if all three pass; pytest's output comes last, or what else failed."""
     python = str(venv_python())
-    say("Checking style (ruff) ...")
-    style, types = run([python, "-m", "ruff", "check", "."]), check_types(python)
-    if style or types:
-        say("Failed: " + " and ".join(what for what, code in (("style", style), ("types", types)) if code))
+    failed: list[str] = []
+    for what, check in (("Style", check_style), ("Types", check_types)):
+        code, found = check(python)
+        say(found.rstrip())
+        if code:
+            failed.append(f"{what} failed, whatever the tests say:\n{found.rstrip()}")
     say("Running the tests ...")
-    tests = run([python, "-m", "pytest", *pytest_arguments])
-    return tests or style or types
+    code = run([python, "-m", "pytest", *pytest_arguments])
+    for text in failed:  # again, because nobody looks above thousands of tests
+        say(text)
+    return code or int(bool(failed))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ picture as JSON instead (tests/portrait_mesh.json).
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,8 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
-    from mediapipe.python.solutions.face_mesh import FaceMesh
-
-    with FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as finder:
+    meshes: Any = importlib.import_module("mediapipe.python.solutions.face_mesh")
+    with meshes.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as finder:
         if arguments.save:
             points = [[round(float(x), 2), round(float(y), 2)] for x, y in mesh_of(finder, pixels(arguments.path))]
             made = f"the 478 points that MediaPipe finds in {arguments.path.name}, in pixels"

@@ -78,11 +78,14 @@ def newer(io: Any, name: str, node: Any) -> Any:
             return io.NodeOutput(*answer["result"], ui=answer["ui"])
         return io.NodeOutput(*answer)
 
+    def fingerprint_inputs(cls: Any, **values: Any) -> Any:
+        return node.IS_CHANGED(**values)
+
     members: dict[str, Any] = {"define_schema": define_schema, "execute": execute}
     if hasattr(node, "VALIDATE_INPUTS"):
         members["validate_inputs"] = node.VALIDATE_INPUTS.__func__  # itself, because ComfyUI reads the names of its arguments
     if hasattr(node, "IS_CHANGED"):
-        members["fingerprint_inputs"] = lambda cls, **values: node.IS_CHANGED(**values)
+        members["fingerprint_inputs"] = fingerprint_inputs
     made = {key: classmethod(member) for key, member in members.items()}
     return type(node.__name__, (io.ComfyNode,), {"__module__": node.__module__, "__doc__": node.__doc__, **made})
 

@@ -333,10 +333,23 @@ def test_sheet_of_an_unturned_photograph(tmp_path):
 
 
 @pytest.mark.parametrize(("version", "checked"), [((3, 10, 14), False), ((3, 11, 0), True), ((3, 13, 1), True)])
-def test_types_are_checked_where_numpy_describes_its_arrays_as_the_code_does(quickstart, monkeypatch, capsys, version, checked):
+def test_types_are_checked_where_numpy_describes_its_arrays_as_the_code_does(quickstart, monkeypatch, version, checked):
     commands: list[list[str]] = []
-    monkeypatch.setattr(quickstart, "run", lambda command: commands.append(command) or 1)
+    monkeypatch.setattr(quickstart, "output_of", lambda command: commands.append(command) or (1, "an error"))
     monkeypatch.setattr(quickstart.sys, "version_info", version)
-    code = quickstart.check_types("python")
+    code, found = quickstart.check_types("python")
     assert (code, len(commands)) == ((1, 1) if checked else (0, 0))
-    assert ("not checked" in capsys.readouterr().out) is not checked
+    assert ("not checked" in found) is not checked
+
+
+@pytest.mark.parametrize("failing", [(), ("ruff",), ("pyright",), ("ruff", "pyright"), ("pytest",)])
+def test_what_failed_is_said_after_the_tests(quickstart, monkeypatch, capfd, failing):
+    """CI once showed 4831 passed tests, and types that had failed were thousands of lines above."""
+    monkeypatch.setattr(quickstart, "output_of", lambda command: (int(command[2] in failing), f"what {command[2]} found"))
+    monkeypatch.setattr(quickstart, "run", lambda command: print("all tests passed") or int("pytest" in failing))
+    monkeypatch.setattr(quickstart.sys, "version_info", (3, 11, 0))
+    assert quickstart.test([]) == int(bool(failing))
+    before, after = capfd.readouterr().out.split("all tests passed")
+    for tool in ("ruff", "pyright"):
+        assert f"what {tool} found" in before
+        assert (f"what {tool} found" in after) is (tool in failing)
