@@ -108,7 +108,7 @@ def test_yunet_itself(people: Path) -> None:
 
 
 def test_yunet_without_its_file(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="opencv_zoo"):
+    with pytest.raises(WeightsMissingError, match="opencv_zoo"):
         make_detector("yunet", weights_folders=[tmp_path])
     (tmp_path / "face_detection_yunet_bad.onnx").write_bytes(b"<html>")
     with pytest.raises(WeightsError, match="YuNet"):

@@ -11,7 +11,7 @@ import torch
 from option_world import Standin, flat
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.errors import FeatureMissingError
+from gpen_core.errors import WeightsMissingError
 from gpen_core.faces.face import Face
 from gpen_core.faces.retinaface import RetinaFaceMobile
 from gpen_core.restore.aligned import whole_face
@@ -146,9 +146,9 @@ def test_likeness_is_asked_for(portrait: tuple[np.ndarray, Face]):
 
 def test_a_recogniser_that_is_not_there_is_named_before_any_work(tmp_path: Path):
     (tmp_path / "GPEN").mkdir()
-    with pytest.raises(FeatureMissingError, match=r"w600k_r50\.onnx.*GPEN"):
+    with pytest.raises(WeightsMissingError, match=r"w600k_r50\.onnx.*GPEN"):
         FaceRestorer(RestoreOptions(min_likeness=0.3, device="cpu"), models_dir=tmp_path).prepare()
-    with pytest.raises(FeatureMissingError, match=r"w600k_r50\.onnx"):
+    with pytest.raises(WeightsMissingError, match=r"w600k_r50\.onnx"):
         load_recogniser([])
 
 

@@ -12,7 +12,7 @@ from option_world import POINTS, Standin, flat
 from PIL import Image
 
 from gpen_core import Face, FaceRestorer, RestoreOptions
-from gpen_core.errors import FeatureMissingError, PictureError, SettingsError, WeightsError
+from gpen_core.errors import PictureError, SettingsError, WeightsError, WeightsMissingError
 
 RED, BLUE, GREY = (200, 40, 40), (40, 40, 200), (120, 120, 120)
 
@@ -122,7 +122,7 @@ def test_without_the_recogniser_nothing_is_begun(tmp_path: Path, monkeypatch: py
     path = saved(squares(RED), tmp_path / "person.png")
     missing = by_path(tmp_path, path)
     for use in (missing.prepare, lambda: missing.detect(squares(RED))):
-        with pytest.raises(FeatureMissingError, match=r"w600k_r50\.onnx.*") as caught:
+        with pytest.raises(WeightsMissingError, match=r"w600k_r50\.onnx.*") as caught:
             use()
         assert str(tmp_path / "GPEN") in str(caught.value)
 

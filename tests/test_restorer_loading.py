@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from option_world import LITE, OWN, Drawn, World, draw, own_model
 
 from gpen_core import FaceRestorer, RestoreOptions
-from gpen_core.errors import FeatureMissingError, WrongTaskError
+from gpen_core.errors import FeatureMissingError, WeightsMissingError, WrongTaskError
 from gpen_core.network import load
 from gpen_core.pictures import from_array
 from gpen_core.restore import restorer as module
@@ -185,3 +187,25 @@ def test_where_to_look_is_kept_to(loaded: Any, tmp_path: Path) -> None:
     where[:, 90:] = 1
     (face,) = made(tmp_path).detect(two.pixels, where=where)
     assert abs(face.centre[0] - 135) < 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"detector": "yunet"}, {"detector": "retinaface-r50"}, {"mask": "parsing"}, {"occlusion": "xseg"}, {"min_likeness": 0.3},
+        {"background": "realesrgan", "output_size": "factor"},
+    ],
+    ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
+)  # fmt: skip
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_missing_file_has_a_place_to_go_to_on_a_new_machine(settings, exists, monkeypatch, tmp_path) -> None:
+    """models/GPEN is made by the first download only, and the included model needs none."""
+    monkeypatch.setitem(sys.modules, "facexlib.detection.retinaface", SimpleNamespace())
+    for owner, need in ((mask, "need_parsing_package"), (module, "need_parser"), (background, "need_realesrgan_package")):
+        monkeypatch.setattr(owner, need, lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    if exists:
+        (tmp_path / "models" / "GPEN").mkdir(parents=True)
+    with pytest.raises(WeightsMissingError, match=r"https://github\.com/") as caught:
+        FaceRestorer(RestoreOptions(device="cpu", **settings)).prepare()
+    assert str(tmp_path / "models" / "GPEN") in str(caught.value)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import FeatureMissingError, WeightsError, WeightsMissingError, shown
 from ..pixels import Pixels
 from ..runtime import device_error, is_out_of_memory, or_cpu
+from ..weights.folders import how_to_get
 from .face import NMS, Face, by_confidence
 
 WEIGHTS = "detection_Resnet50_Final.pth"
@@ -39,10 +40,9 @@ def make_retinaface_r50(weights_folders: Sequence[Path], device: Any) -> RetinaF
         ) from error
     path = next((folder / WEIGHTS for folder in weights_folders if (folder / WEIGHTS).is_file()), None)
     if path is None:
-        looked = ", ".join(map(str, weights_folders)) or "none"
         raise WeightsMissingError(
-            f"The detector retinaface-r50 needs {WEIGHTS}. Download it from {ADDRESS} and put it into one of the "
-            f"folders searched ({looked}), or use the detector retinaface-mobile, which is included."
+            f"The detector retinaface-r50 needs its weights. {how_to_get(WEIGHTS, ADDRESS, weights_folders)}, "
+            "or use the detector retinaface-mobile, which is included."
         )
     import torch
 

@@ -14,8 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import SettingsError, WeightsError
+from ..errors import WeightsError, WeightsMissingError
 from ..pixels import Pixels
+from ..weights.folders import how_to_get
 from .face import NMS, Face, by_confidence
 
 ADDRESS = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
@@ -27,15 +28,14 @@ _SMALLEST = 32  # minimum side of the network's input
 def make_yunet(weights_folders: Sequence[Path]) -> YuNet:
     """Loads YuNet from the first folder that has face_detection_yunet*.onnx (the newest by name, quantised ones last).
 
-    Raises SettingsError if there is none, WeightsError if the file cannot be read.
+    Raises WeightsMissingError if there is none, WeightsError if the file cannot be read.
     """
     for folder in weights_folders:
         files = sorted(folder.glob(_PATTERN), key=lambda path: ("int8" not in path.name, path.name)) if folder.is_dir() else []
         if files:
             return YuNet(files[-1])
-    looked = ", ".join(map(str, weights_folders)) or "none"
-    raise SettingsError(
-        f"The detector yunet needs its file {_PATTERN}. Download it from {ADDRESS} and put it into one of the folders searched ({looked}), "
+    raise WeightsMissingError(
+        f"The detector yunet needs its file. {how_to_get(_PATTERN, ADDRESS, weights_folders)}, "
         "or use the detector retinaface-mobile, which is included."
     )
 

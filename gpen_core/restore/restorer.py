@@ -130,7 +130,7 @@ class FaceRestorer:
         self._prepared = True
 
     def _make_guards(self) -> Guards:
-        """Raises FeatureMissingError if a recogniser is asked for and its file is not there."""
+        """Raises WeightsMissingError if a recogniser is asked for and its file is not there."""
         o = self.options
         recogniser = self._prepare_recogniser() if o.min_likeness > 0 else None
         return Guards(o.auto_strength, self._largest_face if o.guard else None, recogniser, o.min_likeness)

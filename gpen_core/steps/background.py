@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MAX_SCALE = 8.0
 MAX_LONG_SIDE = 16384
 MAX_PIXELS = 200_000_000
+ADDRESS = "https://github.com/xinntao/Real-ESRGAN/releases"
 
 _STRIP = 64  # rows enlarged at once
 _ASKED = 256  # rows between checks for a stop
@@ -251,7 +252,7 @@ def load_realesrgan(path: str | Path, device: Any = "cpu", *, tile: int = 256, p
     path = Path(path)
     if not path.is_file():
         raise WeightsMissingError(
-            f"{shown(path, 300)} does not exist; put Real-ESRGAN's weights there, or choose lanczos for the background."
+            f"{shown(path, 300)} does not exist; put Real-ESRGAN's weights there (from {ADDRESS}), or choose lanczos for the background."
         )
     state: dict[str, Any] = read_state_dict(path)
     settings = _rrdb_settings(state, path)

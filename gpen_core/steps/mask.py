@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import FeatureMissingError, SettingsError, WeightsError, WeightsMissingError, shown
 from ..pixels import Pixels
 from ..runtime import or_cpu
-from ..weights.folders import find_file
+from ..weights.folders import find_file, how_to_get
 from ..weights.onnx_file import OnnxFile
 from .align import invert
 
@@ -34,6 +34,7 @@ FACE_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17)  # of 19;
 PARSING_FRAME = 26  # pixels at 512 set to 0, so that no straight edge of the crop shows
 PARSING_SIGMA = 4.0  # of the official GaussianBlur, applied twice
 PARSENET_FILES = ("parsing_parsenet.pth", "ParseNet-latest.pth")  # facexlib's and GPEN's names for the same weights
+PARSENET_ADDRESS = f"https://github.com/xinntao/facexlib/releases/download/v0.2.2/{PARSENET_FILES[0]}"
 # ParseNet's classes by the names in the setting `mask_regions`. 0, the background, has none.
 REGION_CLASSES: dict[str, tuple[int, ...]] = {
     "skin": (1,), "nose": (2,), "glasses": (3,), "eyes": (4, 5), "brows": (6, 7), "ears": (8, 9), "mouth": (10,), "lips": (11, 12),
@@ -256,10 +257,9 @@ def _find_parsenet(where: str | Path | Iterable[str | Path]) -> Path:
         for name in PARSENET_FILES:
             if (place / name).is_file():
                 return place / name
-    looked = ", ".join(str(place) for place in places) or "no folder"
     raise WeightsMissingError(
-        f"ParseNet's weights ({PARSENET_FILES[0]}) were not found in {looked}. A BiSeNet file also works "
-        f"({' or '.join(BISENET_FILES)}). Or use the landmark mask instead."
+        f"The mask parsing needs the weights of a face parser. {how_to_get(PARSENET_FILES[0], PARSENET_ADDRESS, places)}; "
+        f"a BiSeNet file also works ({' or '.join(BISENET_FILES)}). Or use the mask landmarks, which needs no file."
     )
 
 

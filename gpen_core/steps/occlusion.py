@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import WeightsError, WeightsMissingError
 from ..pixels import Pixels
-from ..weights.folders import find_file
+from ..weights.folders import find_file, how_to_get
 from ..weights.onnx_file import OnnxFile
 from .mask import DEFAULT_FEATHER, PARSING_SIGMA, PARSING_SIZE, Mask, blur_twice
 
@@ -27,6 +27,7 @@ Occluder = Callable[[Pixels], Mask]  # (S, S, 3) crop -> (s, s), 1 where the fac
 
 # FaceFusion's and rope's names, the newest first; the last two are of FaceFusion's first releases.
 XSEG_FILES = ("xseg_3.onnx", "xseg_2.onnx", "xseg_1.onnx", "dfl_xseg.onnx", "xseg.onnx", "face_occluder.onnx", "occluder.onnx")
+ADDRESS = "https://github.com/facefusion/facefusion-assets/releases/download/models-3.1.0/xseg_1.onnx"
 XSEG_SIZE = 256
 _SEES_A_FACE = 0.1  # if less of the face than this is seen, an occluder found no face at all (a drawing, an animal): it does not count
 
@@ -61,10 +62,9 @@ def load_xseg(folders: Sequence[Path]) -> XSeg:
     """Raises WeightsMissingError, which names files and folders, if there is none; WeightsError for a bad file."""
     path = find_xseg(folders)
     if path is None:
-        looked = ", ".join(map(str, folders)) or "no folder"
         raise WeightsMissingError(
-            f"The occlusion mask xseg needs a file of FaceFusion: one of {', '.join(XSEG_FILES)}. Put it into one of the folders "
-            f"searched ({looked}), or set occlusion to change, which needs no file, or to off."
+            f"The occlusion mask xseg needs a file of FaceFusion: one of {', '.join(XSEG_FILES)}. "
+            f"{how_to_get('xseg_1.onnx', ADDRESS, folders)}, or set occlusion to change, which needs no file, or to off."
         )
     return XSeg(path)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import FeatureMissingError, shown
+from ..errors import WeightsMissingError
 from ..pixels import Pixels
-from ..weights.folders import find_file
+from ..weights.folders import find_file, how_to_get
 from ..weights.onnx_file import OnnxFile
 from .align import TEMPLATES, crop_face, similarity
 
@@ -18,18 +18,19 @@ from .align import TEMPLATES, crop_face, similarity
 Recogniser = Callable[[Pixels], NDArray[np.float32]]
 
 FILES = ("w600k_r50.onnx", "arcface_w600k_r50.onnx")  # insightface's and FaceFusion's names for the same network
+ADDRESS = f"https://github.com/facefusion/facefusion-assets/releases/download/models-3.0.0/{FILES[1]}"
 SIDE = 112
 SHAPE = (1, 3, SIDE, SIDE)
 _TEMPLATE = TEMPLATES["gpen"] * 168.0 - 28.0  # GPEN's alignment template is ArcFace's with 28 of its 112 pixels around it
 
 
 def load_recogniser(folders: Sequence[Path]) -> Recogniser:
-    """The recogniser whose file is in one of the folders. Raises FeatureMissingError if none is, WeightsError if it cannot be run."""
+    """The recogniser whose file is in one of the folders. Raises WeightsMissingError if none is, WeightsError if it cannot be run."""
     path = find_file(FILES, folders)
     if path is None:
-        raise FeatureMissingError(
-            f"comparing faces needs a face recogniser's file, {' or '.join(FILES)} (insightface's buffalo_l, which ReActor and FaceFusion "
-            f"use); put it into one of these folders: {', '.join(shown(folder) for folder in folders) or 'models/GPEN'}"
+        raise WeightsMissingError(
+            f"Comparing faces needs a face recogniser's file, {' or '.join(FILES)} (insightface's buffalo_l, which ReActor and FaceFusion "
+            f"use). {how_to_get(FILES[1], ADDRESS, folders)}"
         )
     return OnnxFile(path, SHAPE)
 

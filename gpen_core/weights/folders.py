@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..errors import shown
+
 SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx"})
 # Beside models/GPEN: the folders of ReActor and facerestore (ComfyUI, A1111), then those that people use by hand.
 _SIBLINGS = ("facerestore_models", "face_restore", "facerestore", "GFPGAN", "Codeformer", "CodeFormer", "gpen", "")
@@ -42,14 +44,25 @@ def search_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -
 
 
 def helper_folders(models_dir: Path | None = None, extra: Iterable[Path] = ()) -> list[Path]:
-    """The folders of search_folders() and those in which other programs keep networks that help: parsers, masks, recognisers."""
-    return _existing([*search_folders(models_dir, extra), *(_root(models_dir) / name for name in _HELPERS)])
+    """The folders of search_folders() and those in which other programs keep networks that help: parsers, masks, recognisers.
+
+    models/GPEN is among them also before it exists, because messages name these folders as the places to put a missing file.
+    """
+    folder = gpen_folder(models_dir)
+    found = _existing([*search_folders(models_dir, extra), *(_root(models_dir) / name for name in _HELPERS)])
+    return found if folder.is_dir() else [folder, *found]
 
 
 def find_file(names: Iterable[str], folders: Sequence[Path]) -> Path | None:
     """The first of these files, by name and then by folder, that is in one of the folders."""
     places = (folder / name for name in names for folder in folders)
     return next((place for place in places if place.is_file()), None)
+
+
+def how_to_get(file: str, address: str, folders: Iterable[Path]) -> str:
+    """What to do about a missing file, for messages: where it is and where it belongs. folders: those in which it was searched."""
+    places = ", ".join(shown(folder, 300) for folder in dict.fromkeys(folders)) or "models/GPEN"
+    return f"Download {file} from {address} and put it into one of the folders searched ({places})"
 
 
 def _existing(wanted: Iterable[Path]) -> list[Path]:
