@@ -167,7 +167,7 @@ def test_parsenets_file_is_found_and_judged(tmp_path: Path, monkeypatch: pytest.
     torch.save({"other": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth is not ParseNet's"):
         load_parsenet(tmp_path / "other.pth")
-    with pytest.raises(WeightsMissingError, match="no folder"):
+    with pytest.raises(WeightsMissingError, match="models/GPEN"):
         load_parsenet([])
 
 

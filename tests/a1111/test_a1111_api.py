@@ -231,4 +231,4 @@ def test_the_person_is_a_picture_and_never_a_path(host, client, portrait, tmp_pa
         answer = client.post("/gpen/restore", json={"image": png(portrait), "model": LITE, "person": text})
         assert answer.status_code == 422 and "person" in answer.text and "recogniser" not in answer.text, answer.text
     answer = client.post("/gpen/restore", json={"image": png(portrait), "model": LITE, "person": png(portrait)})
-    assert answer.status_code == 422 and "w600k_r50.onnx" in answer.text, "a picture is taken; here the recogniser is missing"
+    assert answer.status_code == 503 and "w600k_r50.onnx" in answer.text, "a picture is taken; here the recogniser is missing"
