@@ -42,4 +42,4 @@ def weights_folders() -> list[Any]:
     """The folders searched for the weights of detectors, ParseNet and Real-ESRGAN."""
     from ..gpen_core.weights.folders import helper_folders
 
-    return list(dict.fromkeys([*search_folders(), *helper_folders(models_dir())]))
+    return [*search_folders(), *helper_folders(models_dir())]

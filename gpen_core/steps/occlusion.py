@@ -27,7 +27,7 @@ Occluder = Callable[[Pixels], Mask]  # (S, S, 3) crop -> (s, s), 1 where the fac
 
 # FaceFusion's and rope's names, the newest first; the last two are of FaceFusion's first releases.
 XSEG_FILES = ("xseg_3.onnx", "xseg_2.onnx", "xseg_1.onnx", "dfl_xseg.onnx", "xseg.onnx", "face_occluder.onnx", "occluder.onnx")
-ADDRESS = "https://github.com/facefusion/facefusion-assets/releases/download/models-3.1.0/xseg_1.onnx"
+ADDRESS = f"https://github.com/facefusion/facefusion-assets/releases/download/models-3.2.0/{XSEG_FILES[0]}"
 XSEG_SIZE = 256
 _SEES_A_FACE = 0.1  # if less of the face than this is seen, an occluder found no face at all (a drawing, an animal): it does not count
 
@@ -64,7 +64,7 @@ def load_xseg(folders: Sequence[Path]) -> XSeg:
     if path is None:
         raise WeightsMissingError(
             f"The occlusion mask xseg needs a file of FaceFusion: one of {', '.join(XSEG_FILES)}. "
-            f"{how_to_get('xseg_1.onnx', ADDRESS, folders)}, or set occlusion to change, which needs no file, or to off."
+            f"{how_to_get(XSEG_FILES[0], ADDRESS, folders)}, or set occlusion to change, which needs no file, or to off."
         )
     return XSeg(path)
 
